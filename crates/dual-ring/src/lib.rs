@@ -1,0 +1,1 @@
+//! A single-writer, dual-reader ring buffer of fixed size.

@@ -1,0 +1,1 @@
+//! End-to-end tests: both programs, the real peers, over real sockets.

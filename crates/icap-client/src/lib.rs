@@ -1,0 +1,1 @@
+//! An ICAP client: services, OPTIONS cache, connection pools, chains, balancing and failure policy.

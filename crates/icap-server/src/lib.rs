@@ -1,0 +1,1 @@
+//! An ICAP server: listeners, connections and a Service trait.

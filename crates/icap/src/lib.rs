@@ -1,0 +1,1 @@
+//! ICAP messages, encapsulation, chunks, previews, client and server state machines, without IO.

@@ -1,0 +1,3 @@
+//! An ICAP server that inspects with libsuricata, inline.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! A TLS-intercepting proxy with a full ICAP client.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One C shim around libsuricata, and its raw functions.
