@@ -1,0 +1,32 @@
+//! Other people's programs, as Debian ships them, each with a configuration of the test's own.
+//!
+//! A peer owns its [`Process`](crate::Process), its [`Port`](crate::Port) and its temporary folder,
+//! and ends with the value. None of them touches the machine's own services or settings.
+
+use std::path::{Path, PathBuf};
+
+/// The full path of a peer's program, looked for in `PATH` and in the `sbin` folders.
+///
+/// # Panics
+/// When it is not installed, naming the script that installs it.
+pub fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/bin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed: run scripts/install-deps"))
+}
+
+/// Gives `path` to `user`, as peers need that drop their rights when started by root.
+///
+/// Does nothing when the tests don't run as root: peers keep the test's user then.
+///
+/// # Panics
+/// When there is no such user.
+pub fn give_to(user: &str, path: &Path) {
+    if rustix::process::getuid().is_root() {
+        let status = std::process::Command::new("chown").arg("-R").arg(user).arg(path).status();
+        assert!(status.is_ok_and(|status| status.success()), "chown {user} {}", path.display());
+    }
+}
