@@ -1,1 +1,38 @@
-//! HTTP/1 heads kept byte for byte, message framing and hop-by-hop rules, without IO.
+//! HTTP/1 on the wire: heads kept **byte for byte**, message framing, the chunked coding and the
+//! hop-by-hop rules. No IO, no clock: bytes are handed in, parts of the same bytes come out.
+//!
+//! The parser is strict on purpose. A proxy that inspects must read a message exactly as the peer
+//! behind it will, so everything that two careful parsers could read differently is an [`Error`]:
+//! bare CR or LF, folded lines, control characters, space around a field name, two lengths,
+//! a length beside a transfer coding, odd numbers, unknown transfer codings.
+//!
+//! ```text
+//!   bytes ──► RequestHead / ResponseHead ──► framing() ──► Framing::Chunked ──► ChunkedDecoder
+//!                  │  fields(), host(), target_form()             ▲
+//!                  └► edit() … build(): untouched lines stay byte for byte
+//! ```
+//!
+//! What it does not do: header semantics beyond framing and connection management, HTTP/2,
+//! percent-decoding, any kind of normalisation.
+#![forbid(unsafe_code)]
+
+mod chunked;
+mod edit;
+mod error;
+mod facts;
+mod field;
+mod framing;
+mod head;
+mod syntax;
+mod target;
+
+pub use chunked::{
+    CRLF, ChunkEvent, ChunkedDecoder, LAST_CHUNK, MAX_CHUNK_HEADER, check_trailers, chunk_header,
+};
+pub use edit::{HeadEdit, RequestEdit, ResponseEdit};
+pub use error::{Error, ErrorKind};
+pub use facts::Expectation;
+pub use field::{Field, Fields, HOP_BY_HOP, tokens};
+pub use framing::Framing;
+pub use head::{Limits, RequestHead, ResponseHead, Version};
+pub use target::{Authority, TargetForm};

@@ -1,0 +1,103 @@
+use crate::error::{Error, ErrorKind};
+use crate::syntax;
+
+/// Fields that concern one connection only, whether or not `Connection` lists them
+/// (RFC 9110 section 7.6.1, and the `Proxy-Authentic…` pair of RFC 2616 section 13.5.1).
+pub const HOP_BY_HOP: [&[u8]; 8] = [
+    b"Connection",
+    b"Keep-Alive",
+    b"Proxy-Authenticate",
+    b"Proxy-Authorization",
+    b"Proxy-Connection",
+    b"TE",
+    b"Transfer-Encoding",
+    b"Upgrade",
+];
+
+/// One field line of a head or of trailers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// The name as it came; compare it without case ([`Field::is`]).
+    pub name: &'a [u8],
+    /// The value without the white space around it.
+    pub value: &'a [u8],
+    /// The whole line as it came, CRLF included.
+    pub line: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    /// Whether the name is `name`, without regard to case.
+    pub fn is(&self, name: impl AsRef<[u8]>) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_ref())
+    }
+
+    /// Splits one line off `rest`. `Ok(None)`: no complete line yet. `at` is where `rest` starts,
+    /// for error messages. An empty line is the caller's to handle first.
+    pub(crate) fn split(rest: &'a [u8], at: usize) -> Result<Option<Self>, Error> {
+        let Some(end) = line_end(rest, at)? else { return Ok(None) };
+        let line = &rest[..end + 2];
+        let content = &rest[..end];
+        if matches!(content.first(), Some(b' ' | b'\t')) {
+            return Err(Error::at(ErrorKind::Fold, at));
+        }
+        let Some(colon) = memchr::memchr(b':', content) else {
+            return Err(Error::at(ErrorKind::FieldName, at));
+        };
+        let name = &content[..colon];
+        if !syntax::is_token(name) {
+            return Err(Error::at(ErrorKind::FieldName, at));
+        }
+        let value = syntax::trim(&content[colon + 1..]);
+        if !syntax::is_value(value) {
+            return Err(Error::at(ErrorKind::ControlCharacter, at + colon + 1));
+        }
+        Ok(Some(Self { name, value, line }))
+    }
+}
+
+/// Length of the line that `rest` starts with, without its CRLF; `None` while it is incomplete.
+pub(crate) fn line_end(rest: &[u8], at: usize) -> Result<Option<usize>, Error> {
+    match memchr::memchr2(b'\r', b'\n', rest) {
+        None => Ok(None),
+        Some(i) if rest[i] == b'\n' => Err(Error::at(ErrorKind::BareLineEnd, at + i)),
+        Some(i) => match rest.get(i + 1) {
+            None => Ok(None),
+            Some(b'\n') => Ok(Some(i)),
+            Some(_) => Err(Error::at(ErrorKind::BareLineEnd, at + i)),
+        },
+    }
+}
+
+/// Iterates over field lines that have been checked before.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Over raw field lines, each ended by CRLF, as in [`ChunkEvent::End`](crate::ChunkEvent).
+    /// Stops at an empty line, or at the first line that is not well formed.
+    pub fn new(lines: &'a [u8]) -> Self {
+        Self { rest: lines }
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        // The lines were checked when they came in: the structure is all that is looked for here.
+        let end = memchr::memchr(b'\n', self.rest)? + 1;
+        let (line, rest) = self.rest.split_at(end);
+        let content = line.strip_suffix(b"\r\n")?;
+        let colon = memchr::memchr(b':', content)?;
+        self.rest = rest;
+        Some(Field { name: &content[..colon], value: syntax::trim(&content[colon + 1..]), line })
+    }
+}
+
+/// The members of a comma-separated list, trimmed, without empty ones (RFC 9110 section 5.6.1).
+/// For lists of tokens: quoted commas are not recognised.
+pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(syntax::trim).filter(|t| !t.is_empty())
+}
