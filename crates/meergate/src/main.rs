@@ -1,3 +1,3 @@
-//! A TLS-intercepting proxy with a full ICAP client.
+//! The program `meergate`.
 
 fn main() {}

@@ -1,0 +1,275 @@
+//! Settings: a TOML file in which unknown keys are errors, and flags that win over it.
+
+mod http;
+mod icap;
+mod value;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::StartError;
+
+pub use http::Http;
+pub use icap::Icap;
+pub use value::{Bytes, Span};
+
+/// All settings.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Where the CA made on first run is kept; default `$XDG_STATE_HOME/meergate`, else
+    /// `~/.local/state/meergate`.
+    pub state_dir: Option<PathBuf>,
+    /// The ways in; one explicit proxy on 127.0.0.1:8080 by default.
+    pub listen: Vec<Listen>,
+    /// The CA that forges leaf certificates.
+    pub ca: Ca,
+    /// Towards origins.
+    pub upstream: Upstream,
+    /// TLS towards clients.
+    pub tls: Tls,
+    /// The ICAP services.
+    pub icap: Icap,
+    /// HTTP.
+    pub http: Http,
+    /// Bounds.
+    pub limits: Limits,
+    /// Logs.
+    pub log: Log,
+    /// Status page, metrics and CA download.
+    pub console: Console,
+}
+
+/// One way in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Listen {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// What arrives there.
+    #[serde(default)]
+    pub kind: ListenKind,
+}
+
+/// What arrives at a listener.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenKind {
+    /// Requests of clients that know of the proxy: CONNECT and absolute-form.
+    #[default]
+    Proxy,
+}
+
+impl ListenKind {
+    /// The word for it in settings, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// The forging CA.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ca {
+    /// Certificate (PEM), followed by its chain if it is an intermediate.
+    pub cert: Option<PathBuf>,
+    /// Private key (PEM, PKCS#8).
+    pub key: Option<PathBuf>,
+}
+
+/// Towards origins.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Upstream {
+    /// Files (PEM) with CAs to trust besides the system's.
+    pub ca: Vec<PathBuf>,
+    /// Whether the system's CAs are trusted.
+    pub system_ca: bool,
+    /// How long one TCP connection may take to open.
+    pub connect_timeout: Span,
+    /// How long the TLS handshake may take.
+    pub handshake_timeout: Span,
+    /// How long addresses of a name are kept.
+    pub dns_cache: Span,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            ca: Vec::new(),
+            system_ca: true,
+            connect_timeout: Span::seconds(10),
+            handshake_timeout: Span::seconds(10),
+            dns_cache: Span::seconds(60),
+        }
+    }
+}
+
+/// TLS towards clients.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Tls {
+    /// A file that secrets of all TLS connections are appended to (NSS key log format), for
+    /// debugging. Also read from `SSLKEYLOGFILE` when `--keylog` is given without a file.
+    pub keylog: Option<PathBuf>,
+    /// How many forged leaves are kept.
+    pub leaf_cache: usize,
+    /// How many upstream TLS sessions are kept for resumption.
+    pub session_cache: usize,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { keylog: None, leaf_cache: 4096, session_cache: 4096 }
+    }
+}
+
+/// Bounds; each has a metric.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Client connections open at once.
+    pub connections: usize,
+    /// Client connections of one address open at once; 0 for no such limit.
+    pub connections_per_client: usize,
+    /// How long a client may take to begin: first request head, TLS ClientHello and handshake.
+    pub begin_timeout: Span,
+    /// How long a connection may be silent between requests or in a relay.
+    pub idle_timeout: Span,
+    /// How long open connections may go on after SIGTERM.
+    pub shutdown_timeout: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_client: 0,
+            begin_timeout: Span::seconds(20),
+            idle_timeout: Span::seconds(120),
+            shutdown_timeout: Span::seconds(15),
+        }
+    }
+}
+
+/// Where records go; nothing is written where no file is named.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Log {
+    /// A file for one JSON line a client connection.
+    pub connections: Option<PathBuf>,
+    /// A file for one JSON line a transaction.
+    pub transactions: Option<PathBuf>,
+}
+
+/// The console.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Console {
+    /// Where it listens; `off` for nowhere.
+    #[serde(deserialize_with = "value::address_or_off")]
+    pub address: Option<SocketAddr>,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { address: Some(SocketAddr::from(([127, 0, 0, 1], 8088))) }
+    }
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or has a key or value that is not known; the error
+    /// names the line.
+    pub fn from_file(path: &Path) -> Result<Self, StartError> {
+        let text = fs::read_to_string(path).map_err(|e| {
+            StartError::new(
+                format!("cannot read the settings ({e})"),
+                path.display().to_string(),
+                "name a readable TOML file with --config",
+            )
+        })?;
+        Self::from_toml(&text, &path.display().to_string())
+    }
+
+    /// Reads `text`; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Config::from_file`].
+    pub fn from_toml(text: &str, name: &str) -> Result<Self, StartError> {
+        toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(1, |span| {
+                text.as_bytes()[..span.start].iter().filter(|b| **b == b'\n').count() + 1
+            });
+            StartError::new(
+                e.message(),
+                format!("{name}:{line}"),
+                "correct this line (docs/settings.md lists all keys)",
+            )
+        })
+    }
+
+    /// The directory for what the program keeps between runs.
+    ///
+    /// # Errors
+    /// None is set and the environment names no home.
+    pub fn state_dir(&self) -> Result<PathBuf, StartError> {
+        if let Some(dir) = &self.state_dir {
+            return Ok(dir.clone());
+        }
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        absolute("XDG_STATE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+            .map(|state| state.join("meergate"))
+            .ok_or_else(|| {
+                StartError::new(
+                    "no place to keep the CA",
+                    "HOME and XDG_STATE_HOME are unset",
+                    "name a directory with --state-dir, or a CA with --ca-cert and --ca-key",
+                )
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let e = Config::from_toml("[limits]\nconnections = 3\nconections = 4\n", "m.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("unknown field `conections`"), "{e}");
+        assert!(e.contains("m.toml:3"), "{e}");
+        assert!(!e.contains('\n'), "{e}");
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_their_line() {
+        for (text, line) in [
+            ("[[listen]]\naddress = \"nowhere\"\n", ":2"),
+            ("[[listen]]\naddress = \"127.0.0.1:1\"\nkind = \"magic\"\n", ":3"),
+            ("\n\n[limits]\nidle-timeout = \"soon\"\n", ":4"),
+            ("a = [\n", ":1"),
+        ] {
+            let e = Config::from_toml(text, "m.toml").unwrap_err().to_string();
+            assert!(e.contains(&format!("m.toml{line}")), "{text}: {e}");
+        }
+    }
+
+    #[test]
+    fn the_console_can_be_off() {
+        let config = Config::from_toml("[console]\naddress = \"off\"\n", "m.toml").unwrap();
+        assert_eq!(config.console.address, None);
+        let config = Config::from_toml("", "m.toml").unwrap();
+        assert_eq!(config.console.address, Some("127.0.0.1:8088".parse().unwrap()));
+    }
+}

@@ -1,0 +1,27 @@
+//! `meergate`: a TLS-intercepting proxy that lets ICAP services inspect and change what passes.
+//!
+//! It decides nothing about content itself: every request and response goes through the configured
+//! ICAP services, and what cannot be inspected is counted and shown, never passed in silence.
+//!
+//! Data meets the modules in this order:
+//!
+//! ```text
+//! listen/ → tls/ → policy/ → protocol/ → adapt/ → log/
+//!              └→ upstream/ (DNS, connect, TLS towards the origin)
+//! config/, console/ and metrics stand beside it
+//! ```
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("meergate runs on Linux: it needs netfilter's original destinations and landlock");
+
+pub mod adapt;
+pub mod config;
+pub mod error;
+pub mod io;
+pub mod log;
+pub mod metrics;
+pub mod pages;
+pub mod protocol;
+pub mod session;
+pub mod tls;
+pub mod upstream;

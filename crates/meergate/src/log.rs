@@ -1,0 +1,37 @@
+//! Records: one JSON line a connection and one a transaction, and the program's own log.
+
+mod lines;
+
+use std::sync::Arc;
+
+use crate::config::Log;
+use crate::error::StartError;
+use crate::metrics::Metrics;
+
+pub use lines::Lines;
+
+/// The open record files.
+#[derive(Clone, Debug, Default)]
+pub struct Logs {
+    /// One line a client connection.
+    pub connections: Option<Arc<Lines>>,
+    /// One line a transaction.
+    pub transactions: Option<Arc<Lines>>,
+}
+
+impl Logs {
+    /// Opens the files that the settings name.
+    ///
+    /// # Errors
+    /// A file cannot be opened for appending.
+    pub fn open(log: &Log, metrics: &Metrics) -> Result<Self, StartError> {
+        let open = |path: &Option<std::path::PathBuf>, name| match path {
+            None => Ok(None),
+            Some(path) => Lines::open(path, name, metrics).map(Arc::new).map(Some),
+        };
+        Ok(Self {
+            connections: open(&log.connections, "connections")?,
+            transactions: open(&log.transactions, "transactions")?,
+        })
+    }
+}

@@ -1,0 +1,164 @@
+//! A file of JSON lines, written by a thread of its own so that no connection waits for the disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
+
+use crate::error::StartError;
+use crate::metrics::{LogLabels, Metrics};
+
+/// Lines that may wait for the disk; more are lost, and counted.
+const QUEUE: usize = 16 * 1024;
+
+/// A file of JSON lines. What is written before it is dropped reaches the file.
+#[derive(Debug)]
+pub struct Lines {
+    queue: Option<SyncSender<Entry>>,
+    writer: Option<JoinHandle<()>>,
+    lost: Counter,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(Vec<u8>),
+    Reopen,
+}
+
+impl Lines {
+    /// Opens `path` for appending; made with mode 0640 if it does not exist. `name` labels the
+    /// metric of lost lines.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread can be started.
+    pub fn open(path: &Path, name: &'static str, metrics: &Metrics) -> Result<Self, StartError> {
+        let refuse = |e: std::io::Error| {
+            StartError::new(
+                format!("cannot write the {name} log ({e})"),
+                path.display().to_string(),
+                "name a file in a directory that this user may write to",
+            )
+        };
+        let file = append_to(path).map_err(refuse)?;
+        let (queue, entries) = sync_channel(QUEUE);
+        let path = path.to_owned();
+        let writer = thread::Builder::new()
+            .name(format!("log-{name}"))
+            .spawn(move || write_all(&path, file, &entries))
+            .map_err(refuse)?;
+        let lost = metrics.log_lines_lost.get_or_create(&LogLabels { log: name }).clone();
+        Ok(Self { queue: Some(queue), writer: Some(writer), lost })
+    }
+
+    /// Appends `record` as one line. Never waits: when the queue is full, the line is lost and counted.
+    pub fn write(&self, record: &impl Serialize) {
+        match serde_json::to_vec(record) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.send(Entry::Line(line));
+            }
+            Err(_) => drop(self.lost.inc()),
+        }
+    }
+
+    /// Opens the file's path anew, after something else has moved the file away.
+    pub fn reopen(&self) {
+        self.send(Entry::Reopen);
+    }
+
+    fn send(&self, entry: Entry) {
+        if self.queue.as_ref().is_none_or(|queue| queue.try_send(entry).is_err()) {
+            self.lost.inc();
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn append_to(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+fn write_all(path: &PathBuf, file: File, entries: &Receiver<Entry>) {
+    let mut file = BufWriter::with_capacity(64 * 1024, file);
+    let mut failing = false;
+    while let Ok(first) = entries.recv() {
+        let mut next = Some(first);
+        let mut result = Ok(());
+        // All that waits goes out in one write.
+        while let Some(entry) = next {
+            let done = match entry {
+                Entry::Line(line) => file.write_all(&line),
+                Entry::Reopen => file.flush().and_then(|()| {
+                    file = BufWriter::with_capacity(64 * 1024, append_to(path)?);
+                    Ok(())
+                }),
+            };
+            result = result.and(done);
+            next = entries.try_recv().ok();
+        }
+        result = result.and(file.flush());
+        match result {
+            Err(e) if !failing => {
+                failing = true;
+                tracing::error!(file = %path.display(), error = %e, "a log cannot be written");
+            }
+            Ok(()) => failing = false,
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn lines_reach_the_file_before_the_drop_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.json");
+        let metrics = Metrics::new();
+        let lines = Lines::open(&path, "transactions", &metrics).unwrap();
+        for n in 0..1000 {
+            lines.write(&json!({ "n": n }));
+        }
+        drop(lines);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 1000);
+        assert_eq!(text.lines().last(), Some(r#"{"n":999}"#));
+    }
+
+    #[test]
+    fn a_moved_file_is_left_alone_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.json");
+        let lines = Lines::open(&path, "transactions", &Metrics::new()).unwrap();
+        lines.write(&json!(1));
+        // The writer takes entries in order, so the first line is flushed before the reopening.
+        std::fs::rename(&path, dir.path().join("old.json")).unwrap();
+        lines.reopen();
+        lines.write(&json!(2));
+        drop(lines);
+        assert_eq!(std::fs::read_to_string(dir.path().join("old.json")).unwrap(), "1\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2\n");
+    }
+
+    #[test]
+    fn an_impossible_place_is_an_error() {
+        let e = Lines::open(Path::new("/nonexistent/x"), "connections", &Metrics::new());
+        assert!(e.unwrap_err().to_string().contains("/nonexistent/x"));
+    }
+}

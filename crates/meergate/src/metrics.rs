@@ -1,0 +1,192 @@
+//! Everything that is counted, in one place, and its Prometheus text.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// The counters of the whole process. Cloning is cheap and shares the values.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Client connections open now.
+    pub connections: Gauge,
+    /// Client connections accepted, by the way they came in.
+    pub accepted: Family<ListenerLabels, Counter>,
+    /// Client connections refused or ended by a limit, by limit.
+    pub limited: Family<LimitLabels, Counter>,
+    /// TLS handshakes that failed, by side (`client`, `upstream`) and reason.
+    pub handshake_failures: Family<FailureLabels, Counter>,
+    /// TLS handshakes completed, by side (`client`, `upstream`) and kind (`full`, `resumed`).
+    pub handshakes: Family<HandshakeLabels, Counter>,
+    /// Leaf certificates forged (not taken from the cache).
+    pub forged: Counter,
+    /// Connections to origins opened, by outcome (`ok`, or what failed).
+    pub upstream_connects: Family<OutcomeLabels, Counter>,
+    /// HTTP transactions finished, by protocol and outcome.
+    pub transactions: Family<TransactionLabels, Counter>,
+    /// Seconds from a request's head to the end of its response.
+    pub transaction_seconds: Histogram,
+    /// Bytes that passed without inspection, by reason and direction.
+    pub uninspected_bytes: Family<UninspectedLabels, Counter>,
+    /// Log lines lost since a log's writer could not keep up, by log.
+    pub log_lines_lost: Family<LogLabels, Counter>,
+}
+
+/// Labels of [`Metrics::accepted`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ListenerLabels {
+    /// The kind of listener: `proxy`, `socks5`, `redirect`, ...
+    pub listener: &'static str,
+}
+
+/// Labels of [`Metrics::limited`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// The limit that was met.
+    pub limit: &'static str,
+}
+
+/// Labels of [`Metrics::handshake_failures`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FailureLabels {
+    /// `client` or `upstream`.
+    pub side: &'static str,
+    /// What failed, as one word.
+    pub reason: &'static str,
+}
+
+/// Labels of [`Metrics::handshakes`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct HandshakeLabels {
+    /// `client` or `upstream`.
+    pub side: &'static str,
+    /// `full` or `resumed`.
+    pub kind: &'static str,
+}
+
+/// Labels of [`Metrics::upstream_connects`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// `ok`, or what failed, as one word.
+    pub outcome: &'static str,
+}
+
+/// Labels of [`Metrics::transactions`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TransactionLabels {
+    /// `http`, `h2`, ...
+    pub protocol: &'static str,
+    /// How it ended, as one word: `forwarded`, `blocked`, `failed`, ...
+    pub outcome: &'static str,
+}
+
+/// Labels of [`Metrics::uninspected_bytes`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct UninspectedLabels {
+    /// Why nobody looked: `upgrade`, `bypass`, `no-service`, ...
+    pub reason: &'static str,
+    /// To the server or to the client.
+    pub direction: Towards,
+}
+
+/// The direction of counted bytes.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub enum Towards {
+    /// From the server to the client.
+    Client,
+    /// From the client to the server.
+    Server,
+}
+
+/// Labels of [`Metrics::log_lines_lost`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LogLabels {
+    /// `connections` or `transactions`.
+    pub log: &'static str,
+}
+
+impl Metrics {
+    /// All counters at zero.
+    pub fn new() -> Self {
+        // 100 µs to about 100 s.
+        let transaction_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 21));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("meergate"),
+            connections: Gauge::default(),
+            accepted: Family::default(),
+            limited: Family::default(),
+            handshake_failures: Family::default(),
+            handshakes: Family::default(),
+            forged: Counter::default(),
+            upstream_connects: Family::default(),
+            transactions: Family::default(),
+            transaction_seconds,
+            uninspected_bytes: Family::default(),
+            log_lines_lost: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// The Prometheus text (OpenMetrics) of all values.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Counts `bytes` that passed without inspection, for `reason`.
+    pub fn uninspected(&self, reason: &'static str, direction: Towards, bytes: u64) {
+        self.uninspected_bytes
+            .get_or_create(&UninspectedLabels { reason, direction })
+            .inc_by(bytes);
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("connections", "Client connections open now", self.connections.clone());
+        r.register("accepted", "Client connections accepted", self.accepted.clone());
+        r.register("limited", "Client connections ended by a limit", self.limited.clone());
+        r.register(
+            "tls_handshake_failures",
+            "TLS handshakes that failed",
+            self.handshake_failures.clone(),
+        );
+        r.register("tls_handshakes", "TLS handshakes completed", self.handshakes.clone());
+        r.register("forged_certificates", "Leaf certificates forged", self.forged.clone());
+        r.register(
+            "upstream_connects",
+            "Connections to origins, by outcome",
+            self.upstream_connects.clone(),
+        );
+        r.register("transactions", "HTTP transactions finished", self.transactions.clone());
+        r.register_with_unit(
+            "transaction",
+            "Time from a request's head to the end of its response",
+            Unit::Seconds,
+            self.transaction_seconds.clone(),
+        );
+        r.register_with_unit(
+            "uninspected",
+            "Bytes that passed without inspection, by reason",
+            Unit::Bytes,
+            self.uninspected_bytes.clone(),
+        );
+        r.register(
+            "log_lines_lost",
+            "Log lines lost because a writer could not keep up",
+            self.log_lines_lost.clone(),
+        );
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,1 @@
+//! Pages that clients see when something was blocked or failed.

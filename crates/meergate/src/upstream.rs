@@ -1,0 +1,84 @@
+//! Towards origins: names, connections, and TLS over them.
+
+mod connect;
+mod dns;
+mod error;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::io::Io;
+use crate::session::Target;
+use crate::tls::{Alpn, UpstreamTls};
+
+pub use connect::connect;
+pub use dns::Resolver;
+pub use error::{UpstreamError, UpstreamErrorKind};
+
+/// How one target is reached. Enough to connect again later in the same way.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The host and port that the client asked for.
+    pub target: Target,
+    /// The address to connect to where it is known already (the original destination of a
+    /// redirected connection); otherwise the target's name is resolved.
+    pub address: Option<SocketAddr>,
+    /// TLS over the connection.
+    pub tls: Option<TlsPlan>,
+}
+
+impl Route {
+    /// Plain TCP to `target`.
+    pub fn plain(target: Target) -> Self {
+        Self { target, address: None, tls: None }
+    }
+}
+
+/// How TLS towards the origin is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// The name sent as SNI (unless it is an address) and that the certificate must be valid for.
+    pub server_name: Arc<str>,
+    /// The protocols offered, in the client's order; none for no ALPN extension.
+    pub alpn: Vec<Alpn>,
+}
+
+/// An open connection to an origin.
+pub struct Upstream {
+    /// The bytes (inside TLS, if the route has it).
+    pub io: Io,
+    /// The origin's real address.
+    pub address: SocketAddr,
+    /// Our own address on this connection.
+    pub local: SocketAddr,
+    /// The protocol agreed on in the handshake; `None` without TLS or without ALPN.
+    pub alpn: Option<Alpn>,
+    /// What the handshake told.
+    pub tls: Option<Arc<UpstreamTls>>,
+    /// How long opening it took, from name to handshake.
+    pub took: Duration,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("address", &self.address)
+            .field("alpn", &self.alpn)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the requests of a client connection go.
+#[derive(Debug)]
+pub enum UpstreamSlot {
+    /// The origin could not be reached, or not be trusted: every request is answered with a page
+    /// that says so.
+    Failed(UpstreamError),
+    /// Each request names its own target (explicit proxy, absolute-form); a CONNECT ends the loop.
+    PerRequest,
+    /// Connected; `Session::route` says how to connect again.
+    Ready(Box<Upstream>),
+    /// One target (`Session::route`), not connected yet.
+    Unconnected,
+}

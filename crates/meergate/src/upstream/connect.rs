@@ -1,0 +1,167 @@
+//! Opening a connection to an origin.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Route, Upstream, UpstreamError, UpstreamErrorKind};
+use crate::metrics::OutcomeLabels;
+use crate::session::{Settings, Shared, Target};
+
+/// The head start of each address over the next one (RFC 8305 section 8).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Addresses of one name that are tried.
+const MAX_ATTEMPTS: usize = 8;
+
+/// Connects along `route`: name, TCP (all addresses, RFC 8305), then TLS where the route has it.
+///
+/// # Errors
+/// See [`UpstreamErrorKind`]; the error says what to tell the client.
+pub async fn connect(
+    shared: &Arc<Shared>,
+    settings: &Arc<Settings>,
+    route: &Route,
+) -> Result<Upstream, UpstreamError> {
+    let result = open(shared, settings, route).await;
+    let outcome = match &result {
+        Ok(_) => "ok",
+        Err(e) => e.kind().as_str(),
+    };
+    shared.metrics.upstream_connects.get_or_create(&OutcomeLabels { outcome }).inc();
+    result
+}
+
+async fn open(
+    shared: &Arc<Shared>,
+    settings: &Arc<Settings>,
+    route: &Route,
+) -> Result<Upstream, UpstreamError> {
+    let began = Instant::now();
+    let limits = &settings.config.upstream;
+    let deadline = began + limits.connect_timeout.0;
+    let tcp = match route.address {
+        Some(address) => attempt(&route.target, address, deadline).await?,
+        None => {
+            let addresses =
+                shared.resolver.resolve(&route.target, limits.dns_cache.0, deadline).await?;
+            happy_eyeballs(&route.target, &addresses, deadline).await?
+        }
+    };
+    let of_socket = |e: std::io::Error| UpstreamError::from_io(&route.target, &e);
+    let address = tcp.peer_addr().map_err(of_socket)?;
+    let local = tcp.local_addr().map_err(of_socket)?;
+    let (io, alpn, tls) = match &route.tls {
+        None => (Box::new(tcp) as crate::io::Io, None, None),
+        Some(plan) => {
+            let (io, tls, alpn) =
+                settings.tls.connect(&route.target, plan, tcp, limits.handshake_timeout.0).await?;
+            (io, alpn, Some(tls))
+        }
+    };
+    Ok(Upstream { io, address, local, alpn, tls, took: began.elapsed() })
+}
+
+/// Tries the addresses in turn, each with a head start over the next, families alternating.
+async fn happy_eyeballs(
+    target: &Target,
+    addresses: &[IpAddr],
+    deadline: Instant,
+) -> Result<TcpStream, UpstreamError> {
+    let mut waiting = interleave(addresses).into_iter().map(|ip| SocketAddr::new(ip, target.port));
+    let mut attempts = JoinSet::new();
+    let mut last_error = None;
+    loop {
+        if let Some(address) = waiting.next() {
+            if attempts.is_empty() && waiting.len() == 0 {
+                // The usual case, one address, needs no task.
+                return attempt(target, address, deadline).await;
+            }
+            let target = target.clone();
+            attempts.spawn(async move { attempt(&target, address, deadline).await });
+        } else if attempts.is_empty() {
+            return Err(last_error.unwrap_or_else(|| {
+                UpstreamError::new(UpstreamErrorKind::Name, target, "no address")
+            }));
+        }
+        let head_start = if waiting.len() == 0 {
+            deadline + ATTEMPT_DELAY
+        } else {
+            Instant::now() + ATTEMPT_DELAY
+        };
+        match timeout_at(head_start, attempts.join_next()).await {
+            Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Ok(Some(Ok(Err(e)))) => last_error = Some(e),
+            Ok(Some(Err(_)) | None) | Err(_) => {}
+        }
+    }
+}
+
+async fn attempt(
+    target: &Target,
+    address: SocketAddr,
+    deadline: Instant,
+) -> Result<TcpStream, UpstreamError> {
+    let explain = |e: &std::io::Error| {
+        let detail = format!("{address}: {e}");
+        UpstreamError::new(UpstreamErrorKind::Connect, target, detail)
+    };
+    let stream = timeout_at(deadline, TcpStream::connect(address))
+        .await
+        .map_err(|_| {
+            UpstreamError::new(UpstreamErrorKind::Timeout, target, format!("{address} is silent"))
+        })?
+        .map_err(|e| explain(&e))?;
+    stream.set_nodelay(true).map_err(|e| explain(&e))?;
+    Ok(stream)
+}
+
+/// IPv6 and IPv4 in turn, beginning with the family that the resolver put first.
+fn interleave(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let Some(first) = addresses.first() else { return Vec::new() };
+    let of_first = addresses.iter().filter(|ip| ip.is_ipv4() == first.is_ipv4());
+    let mut others = addresses.iter().filter(|ip| ip.is_ipv4() != first.is_ipv4());
+    let mut ordered = Vec::with_capacity(addresses.len());
+    for ip in of_first {
+        ordered.push(*ip);
+        ordered.extend(others.next());
+    }
+    ordered.extend(others);
+    ordered.truncate(MAX_ATTEMPTS);
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn families_alternate() {
+        let mixed = [ip("2001:db8::1"), ip("2001:db8::2"), ip("192.0.2.1"), ip("192.0.2.2")];
+        assert_eq!(interleave(&mixed), [mixed[0], mixed[2], mixed[1], mixed[3]]);
+        assert_eq!(interleave(&[]), Vec::<IpAddr>::new());
+    }
+
+    #[tokio::test]
+    async fn a_refusing_address_is_skipped() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = Target::new("localhost", port).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // Nothing listens on 127.0.0.2 and ::1 at this port.
+        let addresses = [ip("::1"), ip("127.0.0.2"), ip("127.0.0.1")];
+        let stream = happy_eyeballs(&target, &addresses, deadline).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap().ip(), ip("127.0.0.1"));
+
+        let refused = happy_eyeballs(&target, &addresses[..2], deadline).await.unwrap_err();
+        assert_eq!(refused.kind(), UpstreamErrorKind::Connect);
+    }
+}

@@ -1,0 +1,96 @@
+//! Why an origin could not be reached or trusted.
+
+use std::fmt;
+use std::io;
+
+use crate::session::Target;
+
+/// An origin that could not be reached or trusted.
+#[derive(Clone, Debug)]
+pub struct UpstreamError {
+    kind: UpstreamErrorKind,
+    target: Target,
+    detail: String,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamErrorKind {
+    /// The certificate is not valid for the target.
+    Certificate,
+    /// TCP was refused, reset or unreachable.
+    Connect,
+    /// The name has no address.
+    Name,
+    /// Nobody answered in time.
+    Timeout,
+    /// The TLS handshake failed.
+    Tls,
+}
+
+impl UpstreamErrorKind {
+    /// One word, for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Connect => "connect",
+            Self::Name => "name",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// The HTTP status that a client is answered with: 504 for time limits, else 502.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Timeout => 504,
+            _ => 502,
+        }
+    }
+}
+
+impl UpstreamError {
+    /// `kind` happened on the way to `target`; `detail` is for people.
+    pub fn new(kind: UpstreamErrorKind, target: &Target, detail: impl Into<String>) -> Self {
+        Self { kind, target: target.clone(), detail: detail.into() }
+    }
+
+    /// TCP or TLS failed with `error`.
+    pub fn from_io(target: &Target, error: &io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::TimedOut => UpstreamErrorKind::Timeout,
+            _ => UpstreamErrorKind::Connect,
+        };
+        Self::new(kind, target, error.to_string())
+    }
+
+    /// What failed.
+    pub fn kind(&self) -> UpstreamErrorKind {
+        self.kind
+    }
+
+    /// The target that was asked for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What exactly happened, for people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            UpstreamErrorKind::Certificate => "the certificate is not valid",
+            UpstreamErrorKind::Connect => "cannot connect",
+            UpstreamErrorKind::Name => "the name has no address",
+            UpstreamErrorKind::Timeout => "no answer in time",
+            UpstreamErrorKind::Tls => "the TLS handshake failed",
+        };
+        write!(f, "{}: {what}: {}", self.target, self.detail)
+    }
+}
+
+impl std::error::Error for UpstreamError {}
