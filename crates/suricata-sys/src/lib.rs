@@ -1,1 +1,35 @@
-//! One C shim around libsuricata, and its raw functions.
+//! One C shim around libsuricata, and thin safe functions over it.
+//!
+//! This crate does three things and no more: it builds the shim (`shim/`), declares the shim's functions, and wraps
+//! each so that the crate `suricata` needs no `unsafe`. It knows packets, not streams; what a packet should look like
+//! and what a verdict means is decided above.
+//!
+//! ```text
+//! crate suricata ──► MainThread, Seat, RawWorker, Sink ──► shim/mgs.h ──► libsuricata (hidden)
+//! ```
+//!
+//! No Suricata header, type or symbol leaves the shim: the static library is joined with it into one object whose
+//! only visible names start with `mgs_`. The shim also puts itself in front of a few functions of libsuricata, so that
+//! its `exit()` becomes an error here and its log lines come to [`Sink`].
+#![allow(unsafe_code)] // The one crate of the workspace with foreign functions.
+
+mod ffi;
+mod main_thread;
+mod outcome;
+mod sink;
+mod worker;
+
+pub use main_thread::{
+    Failure, MainThread, app_protocol_name, drop_reason_name, event_name, reload_pending,
+    reload_start, rotate_logs, set_silent_lane, stop, stopping, version,
+};
+pub use outcome::{Alert, Outcome, flag};
+pub use sink::{Level, RuleCounts, Sink, set_sink};
+pub use worker::{FIELD_SLOTS, RawWorker, Seat};
+
+/// The folder of the library's `classification.config`, `reference.config` and sample `suricata.yaml`, as it was when
+/// this crate was built. It need not exist where the program runs.
+pub const SHARE: &str = env!("LIBSURICATA_SHARE");
+
+/// The `suricata` program of the same build, for comparisons. It need not exist where the program runs.
+pub const PROGRAM: &str = env!("LIBSURICATA_PROGRAM");

@@ -1,0 +1,180 @@
+//! Compiles the shim and joins it with the static libsuricata into one object that shows only the shim's functions.
+//!
+//! Static, because then nothing has to be installed, or found by a run-time path, where the program runs; and joined
+//! into one object, because that hides every name of Suricata and of the Rust runtime inside it. So the program may
+//! have its own allocator, its own version of any vendored crate, and be built by another compiler version.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+/// What the shim puts itself in front of (`ld --wrap`).
+const WRAPPED: &[&str] =
+    &["exit", "SCLog", "SCLogErr", "SCLogMessage", "SigLoadSignatures", "OutputJsonBuilderBuffer"];
+
+/// The shim's functions, and those of ours that it calls.
+const VISIBLE: &str = "mgs_*";
+
+fn main() -> ExitCode {
+    println!("cargo:rerun-if-changed=shim");
+    println!("cargo:rerun-if-env-changed=LIBSURICATA_PREFIX");
+    println!("cargo:rerun-if-env-changed=MEERGATE_CACHE");
+    if let Err(message) = build() {
+        println!("cargo::error={message}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn build() -> Result<(), String> {
+    let prefix = prefix()?;
+    let libraries = prefix.join("lib");
+    let headers = prefix.join("include/suricata");
+    for needed in [
+        libraries.join("libsuricata_c.a"),
+        libraries.join("libsuricata_rust.a"),
+        headers.join("suricata.h"),
+    ] {
+        if !needed.exists() {
+            return Err(format!(
+                "{} is missing: run scripts/install-libsuricata --force",
+                needed.display()
+            ));
+        }
+        println!("cargo:rerun-if-changed={}", needed.display());
+    }
+
+    let objects = cc::Build::new()
+        .files(sources()?)
+        .include(&headers)
+        .define("HAVE_CONFIG_H", None)
+        .opt_level(2)
+        .flag("-fno-strict-aliasing")
+        .warnings(true)
+        .extra_warnings(false)
+        .try_compile_intermediates()
+        .map_err(|error| {
+            format!("the shim does not compile against {}: {error}", headers.display())
+        })?;
+
+    let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| error.to_string())?);
+    let joined = join(&objects, &libraries, &out)?;
+    archive(&joined, &out)?;
+
+    println!("cargo:rustc-link-search=native={}", out.display());
+    // Not bundled into the rlib: it would be copied for every crate on top.
+    println!("cargo:rustc-link-lib=static:-bundle=meergate_suricata");
+    for library in system_libraries(&prefix)? {
+        println!("cargo:rustc-link-lib={library}");
+    }
+    println!("cargo:rustc-env=LIBSURICATA_SHARE={}", prefix.join("share/suricata").display());
+    println!("cargo:rustc-env=LIBSURICATA_PROGRAM={}", prefix.join("bin/suricata").display());
+    Ok(())
+}
+
+/// Where libsuricata is: named by the environment, installed on the machine, or built by our script.
+fn prefix() -> Result<PathBuf, String> {
+    if let Some(prefix) = env::var_os("LIBSURICATA_PREFIX") {
+        return Ok(prefix.into());
+    }
+    if let Some(prefix) = installed_prefix() {
+        return Ok(prefix);
+    }
+    let cache = env::var_os("MEERGATE_CACHE").map(PathBuf::from).or_else(|| {
+        let base = env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty());
+        base.map(PathBuf::from)
+            .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+            .map(|base| base.join("meergate"))
+    });
+    let current = cache.map(|cache| cache.join("libsuricata/current"));
+    current.and_then(|current| current.canonicalize().ok()).ok_or_else(|| {
+        "libsuricata is not installed: run scripts/install-libsuricata (or set LIBSURICATA_PREFIX)".to_owned()
+    })
+}
+
+/// The prefix of the `libsuricata-config` on the PATH, if that is a libsuricata 8 with static libraries.
+fn installed_prefix() -> Option<PathBuf> {
+    let paths = env::var_os("PATH")?;
+    let config = env::split_paths(&paths)
+        .map(|folder| folder.join("libsuricata-config"))
+        .find(|candidate| candidate.is_file())?;
+    let prefix = config.canonicalize().ok()?.parent()?.parent()?.to_path_buf();
+    let autoconf = fs::read_to_string(prefix.join("include/suricata/autoconf.h")).ok()?;
+    autoconf.contains("#define PACKAGE_VERSION \"8.").then_some(prefix)
+}
+
+fn sources() -> Result<Vec<PathBuf>, String> {
+    let mut sources = fs::read_dir("shim")
+        .map_err(|error| format!("shim: {error}"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
+        .collect::<Vec<_>>();
+    sources.sort();
+    Ok(sources)
+}
+
+fn join(objects: &[PathBuf], libraries: &Path, out: &Path) -> Result<PathBuf, String> {
+    let joined = out.join("joined.o");
+    let mut ld = Command::new(tool("LD", "ld"));
+    ld.arg("-r").arg("-o").arg(&joined);
+    ld.args(WRAPPED.iter().map(|name| format!("--wrap={name}")));
+    ld.args(objects);
+    ld.arg("--start-group")
+        .arg(libraries.join("libsuricata_c.a"))
+        .arg(libraries.join("libsuricata_rust.a"))
+        .arg("--end-group");
+    run(&mut ld)?;
+    // The standard library of Rust carries bitcode of its own LLVM, on which another LLVM's plugin chokes.
+    run(Command::new(tool("OBJCOPY", "objcopy"))
+        .args(["--remove-section=.llvmbc", "--remove-section=.llvmcmd"])
+        .args(["--strip-debug", "--wildcard", "--keep-global-symbol", VISIBLE])
+        .arg(&joined))?;
+    Ok(joined)
+}
+
+fn archive(object: &Path, out: &Path) -> Result<(), String> {
+    let library = out.join("libmeergate_suricata.a");
+    // ar adds to what is there.
+    let _ = fs::remove_file(&library);
+    run(Command::new(tool("AR", "ar")).arg("crs").arg(&library).arg(object))
+}
+
+/// The `-l` libraries that `libsuricata-config` names, less Suricata's own.
+fn system_libraries(prefix: &Path) -> Result<Vec<String>, String> {
+    let config = prefix.join("bin/libsuricata-config");
+    let output = Command::new(&config)
+        .args(["--libs", "--static"])
+        .output()
+        .map_err(|error| format!("{}: {error}", config.display()))?;
+    let mut libraries = Vec::new();
+    for word in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+        if let Some(name) = word.strip_prefix("-l")
+            && !name.starts_with("suricata")
+            && !libraries.iter().any(|known| known == name)
+        {
+            libraries.push(name.to_owned());
+        }
+    }
+    Ok(libraries)
+}
+
+fn tool(variable: &str, default: &str) -> String {
+    env::var(variable).unwrap_or_else(|_| default.to_owned())
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            Err(format!(
+                "{command:?} failed: {}",
+                text.lines().take(5).collect::<Vec<_>>().join("; ")
+            ))
+        }
+        Err(error) => Err(format!(
+            "{} does not run ({error}): install binutils",
+            command.get_program().to_string_lossy()
+        )),
+    }
+}

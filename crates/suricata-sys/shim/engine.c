@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Starting, running and stopping the one engine of the process. */
+#include "internal.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define DEVICE_NAME "meergate"
+#define MODE_NAME "meergate"
+
+extern SCInstance suricata;
+
+LiveDevice *mgs_device;
+int mgs_booting = 1;
+
+static int wants_inline;
+static unsigned worker_count;
+static struct sigaction signal_usr2;
+static int arg_count;
+static char **arg_values;
+
+static _Thread_local jmp_buf *guard_exit;
+
+static int begin(void);
+static int load_yaml(void);
+static int init(void);
+static int post_init(void);
+static int main_loop(void);
+static int shut_down(void);
+static int create_workers(void);
+static int is_inline(void);
+
+int mgs_begin(int argc, char **argv, int inline_mode, unsigned workers)
+{
+    arg_count = argc;
+    arg_values = argv;
+    wants_inline = inline_mode;
+    worker_count = workers;
+    return mgs_guard(begin);
+}
+
+int mgs_load_yaml(void)
+{
+    return mgs_guard(load_yaml);
+}
+
+const char *mgs_conf_get(const char *name)
+{
+    const char *value = NULL;
+    return SCConfGet(name, &value) == 1 ? value : NULL;
+}
+
+int mgs_conf_force(const char *name, const char *value)
+{
+    return SCConfSetFinal(name, value) == 1 ? 0 : MGS_FAILED;
+}
+
+int mgs_init(void)
+{
+    return mgs_guard(init);
+}
+
+int mgs_post_init(void)
+{
+    return mgs_guard(post_init);
+}
+
+int mgs_main_loop(void)
+{
+    return mgs_guard(main_loop);
+}
+
+int mgs_shutdown(void)
+{
+    return mgs_guard(shut_down);
+}
+
+void mgs_stop(void)
+{
+    EngineStop();
+}
+
+int mgs_stopping(void)
+{
+    return suricata_ctl_flags != 0;
+}
+
+int mgs_reload_start(void)
+{
+    return DetectEngineReloadStart() == 0 ? 0 : MGS_FAILED;
+}
+
+int mgs_reload_pending(void)
+{
+    return !DetectEngineReloadIsIdle();
+}
+
+void mgs_rotate_logs(void)
+{
+    OutputNotifyFileRotation();
+}
+
+const char *mgs_version(void)
+{
+    return PROG_VER;
+}
+
+const char *mgs_event_name(uint8_t event)
+{
+    for (size_t i = 0; DEvents[i].event_name != NULL; i++) {
+        if (DEvents[i].code == event)
+            return DEvents[i].event_name;
+    }
+    return "unknown event";
+}
+
+const char *mgs_drop_reason_name(uint8_t reason)
+{
+    return PacketDropReasonToString(reason);
+}
+
+const char *mgs_app_proto_name(uint16_t proto)
+{
+    return AppProtoToString(proto);
+}
+
+static int begin(void)
+{
+    /* Suricata takes SIGUSR2 for itself; the program gets it back in post_init. */
+    sigaction(SIGUSR2, NULL, &signal_usr2);
+    SuricataPreInit(arg_values[0]);
+    SCRunmodeSet(RUNMODE_LIB);
+    if (SCFinalizeRunMode() != TM_ECODE_OK)
+        return MGS_FAILED;
+    return SCParseCommandLine(arg_count, arg_values) == TM_ECODE_OK ? 0 : MGS_FAILED;
+}
+
+static int load_yaml(void)
+{
+    return SCLoadYamlConfig() == TM_ECODE_OK ? 0 : MGS_FAILED;
+}
+
+static int init(void)
+{
+    /* git main has no lib runmode of its own any more, so none is relied on. */
+    RunModeRegisterNewRunMode(RUNMODE_LIB, MODE_NAME, "streams fed by Meergate", create_workers, is_inline);
+    if (SCConfSetFinal("runmode", MODE_NAME) != 1)
+        return MGS_FAILED;
+    if (LiveRegisterDevice(DEVICE_NAME) < 0)
+        return MGS_FAILED;
+    if (mgs_worker_hooks() != 0 || mgs_stats_hook() != 0)
+        return MGS_FAILED;
+    SuricataInit();
+    mgs_device = LiveGetDevice(DEVICE_NAME);
+    mgs_booting = 0;
+    return mgs_device != NULL ? 0 : MGS_FAILED;
+}
+
+/* All workers are made here: a thread registered later would stay paused for ever. */
+static int create_workers(void)
+{
+    TimeModeSetLive();
+    for (unsigned i = 0; i < worker_count; i++) {
+        ThreadVars *tv = SCRunModeLibCreateThreadVars((int)i + 1);
+        if (tv == NULL || mgs_worker_create(i, tv) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int is_inline(void)
+{
+    if (!wants_inline)
+        return 0;
+    EngineModeSetIPS();
+    return 1;
+}
+
+static int post_init(void)
+{
+    SuricataPostInit();
+    sigaction(SIGUSR2, &signal_usr2, NULL);
+    return 0;
+}
+
+static int main_loop(void)
+{
+    SuricataMainLoop();
+    return 0;
+}
+
+static int shut_down(void)
+{
+    SuricataShutdown();
+    GlobalsDestroy();
+    return 0;
+}
+
+int mgs_guard(int (*call)(void))
+{
+    jmp_buf here;
+    jmp_buf *outer = guard_exit;
+    int result;
+
+    if (setjmp(here) == 0) {
+        guard_exit = &here;
+        result = call();
+    } else {
+        result = MGS_EXITED;
+    }
+    guard_exit = outer;
+    return result;
+}
+
+void mgs_give_up(int code)
+{
+    if (guard_exit != NULL)
+        longjmp(*guard_exit, 1);
+    /* A thread of Suricata's own, or a worker in the middle of a packet: nothing can be trusted after this, and the
+     * handlers that exit() would run may themselves wait for this thread. */
+    _exit(code != 0 ? code : 1);
+}
+
+/* Every call of exit() inside libsuricata comes here (linked with --wrap): bad settings become an error that the
+ * program can report, not the end of the process. */
+_Noreturn void __wrap_exit(int code);
+void __wrap_exit(int code)
+{
+    mgs_give_up(code);
+}

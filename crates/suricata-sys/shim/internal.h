@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef MGS_INTERNAL_H
+#define MGS_INTERNAL_H
+
+#include "suricata-common.h"
+#include "suricata.h"
+
+#include "action-globals.h"
+#include "app-layer-parser.h"
+#include "app-layer-protos.h"
+#include "conf.h"
+#include "decode.h"
+#include "decode-events.h"
+#include "detect.h"
+#include "detect-engine.h"
+#include "flow.h"
+#include "flow-private.h"
+#include "output.h"
+#include "output-eve.h"
+#include "output-packet.h"
+#include "output-stats.h"
+#include "packet.h"
+#include "rust.h"
+#include "runmode-lib.h"
+#include "runmodes.h"
+#include "stream-tcp-private.h"
+#include "threadvars.h"
+#include "tm-threads.h"
+#include "tmqh-packetpool.h"
+#include "util-debug.h"
+#include "util-device.h"
+#include "util-exception-policy.h"
+#include "util-time.h"
+
+#include "mgs.h"
+
+struct mgs_field {
+    char key[MGS_FIELD_KEY];
+    char value[MGS_FIELD_VALUE];
+    uint16_t key_len;
+    uint16_t value_len;
+};
+
+struct mgs_worker {
+    ThreadVars *tv;
+    /* What mgs_worker_packet is at; NULL outside of it. */
+    Packet *packet;
+    struct mgs_outcome *outcome;
+    uint64_t flow_id;
+    struct mgs_field fields[MGS_FIELDS];
+};
+
+extern _Thread_local struct mgs_worker *mgs_current;
+extern LiveDevice *mgs_device;
+
+/* Registers the hooks that workers rely on; before SuricataInit. */
+int mgs_worker_hooks(void);
+/* Creates the worker for `tv`. */
+int mgs_worker_create(unsigned index, ThreadVars *tv);
+int mgs_stats_hook(void);
+
+/* Runs `call` on this thread; returns MGS_EXITED if Suricata wanted to exit the process within. */
+int mgs_guard(int (*call)(void));
+/* Leaves the innermost mgs_guard of this thread, or the process if there is none. */
+_Noreturn void mgs_give_up(int code);
+/* Set while rules are loaded before the engine serves. */
+extern int mgs_booting;
+
+#endif

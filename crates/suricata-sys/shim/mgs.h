@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The whole surface between Rust and libsuricata. No Suricata type or name appears here, so a change of the library
+ * stays inside this folder. Functions return 0 on success and a negative MGS_* code on failure unless they say otherwise. */
+#ifndef MGS_H
+#define MGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Suricata called exit() or a fatal error; the log sink has heard why. */
+#define MGS_EXITED (-1)
+/* A Suricata function reported failure; the log sink has heard why. */
+#define MGS_FAILED (-2)
+/* No packet buffer could be had. */
+#define MGS_NO_PACKET (-3)
+
+#define MGS_ALERTS_KEPT 16
+#define MGS_FIELDS 4
+#define MGS_FIELD_KEY 32
+#define MGS_FIELD_VALUE 160
+
+/* mgs_outcome.flags */
+#define MGS_RELEASED (1u << 0)   /* the engine gave the packet back */
+#define MGS_INSPECTED (1u << 1)  /* the packet passed detection and reached the loggers */
+#define MGS_DROPPED (1u << 2)    /* the verdict */
+#define MGS_HAS_FLOW (1u << 3)   /* flow_id is set */
+#define MGS_ADDED (1u << 4)      /* the payload went into stream reassembly */
+#define MGS_APP_DISABLED (1u << 5) /* application-layer parsing was given up for this flow */
+#define MGS_PASSED (1u << 6)     /* a pass rule took the flow out of detection */
+#define MGS_NO_PAYLOAD (1u << 7) /* payload inspection is off for this flow (pass, bypass, encrypted) */
+#define MGS_FLOW_DROPPED (1u << 8) /* the flow as a whole is condemned */
+#define MGS_BYPASSED (1u << 9)
+
+struct mgs_alert {
+    uint32_t gid;
+    uint32_t sid;
+    uint32_t rev;
+    int32_t priority;
+    uint8_t drop;      /* the rule's action drops */
+    uint8_t deciding;  /* this rule condemned the packet */
+    uint16_t message_len;
+    uint16_t category_len;
+    char message[256];
+    char category[96];
+};
+
+struct mgs_outcome {
+    uint32_t flags;
+    uint16_t app_proto;
+    uint8_t drop_reason;
+    uint8_t event_count;      /* stream events on this packet */
+    uint8_t event;            /* the first of them; see mgs_event_name */
+    uint32_t alert_count;     /* entries of alerts that are valid; appended to, never reset here */
+    uint32_t alerts_lost;     /* alerts beyond MGS_ALERTS_KEPT */
+    uint64_t flow_id;
+    struct mgs_alert alerts[MGS_ALERTS_KEPT];
+};
+
+/* Implemented in Rust. May be called on any engine thread; must not unwind. */
+void mgs_sink_log(int level, const char *message, size_t len);
+void mgs_sink_bad_rule(const char *file, int line, const char *rule, const char *reason);
+/* Returns 0 to take the rules into use, anything else to refuse them. */
+int mgs_sink_rules(int good, int bad, int skipped, int files, int bad_files);
+void mgs_sink_counter(const char *name, uint64_t value);
+/* The last counter of one snapshot has been told. */
+void mgs_sink_counters_done(void);
+
+typedef struct mgs_worker mgs_worker;
+
+/* --- the engine's main thread; all of these on that one thread, in this order --- */
+int mgs_begin(int argc, char **argv, int inline_mode, unsigned workers);
+int mgs_load_yaml(void);
+/* The value of a setting as loaded so far, NULL if unset. Valid until the next call here. */
+const char *mgs_conf_get(const char *name);
+/* Sets a value that nothing later can change. */
+int mgs_conf_force(const char *name, const char *value);
+int mgs_init(void);
+/* Workers must be in mgs_worker_attach by now, each on its own thread. */
+int mgs_post_init(void);
+/* Returns when mgs_stop was called. */
+int mgs_main_loop(void);
+/* Workers must be in (or come to) mgs_worker_finish. */
+int mgs_shutdown(void);
+
+/* --- any thread --- */
+void mgs_stop(void);
+int mgs_stopping(void);
+/* Asks the main loop for a rule reload; MGS_FAILED if one is under way. */
+int mgs_reload_start(void);
+int mgs_reload_pending(void);
+void mgs_rotate_logs(void);
+const char *mgs_version(void);
+const char *mgs_event_name(uint8_t event);
+const char *mgs_drop_reason_name(uint8_t reason);
+const char *mgs_app_proto_name(uint16_t proto);
+/* The lane whose flows never appear in EVE. */
+void mgs_set_silent_lane(uint64_t lane);
+
+/* --- a worker; attach, packet, idle and finish on one thread --- */
+mgs_worker *mgs_worker_at(unsigned index);
+int mgs_worker_attach(mgs_worker *worker);
+/* Runs one raw IP packet through the engine. `data` stays the caller's and is not kept. `flow_id` is what an earlier
+ * packet of the flow reported, 0 if none. */
+int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t lane, uint64_t flow_id,
+        struct mgs_outcome *outcome);
+void mgs_worker_idle(mgs_worker *worker);
+/* Fields added to every EVE record that packets of this worker cause; value_len 0 takes the field away. */
+int mgs_worker_field(mgs_worker *worker, unsigned slot, const char *key, size_t key_len, const char *value, size_t value_len);
+void mgs_worker_finish(mgs_worker *worker);
+
+#endif

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * One packet through the engine, and what the engine made of it. */
+#include "internal.h"
+
+_Thread_local struct mgs_worker *mgs_current;
+
+static struct mgs_worker *workers;
+static unsigned workers_made;
+
+static void release(Packet *p);
+static TmEcode observe_init(ThreadVars *tv, const void *init, void **data);
+static bool observe_wanted(ThreadVars *tv, void *data, const Packet *p);
+static int observe(ThreadVars *tv, void *data, const Packet *p);
+static void note_flow(struct mgs_outcome *outcome, const Flow *f);
+static void note_events(struct mgs_outcome *outcome, const Packet *p);
+static void note_alerts(struct mgs_outcome *outcome, const Packet *p);
+static void note_alert(struct mgs_outcome *outcome, const Signature *s, uint8_t action, bool deciding);
+static uint16_t copy_text(char *to, size_t size, const char *from);
+
+int mgs_worker_hooks(void)
+{
+    /* Registered before the YAML's own outputs, so that it is the first in their list. */
+    return SCOutputRegisterPacketLogger(LOGGER_USER, "meergate", observe, observe_wanted, NULL, observe_init, NULL) == 0
+            ? 0
+            : MGS_FAILED;
+}
+
+int mgs_worker_create(unsigned index, ThreadVars *tv)
+{
+    struct mgs_worker *grown = SCRealloc(workers, (index + 1) * sizeof(*workers));
+    if (grown == NULL)
+        return MGS_FAILED;
+    workers = grown;
+    memset(&workers[index], 0, sizeof(workers[index]));
+    workers[index].tv = tv;
+    workers_made = index + 1;
+    return 0;
+}
+
+mgs_worker *mgs_worker_at(unsigned index)
+{
+    return index < workers_made ? &workers[index] : NULL;
+}
+
+int mgs_worker_attach(mgs_worker *worker)
+{
+    mgs_current = worker;
+    return SCRunModeLibSpawnWorker(worker->tv) == 0 ? 0 : MGS_FAILED;
+}
+
+int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t lane, uint64_t flow_id,
+        struct mgs_outcome *outcome)
+{
+    ThreadVars *tv = worker->tv;
+    struct timespec now;
+    struct timeval tv_now;
+
+    outcome->flags = 0;
+    outcome->drop_reason = 0;
+    outcome->event_count = 0;
+    outcome->flow_id = 0;
+
+    Packet *p = PacketGetFromQueueOrAlloc();
+    if (unlikely(p == NULL))
+        return MGS_NO_PACKET;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    tv_now.tv_sec = now.tv_sec;
+    tv_now.tv_usec = now.tv_nsec / 1000;
+
+    SCPacketSetSource(p, PKT_SRC_WIRE);
+    /* Not SCTIME_FROM_USECS: it leaves the seconds at 0, and flows would time out at once. */
+    SCPacketSetTime(p, SCTIME_FROM_TIMEVAL(&tv_now));
+    SCPacketSetDatalink(p, DLT_RAW);
+    SCPacketSetLiveDevice(p, mgs_device);
+    SCPacketSetReleasePacket(p, release);
+    p->flags |= PKT_IGNORE_CHECKSUM;
+    /* The flow table hashes these even where no VLAN header is seen: 48 bits that tell flows of one tuple apart.
+     * All three, always: recycling a packet clears only two. */
+    p->vlan_id[0] = (uint16_t)lane;
+    p->vlan_id[1] = (uint16_t)(lane >> 16);
+    p->vlan_id[2] = (uint16_t)(lane >> 32);
+
+    worker->packet = p;
+    worker->outcome = outcome;
+    worker->flow_id = flow_id;
+
+    TmEcode code = MGS_FAILED;
+    if (PacketSetData(p, data, len) == 0) {
+        /* On failure the engine has already returned the packet. */
+        code = TmThreadsSlotProcessPkt(tv, tv->tm_slots, p);
+    } else {
+        TmqhOutputPacketpool(tv, p);
+    }
+    worker->packet = NULL;
+    worker->outcome = NULL;
+    StatsSyncCountersIfSignalled(tv);
+    return code == TM_ECODE_OK ? 0 : MGS_FAILED;
+}
+
+void mgs_worker_idle(mgs_worker *worker)
+{
+    ThreadVars *tv = worker->tv;
+
+    /* A reload waits until each worker has processed something under the new rules, and puts a packet in its queue. */
+    if (!TmThreadsHandleInjectedPackets(tv) && tv->flow_queue != NULL && SC_ATOMIC_GET(tv->flow_queue->non_empty))
+        TmThreadsCaptureInjectPacket(tv, NULL);
+    StatsSyncCountersIfSignalled(tv);
+}
+
+int mgs_worker_field(mgs_worker *worker, unsigned slot, const char *key, size_t key_len, const char *value,
+        size_t value_len)
+{
+    struct mgs_field *field;
+
+    if (slot >= MGS_FIELDS || key_len >= MGS_FIELD_KEY || value_len >= MGS_FIELD_VALUE)
+        return MGS_FAILED;
+    field = &worker->fields[slot];
+    memcpy(field->key, key, key_len);
+    field->key[key_len] = '\0';
+    field->key_len = (uint16_t)key_len;
+    memcpy(field->value, value, value_len);
+    field->value[value_len] = '\0';
+    field->value_len = (uint16_t)value_len;
+    return 0;
+}
+
+void mgs_worker_finish(mgs_worker *worker)
+{
+    SCTmThreadsSlotPacketLoopFinish(worker->tv);
+    mgs_current = NULL;
+}
+
+/* Called once for each packet of ours, inside TmThreadsSlotProcessPkt. */
+static void release(Packet *p)
+{
+    struct mgs_worker *worker = mgs_current;
+
+    if (worker != NULL && worker->packet == p) {
+        worker->outcome->flags |= MGS_RELEASED;
+        if (PacketCheckAction(p, ACTION_DROP)) {
+            worker->outcome->flags |= MGS_DROPPED;
+            if (p->drop_reason != PKT_DROP_REASON_NOT_SET)
+                worker->outcome->drop_reason = p->drop_reason;
+        }
+        worker->packet = NULL;
+    }
+    PacketFreeOrRelease(p);
+}
+
+static TmEcode observe_init(ThreadVars *tv, const void *init, void **data)
+{
+    static int dummy;
+    /* The list of loggers goes out of step for a thread whose init fails, so this one cannot. */
+    *data = &dummy;
+    return TM_ECODE_OK;
+}
+
+static bool observe_wanted(ThreadVars *tv, void *data, const Packet *p)
+{
+    return mgs_current != NULL && mgs_current->outcome != NULL;
+}
+
+/* A packet logger: after detection, with the flow still there and locked. Besides the packet being fed it sees those
+ * that Suricata makes up: to flush our flow when its protocol changes, and to end other flows that timed out. */
+static int observe(ThreadVars *tv, void *data, const Packet *p)
+{
+    struct mgs_worker *worker = mgs_current;
+    struct mgs_outcome *outcome = worker->outcome;
+    const Flow *f = p->flow;
+
+    if (p != worker->packet) {
+        if (f == NULL || worker->flow_id == 0 || FlowGetId(f) != worker->flow_id)
+            return TM_ECODE_OK;
+        if (PacketCheckAction(p, ACTION_DROP))
+            outcome->flags |= MGS_DROPPED;
+        note_alerts(outcome, p);
+        return TM_ECODE_OK;
+    }
+    outcome->flags |= MGS_INSPECTED;
+    if (p->flags & PKT_STREAM_ADD)
+        outcome->flags |= MGS_ADDED;
+    if (f != NULL)
+        note_flow(outcome, f);
+    note_events(outcome, p);
+    note_alerts(outcome, p);
+    return TM_ECODE_OK;
+}
+
+static void note_flow(struct mgs_outcome *outcome, const Flow *f)
+{
+    const TcpSession *session = f->protoctx;
+
+    outcome->flags |= MGS_HAS_FLOW;
+    outcome->flow_id = FlowGetId(f);
+    outcome->app_proto = f->alproto;
+    if (f->flags & FLOW_ACTION_DROP)
+        outcome->flags |= MGS_FLOW_DROPPED;
+    if (f->flags & FLOW_ACTION_PASS)
+        outcome->flags |= MGS_PASSED;
+    if (f->flags & FLOW_NOPAYLOAD_INSPECTION)
+        outcome->flags |= MGS_NO_PAYLOAD;
+    if (FlowIsBypassed(f))
+        outcome->flags |= MGS_BYPASSED;
+    if (session != NULL && (session->flags & STREAMTCP_FLAG_APP_LAYER_DISABLED))
+        outcome->flags |= MGS_APP_DISABLED;
+}
+
+static void note_events(struct mgs_outcome *outcome, const Packet *p)
+{
+    outcome->event_count = p->events.cnt;
+    if (p->events.cnt > 0)
+        outcome->event = p->events.events[0];
+}
+
+static void note_alerts(struct mgs_outcome *outcome, const Packet *p)
+{
+    const Signature *condemned = p->alerts.drop.action != 0 ? p->alerts.drop.s : NULL;
+    bool told = condemned == NULL;
+
+    for (uint16_t i = 0; i < p->alerts.cnt; i++) {
+        const PacketAlert *pa = &p->alerts.alerts[i];
+        bool deciding = pa->s == condemned;
+        note_alert(outcome, pa->s, pa->action, deciding);
+        told = told || deciding;
+    }
+    /* A rule with noalert drops without being in the list. */
+    if (!told)
+        note_alert(outcome, condemned, p->alerts.drop.action, true);
+}
+
+static void note_alert(struct mgs_outcome *outcome, const Signature *s, uint8_t action, bool deciding)
+{
+    struct mgs_alert *alert;
+
+    if (s == NULL)
+        return;
+    if (outcome->alert_count < MGS_ALERTS_KEPT) {
+        alert = &outcome->alerts[outcome->alert_count++];
+    } else {
+        outcome->alerts_lost++;
+        if (!deciding)
+            return;
+        /* The one that explains the verdict is kept at the cost of another. */
+        alert = &outcome->alerts[MGS_ALERTS_KEPT - 1];
+    }
+    alert->gid = s->gid;
+    alert->sid = s->id;
+    alert->rev = s->rev;
+    alert->priority = s->prio;
+    alert->drop = (action & (ACTION_DROP | ACTION_REJECT_ANY)) != 0;
+    alert->deciding = deciding;
+    alert->message_len = copy_text(alert->message, sizeof(alert->message), s->msg);
+    alert->category_len = copy_text(alert->category, sizeof(alert->category), s->class_msg);
+}
+
+static uint16_t copy_text(char *to, size_t size, const char *from)
+{
+    size_t len = from != NULL ? strnlen(from, size) : 0;
+    if (len > 0)
+        memcpy(to, from, len);
+    return (uint16_t)len;
+}

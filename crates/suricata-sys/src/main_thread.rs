@@ -1,0 +1,201 @@
+//! The engine's main thread: starting, running and stopping it.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fmt, ptr};
+
+use crate::ffi;
+use crate::worker::Seat;
+
+/// Why a call into libsuricata did not succeed. Its log lines say more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// There is, or was, an engine in this process.
+    AlreadyBegun,
+    /// Suricata reported a failure.
+    Failed,
+    /// Suricata wanted to exit the process. The engine is unusable; the process goes on.
+    Exited,
+    /// An argument holds a NUL byte.
+    Nul,
+    /// No packet buffer could be had: out of memory.
+    NoPacket,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AlreadyBegun => "an engine was already started in this process",
+            Self::Failed => "Suricata reported a failure",
+            Self::Exited => "Suricata gave up",
+            Self::Nul => "a setting holds a NUL byte",
+            Self::NoPacket => "Suricata has no memory for a packet",
+        })
+    }
+}
+
+impl std::error::Error for Failure {}
+
+pub(crate) fn check(code: c_int) -> Result<(), Failure> {
+    match code {
+        0 => Ok(()),
+        ffi::EXITED => Err(Failure::Exited),
+        ffi::NO_PACKET => Err(Failure::NoPacket),
+        _ => Err(Failure::Failed),
+    }
+}
+
+/// The right to run the engine, held by the one thread that began it. Call the methods in the order in which they are
+/// listed.
+pub struct MainThread {
+    /// Seats not yet given out.
+    seats: u16,
+    /// Thread-bound: Suricata's main functions keep state in thread-local storage.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl MainThread {
+    /// Begins the engine of this process (`SuricataPreInit`, `SCParseCommandLine`). `arguments` are those of the
+    /// `suricata` program, the program name first. `inline` selects IPS mode.
+    pub fn begin(arguments: Vec<CString>, inline: bool, workers: u16) -> Result<Self, Failure> {
+        static BEGUN: AtomicBool = AtomicBool::new(false);
+        if BEGUN.swap(true, Ordering::SeqCst) {
+            return Err(Failure::AlreadyBegun);
+        }
+        let count = c_int::try_from(arguments.len()).map_err(|_| Failure::Failed)?;
+        let mut pointers =
+            arguments.into_iter().map(CString::into_raw).collect::<Vec<*mut c_char>>();
+        pointers.push(ptr::null_mut());
+        // Suricata keeps pointers into argv for as long as it lives, which is as long as the process.
+        let argv = Box::leak(pointers.into_boxed_slice());
+        // SAFETY: first and only call (BEGUN); argv is null-terminated, leaked, and holds `count` C strings.
+        check(unsafe { ffi::mgs_begin(count, argv.as_mut_ptr(), inline.into(), workers.into()) })?;
+        Ok(Self { seats: workers, _not_send: PhantomData })
+    }
+
+    /// Loads the YAML that the arguments name.
+    pub fn load_yaml(&mut self) -> Result<(), Failure> {
+        // SAFETY: on the thread that began the engine, before init.
+        check(unsafe { ffi::mgs_load_yaml() })
+    }
+
+    /// A setting as loaded, `None` if absent or not a plain value.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: the name is a C string; the result is null or a C string that stays until the next call.
+        unsafe {
+            let value = ffi::mgs_conf_get(name.as_ptr());
+            (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+        }
+    }
+
+    /// Sets a value that nothing later changes (`SCConfSetFinal`).
+    pub fn force(&mut self, name: &str, value: &str) -> Result<(), Failure> {
+        let name = CString::new(name).map_err(|_| Failure::Nul)?;
+        let value = CString::new(value).map_err(|_| Failure::Nul)?;
+        // SAFETY: both are C strings, copied by the callee.
+        check(unsafe { ffi::mgs_conf_force(name.as_ptr(), value.as_ptr()) })
+    }
+
+    /// Reads settings and rules (`SuricataInit`), which takes seconds with many rules, and gives out the workers'
+    /// seats; none if called again.
+    pub fn init(&mut self) -> Result<Vec<Seat>, Failure> {
+        let seats = std::mem::take(&mut self.seats);
+        // SAFETY: on the thread that began the engine, after load_yaml.
+        check(unsafe { ffi::mgs_init() })?;
+        Ok((0..seats).map(Seat::new).collect())
+    }
+
+    /// Waits until the workers, which must be in [`Seat::attach`] by now, are ready, and starts all threads.
+    ///
+    /// [`Seat::attach`]: crate::Seat::attach
+    pub fn post_init(&mut self) -> Result<(), Failure> {
+        // SAFETY: on the thread that began the engine, after init.
+        check(unsafe { ffi::mgs_post_init() })
+    }
+
+    /// Serves reloads until [`stop`] is called.
+    pub fn main_loop(&mut self) -> Result<(), Failure> {
+        // SAFETY: on the thread that began the engine, after post_init.
+        check(unsafe { ffi::mgs_main_loop() })
+    }
+
+    /// Ends the engine; waits for each worker to be in [`RawWorker::finish`].
+    ///
+    /// [`RawWorker::finish`]: crate::RawWorker::finish
+    pub fn shut_down(self) -> Result<(), Failure> {
+        // SAFETY: on the thread that began the engine, after main_loop; consumed, so once.
+        check(unsafe { ffi::mgs_shutdown() })
+    }
+}
+
+/// Asks the main loop to end. Any thread.
+pub fn stop() {
+    // SAFETY: sets a flag.
+    unsafe { ffi::mgs_stop() }
+}
+
+/// Whether the engine is ending.
+pub fn stopping() -> bool {
+    // SAFETY: reads a flag.
+    unsafe { ffi::mgs_stopping() != 0 }
+}
+
+/// Asks the main loop to load the rules anew; fails if it is at it.
+pub fn reload_start() -> Result<(), Failure> {
+    // SAFETY: takes a lock of its own; any thread.
+    check(unsafe { ffi::mgs_reload_start() })
+}
+
+/// Whether a reload was asked for and is not done.
+pub fn reload_pending() -> bool {
+    // SAFETY: takes a lock of its own; any thread.
+    unsafe { ffi::mgs_reload_pending() != 0 }
+}
+
+/// Makes Suricata reopen its log files before it next writes to them.
+pub fn rotate_logs() {
+    // SAFETY: takes a lock of its own; any thread.
+    unsafe { ffi::mgs_rotate_logs() }
+}
+
+/// Flows of this lane never appear in EVE. Set before traffic flows; 0 for none.
+pub fn set_silent_lane(lane: u64) {
+    // SAFETY: stores a number; the caller orders it before traffic.
+    unsafe { ffi::mgs_set_silent_lane(lane) }
+}
+
+/// Suricata's version, such as `8.0.7`.
+pub fn version() -> &'static str {
+    // SAFETY: a string literal of the library.
+    unsafe { literal(ffi::mgs_version()) }
+}
+
+/// The name that rules use for an engine event, such as `stream.wrong_thread`.
+pub fn event_name(event: u8) -> &'static str {
+    // SAFETY: an entry of a constant table.
+    unsafe { literal(ffi::mgs_event_name(event)) }
+}
+
+/// Suricata's words for a drop reason, such as `rules`.
+pub fn drop_reason_name(reason: u8) -> &'static str {
+    // SAFETY: a string literal of the library.
+    unsafe { literal(ffi::mgs_drop_reason_name(reason)) }
+}
+
+/// Suricata's name of an application protocol, such as `http1`.
+pub fn app_protocol_name(protocol: u16) -> &'static str {
+    // SAFETY: an entry of a table that is filled during start and then constant.
+    unsafe { literal(ffi::mgs_app_proto_name(protocol)) }
+}
+
+/// # Safety
+/// `text` is null or a C string that is never freed.
+unsafe fn literal(text: *const c_char) -> &'static str {
+    if text.is_null() {
+        return "unknown";
+    }
+    // SAFETY: not null, and the caller vouches for the rest.
+    unsafe { CStr::from_ptr(text) }.to_str().unwrap_or("unknown")
+}
