@@ -12,9 +12,17 @@
 //!             └──► curl, chromium ───────────────────────────┘
 //! ```
 
+pub mod content;
+pub mod curl;
+pub mod origin;
 pub mod peers;
+pub mod pki;
 pub mod port;
 pub mod process;
+pub mod programs;
 
+pub use curl::Curl;
+pub use origin::Origin;
 pub use port::Port;
 pub use process::Process;
+pub use programs::{Gateway, Inspector};

@@ -1,0 +1,51 @@
+# The commands that stay. Everything they do can be done by hand with cargo and scripts/.
+
+MAKEFLAGS += --no-print-directory
+CARGO ?= cargo
+LIBSURICATA = scripts/install-libsuricata
+DENY = scripts/cargo-deny
+
+.PHONY: help demo run test bench check audit deps
+
+help:
+	@echo 'make demo    build all, show malware inside TLS being stopped, print what happened, end'
+	@echo 'make run     the gateway with working defaults, until stopped'
+	@echo 'make test    everything that CI runs; installs what it needs'
+	@echo 'make bench   figures, side by side with the peers'
+	@echo 'make check   formatting, lints, docs, licences'
+	@echo 'make audit   known vulnerabilities in what we depend on (asks the network)'
+
+demo:
+	@scripts/install-deps build run
+	@$(LIBSURICATA)
+	@$(CARGO) build --release --locked --quiet -p meergate -p meergate-inspector -p e2e
+	@$(CARGO) run --release --locked --quiet -p e2e --bin demo
+
+run:
+	@scripts/install-deps build
+	@$(LIBSURICATA)
+	@$(CARGO) build --release --locked --quiet -p meergate -p meergate-inspector
+	@scripts/run
+
+test: deps check
+	$(CARGO) build --locked --workspace --all-targets
+	scripts/test
+
+bench: deps
+	$(CARGO) build --release --locked --workspace
+	bench/run
+
+check: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(DENY) --workspace --locked check --hide-inclusion-graph bans licenses sources
+	$(DENY) --config crates/meergate-inspector/deny.toml --manifest-path crates/meergate-inspector/Cargo.toml \
+		--locked --exclude-dev check --hide-inclusion-graph bans licenses sources
+
+audit:
+	$(DENY) --workspace --locked check advisories
+
+deps:
+	@scripts/install-deps
+	@$(LIBSURICATA)
