@@ -1,3 +1,7 @@
-//! An ICAP server that inspects with libsuricata, inline.
+//! The program `meergate-inspector`; everything it does is in the library beside it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meergate_inspector::main()
+}

@@ -1,0 +1,460 @@
+//! The flows of one worker: which of them a transaction continues, and which are at their end.
+//!
+//! Knows nothing of the engine: `F` is whatever stands for a flow there.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::dialogue::{Dialogue, Turn};
+use crate::origin::FlowKey;
+
+/// One flow. Shared by the table and by the transactions that run on it.
+#[derive(Debug)]
+pub struct Talk<F> {
+    /// The engine's flow; gone once it is closed.
+    pub flow: Option<F>,
+    /// Whose turn it is.
+    pub dialogue: Dialogue,
+    /// Nothing more may be learned from this flow: it was dropped, failed or was given up.
+    pub spent: bool,
+    home: Option<Home>,
+    users: usize,
+    used: Instant,
+    stamp: u64,
+}
+
+/// A flow as transactions hold it.
+pub type Shared<F> = Rc<RefCell<Talk<F>>>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    /// The flow of a connection.
+    Connection(FlowKey),
+    /// A request that waits for its response.
+    Waiting(FlowKey),
+}
+
+/// All flows of a worker that a later transaction may continue.
+#[derive(Debug)]
+pub struct Table<F> {
+    connections: HashMap<FlowKey, Shared<F>>,
+    waiting: HashMap<FlowKey, VecDeque<Shared<F>>>,
+    /// Flows in the order they were last used; entries whose stamp is old are skipped.
+    order: VecDeque<(u64, Shared<F>)>,
+    stamps: u64,
+    len: usize,
+    limit: usize,
+    idle: Duration,
+    wait: Duration,
+}
+
+impl<F> Table<F> {
+    /// A table of at most `limit` flows. A connection's flow may be idle for `idle`, a request
+    /// may wait for its response for `wait`.
+    pub fn new(limit: usize, idle: Duration, wait: Duration) -> Self {
+        Self {
+            connections: HashMap::new(),
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+            stamps: 0,
+            len: 0,
+            limit: limit.max(1),
+            idle,
+            wait,
+        }
+    }
+
+    /// Flows that a later transaction may find.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if no transaction could continue anything.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A flow that is in no table: for one transaction, or to be [kept](Self::keep).
+    pub fn begin(&self, flow: F, now: Instant) -> Shared<F> {
+        Rc::new(RefCell::new(Talk {
+            flow: Some(flow),
+            dialogue: Dialogue::default(),
+            spent: false,
+            home: None,
+            users: 1,
+            used: now,
+            stamp: 0,
+        }))
+    }
+
+    /// The flow on which the next request of this connection may go, now used by the caller.
+    ///
+    /// A flow that is in the midst of something else is given up, so that the caller opens another
+    /// one; it is returned by [`Leaving::Close`] if nobody else uses it.
+    pub fn for_request(&mut self, key: FlowKey) -> (Option<Shared<F>>, Leaving<F>) {
+        self.find(key, |dialogue| dialogue.may_ask().then_some(()))
+            .map_or_else(|leaving| (None, leaving), |(talk, ())| (Some(talk), Leaving::Nothing))
+    }
+
+    /// The flow on which the response to `request` (method and target) may go, now used by the
+    /// caller, and whether the request head has to go first. Otherwise as
+    /// [`for_request`](Self::for_request).
+    pub fn for_response(
+        &mut self,
+        key: FlowKey,
+        request: Option<(&[u8], &[u8])>,
+    ) -> (Option<(Shared<F>, Turn)>, Leaving<F>) {
+        self.find(key, |dialogue| match dialogue.turn(request) {
+            Turn::Busy => None,
+            turn => Some(turn),
+        })
+        .map_or_else(|leaving| (None, leaving), |found| (Some(found), Leaving::Nothing))
+    }
+
+    fn find<T>(
+        &mut self,
+        key: FlowKey,
+        fit: impl FnOnce(&Dialogue) -> Option<T>,
+    ) -> Result<(Shared<F>, T), Leaving<F>> {
+        let Some(talk) = self.connections.get(&key).cloned() else { return Err(Leaving::Nothing) };
+        let mut inner = talk.borrow_mut();
+        match fit(&inner.dialogue).filter(|_| !inner.spent) {
+            Some(fit) => {
+                inner.users += 1;
+                drop(inner);
+                Ok((talk, fit))
+            }
+            None => {
+                drop(inner);
+                Err(self.give_up(&talk))
+            }
+        }
+    }
+
+    /// The oldest request under `key` that waits for its response.
+    pub fn for_waiting(&mut self, key: FlowKey) -> Option<Shared<F>> {
+        let queue = self.waiting.get_mut(&key)?;
+        let talk = queue.pop_front()?;
+        if queue.is_empty() {
+            self.waiting.remove(&key);
+        }
+        self.len -= 1;
+        {
+            let mut inner = talk.borrow_mut();
+            inner.home = None;
+            inner.users += 1;
+            inner.stamp = 0;
+        }
+        Some(talk)
+    }
+
+    /// Later transactions of this connection continue this flow.
+    #[must_use = "a flow that made room has to be closed"]
+    pub fn keep(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
+        // A flow that still has the place makes room by leaving it.
+        let leaving = match self.connections.get(&key).cloned() {
+            Some(old) => self.give_up(&old),
+            None => self.make_room(),
+        };
+        talk.borrow_mut().home = Some(Home::Connection(key));
+        self.connections.insert(key, talk.clone());
+        self.len += 1;
+        leaving
+    }
+
+    /// The response to this flow's request will be looked for under `key`.
+    #[must_use = "a flow that made room has to be closed"]
+    pub fn keep_waiting(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
+        let leaving = self.make_room();
+        talk.borrow_mut().home = Some(Home::Waiting(key));
+        self.waiting.entry(key).or_default().push_back(talk.clone());
+        self.len += 1;
+        leaving
+    }
+
+    /// A transaction on this flow has ended.
+    pub fn release(&mut self, talk: &Shared<F>, now: Instant) -> Leaving<F> {
+        let (over, users) = {
+            let mut inner = talk.borrow_mut();
+            inner.users -= 1;
+            inner.used = now;
+            (inner.spent || inner.home.is_none() || inner.dialogue.is_over(), inner.users)
+        };
+        if over {
+            return self.give_up(talk);
+        }
+        if users == 0 {
+            self.stamps += 1;
+            talk.borrow_mut().stamp = self.stamps;
+            self.order.push_back((self.stamps, talk.clone()));
+            self.compact();
+        }
+        Leaving::Nothing
+    }
+
+    /// Takes a flow out of the table; it is to be closed now unless a transaction still uses it.
+    pub fn give_up(&mut self, talk: &Shared<F>) -> Leaving<F> {
+        let home = talk.borrow_mut().home.take();
+        match home {
+            Some(Home::Connection(key)) => {
+                self.connections.remove(&key);
+                self.len -= 1;
+            }
+            Some(Home::Waiting(key)) => {
+                if let Some(queue) = self.waiting.get_mut(&key) {
+                    queue.retain(|other| !Rc::ptr_eq(other, talk));
+                    if queue.is_empty() {
+                        self.waiting.remove(&key);
+                    }
+                }
+                self.len -= 1;
+            }
+            None => {}
+        }
+        let mut inner = talk.borrow_mut();
+        inner.spent = true;
+        match inner.users {
+            0 => inner.flow.take().map_or(Leaving::Nothing, Leaving::Close),
+            _ => Leaving::Nothing,
+        }
+    }
+
+    /// The next flow that has been idle for too long at `now`; call until there is none.
+    pub fn expired(&mut self, now: Instant) -> Option<F> {
+        loop {
+            let (stamp, talk) = self.order.front()?;
+            let inner = talk.borrow();
+            let live = inner.stamp == *stamp && inner.users == 0 && inner.home.is_some();
+            let limit = match inner.home {
+                Some(Home::Waiting(_)) => self.wait.min(self.idle),
+                _ => self.idle,
+            };
+            // Waiting requests behind a connection that may idle longer are found a little late.
+            if live && now.saturating_duration_since(inner.used) < limit {
+                return None;
+            }
+            drop(inner);
+            let (_, talk) = self.order.pop_front()?;
+            if live && let Leaving::Close(flow) = self.give_up(&talk) {
+                return Some(flow);
+            }
+        }
+    }
+
+    /// Every flow that nobody uses, as at the end of the program.
+    pub fn drain(&mut self) -> Option<F> {
+        let talk = self
+            .connections
+            .values()
+            .chain(self.waiting.values().flatten())
+            .find(|talk| talk.borrow().users == 0)
+            .cloned()?;
+        match self.give_up(&talk) {
+            Leaving::Close(flow) => Some(flow),
+            Leaving::Nothing => None,
+        }
+    }
+
+    /// The longest idle flow leaves if the table is full. If all are in use it grows past its
+    /// limit for a moment: connections are limited too.
+    fn make_room(&mut self) -> Leaving<F> {
+        if self.len < self.limit {
+            return Leaving::Nothing;
+        }
+        while let Some((stamp, talk)) = self.order.pop_front() {
+            let live = {
+                let inner = talk.borrow();
+                inner.stamp == stamp && inner.users == 0 && inner.home.is_some()
+            };
+            if live {
+                return self.give_up(&talk);
+            }
+        }
+        Leaving::Nothing
+    }
+
+    fn compact(&mut self) {
+        if self.order.len() > 2 * self.len + 64 {
+            self.order.retain(|(stamp, talk)| {
+                let inner = talk.borrow();
+                inner.stamp == *stamp && inner.users == 0 && inner.home.is_some()
+            });
+        }
+    }
+}
+
+/// What has to be done about a flow that has left the table.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Leaving<F> {
+    /// Close it: nobody uses it any more.
+    Close(F),
+    /// Nothing now.
+    Nothing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialogue::Asked;
+    use crate::origin::{Correlation, Keys, Origin};
+
+    const IDLE: Duration = Duration::from_secs(100);
+    const WAIT: Duration = Duration::from_secs(10);
+
+    fn key(id: &str) -> FlowKey {
+        let origin = Origin { connection: Some(id), ..Origin::default() };
+        thread_local!(static KEYS: Keys = Keys::default());
+        match KEYS.with(|keys| origin.correlation(keys)) {
+            Correlation::Connection(key) => key,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn table() -> (Table<u32>, Instant) {
+        (Table::new(3, IDLE, WAIT), Instant::now())
+    }
+
+    fn asked(talk: &Shared<u32>) {
+        let mut talk = talk.borrow_mut();
+        talk.dialogue.ask(Asked::new(b"GET", b"/"));
+        talk.dialogue.asked();
+    }
+
+    fn answered(talk: &Shared<u32>) {
+        let mut talk = talk.borrow_mut();
+        talk.dialogue.answer();
+        talk.dialogue.answered();
+    }
+
+    #[test]
+    fn a_connection_keeps_its_flow_over_transactions() {
+        let (mut table, now) = table();
+        let (a, b) = (key("a"), key("b"));
+        assert!(matches!(table.for_request(a), (None, Leaving::Nothing)));
+        let talk = table.begin(1, now);
+        assert_eq!(table.keep(a, &talk), Leaving::Nothing);
+        for _ in 0..3 {
+            asked(&talk);
+            assert_eq!(table.release(&talk, now), Leaving::Nothing);
+            assert!(table.for_response(b, None).0.is_none());
+            let (found, _) = table.for_response(a, Some((b"GET", b"/")));
+            let (found, turn) = found.unwrap();
+            assert!(Rc::ptr_eq(&found, &talk));
+            assert_eq!(turn, Turn::Answer);
+            answered(&found);
+            assert_eq!(table.release(&found, now), Leaving::Nothing);
+            assert!(table.for_request(a).0.is_some());
+        }
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn an_unanswered_request_is_left_behind_by_the_next() {
+        let (mut table, now) = table();
+        let talk = table.begin(1, now);
+        let _ = table.keep(key("a"), &talk);
+        asked(&talk);
+        let _ = table.release(&talk, now);
+        assert!(matches!(table.for_request(key("a")), (None, Leaving::Close(1))));
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_flow_in_use_is_closed_by_its_last_user() {
+        let (mut table, now) = table();
+        let talk = table.begin(1, now);
+        let _ = table.keep(key("a"), &talk);
+        talk.borrow_mut().dialogue.ask(Asked::new(b"POST", b"/"));
+        assert!(matches!(table.for_request(key("a")), (None, Leaving::Nothing)));
+        assert_eq!(table.release(&talk, now), Leaving::Close(1));
+        assert_eq!(table.expired(now + IDLE), None);
+    }
+
+    #[test]
+    fn a_spent_flow_is_never_found_again() {
+        let (mut table, now) = table();
+        let talk = table.begin(1, now);
+        let _ = table.keep(key("a"), &talk);
+        asked(&talk);
+        talk.borrow_mut().spent = true;
+        assert!(table.for_response(key("a"), None).0.is_none());
+        assert_eq!(table.release(&talk, now), Leaving::Close(1));
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn flows_without_a_home_end_with_their_transaction() {
+        let (mut table, now) = table();
+        let talk = table.begin(7, now);
+        asked(&talk);
+        assert_eq!(table.release(&talk, now), Leaving::Close(7));
+    }
+
+    #[test]
+    fn waiting_requests_are_answered_in_order_and_given_up_in_time() {
+        let (mut table, now) = table();
+        for n in 1..=3 {
+            let talk = table.begin(n, now);
+            asked(&talk);
+            assert_eq!(table.keep_waiting(key("w"), &talk), Leaving::Nothing);
+            assert_eq!(table.release(&talk, now), Leaving::Nothing);
+        }
+        let first = table.for_waiting(key("w")).unwrap();
+        assert_eq!(first.borrow().flow, Some(1));
+        answered(&first);
+        assert_eq!(table.release(&first, now), Leaving::Close(1));
+        assert_eq!(table.expired(now + WAIT / 2), None);
+        assert_eq!(table.expired(now + WAIT), Some(2));
+        assert_eq!(table.expired(now + WAIT), Some(3));
+        assert_eq!(table.expired(now + WAIT), None);
+        assert!(table.is_empty() && table.for_waiting(key("w")).is_none());
+    }
+
+    #[test]
+    fn a_full_table_closes_the_longest_idle_flow() {
+        let (mut table, now) = table();
+        for n in 0..3 {
+            let talk = table.begin(n, now);
+            let _ = table.keep(key(&n.to_string()), &talk);
+            assert_eq!(table.release(&talk, now), Leaving::Nothing);
+        }
+        // Used again, so that number 1 is now the longest idle.
+        let again = table.for_request(key("0")).0.unwrap();
+        let _ = table.release(&again, now);
+        let talk = table.begin(3, now);
+        assert_eq!(table.keep(key("3"), &talk), Leaving::Close(1));
+        assert_eq!(table.len(), 3);
+    }
+
+    #[test]
+    fn idle_flows_expire_and_the_order_stays_short() {
+        let (mut table, now) = table();
+        let talk = table.begin(1, now);
+        let _ = table.keep(key("a"), &talk);
+        let _ = table.release(&talk, now);
+        for n in 0..10_000 {
+            let found = table.for_request(key("a")).0.unwrap();
+            let _ = table.release(&found, now + Duration::from_millis(n));
+        }
+        assert!(table.order.len() < 100);
+        assert_eq!(table.expired(now + IDLE), None, "it was used after that");
+        assert_eq!(table.expired(now + IDLE + Duration::from_secs(10)), Some(1));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn draining_leaves_what_is_in_use() {
+        let (mut table, now) = table();
+        let (used, idle) = (table.begin(1, now), table.begin(2, now));
+        let _ = table.keep(key("used"), &used);
+        let _ = table.keep(key("idle"), &idle);
+        let _ = table.release(&idle, now);
+        assert_eq!(table.drain(), Some(2));
+        assert_eq!(table.drain(), None);
+        assert_eq!(table.release(&used, now), Leaving::Nothing);
+        assert_eq!(table.drain(), Some(1));
+    }
+}

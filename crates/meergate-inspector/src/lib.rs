@@ -1,0 +1,31 @@
+//! `meergate-inspector`: an ICAP server that inspects with libsuricata, inline.
+//!
+//! An ICAP client hands over requests and responses; their heads and bodies are fed to the engine
+//! as the two directions of one TCP flow; the engine's verdict decides the reply. Suricata alone
+//! decides: nothing here blocks on its own, and nothing that could not be inspected is passed.
+//!
+//! ```text
+//!  ICAP connection ─► service ─► origin    who does this belong to?
+//!                        │       flows     which flow does it continue?
+//!                        │       dialogue  whose turn is it there?
+//!                        ▼
+//!                     framing ─► ring ─► engine     bytes as they were on the wire
+//!                                  └───► client     only what the engine has passed
+//! ```
+//!
+//! A worker is one thread: a share of the ICAP connections, one engine worker and the flows that
+//! began there. A transaction whose flow lives elsewhere takes its connection to that thread.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod dialogue;
+mod flows;
+mod framing;
+mod lanes;
+mod metrics;
+mod origin;
+// mod page;
+mod settings;
+
+pub use cli::main;

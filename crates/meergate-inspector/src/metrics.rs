@@ -1,0 +1,318 @@
+//! What is counted, and its form for Prometheus.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The sum so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Moves it by `n`.
+    pub fn add(&self, n: i64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Makes it `n`.
+    pub fn set(&self, n: i64) {
+        self.0.store(n, Relaxed);
+    }
+
+    fn value(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Upper bounds of a histogram's buckets, in microseconds.
+const BOUNDS: [u64; 14] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_000_000,
+    10_000_000,
+];
+
+/// How long something took.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Counter; BOUNDS.len() + 1],
+    micros: Counter,
+}
+
+impl Histogram {
+    /// Takes note of one duration.
+    pub fn observe(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[BOUNDS.partition_point(|&bound| bound < micros)].one();
+        self.micros.add(micros);
+    }
+}
+
+macro_rules! enumerated {
+    ($(#[$doc:meta])* $name:ident, $label:literal { $($(#[$vdoc:meta])* $variant:ident => $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            const LABEL: &'static str = $label;
+            const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word used in metrics and logs.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+enumerated! {
+    /// How a transaction ended.
+    Outcome, "outcome" {
+        /// The client went away.
+        Aborted => "aborted",
+        /// The engine asked for a drop and the client got the block page.
+        Blocked => "blocked",
+        /// The engine asked for a drop after bytes had been released: the transfer was cut.
+        Cut => "cut",
+        /// It could not be inspected, so it was refused.
+        Failed => "failed",
+        /// The engine passed all of it.
+        Passed => "passed",
+    }
+}
+
+enumerated! {
+    /// Why bytes of a transaction were not inspected. None of these bytes was passed unseen by
+    /// anyone but for the last reason, where no ICAP client sends them at all.
+    Uninspected, "reason" {
+        /// They came after a drop.
+        AfterDrop => "after-drop",
+        /// The message contradicted itself.
+        Contradiction => "contradiction",
+        /// The engine could not inspect the flow.
+        Engine => "engine",
+        /// A request body that the client sent to no REQMOD, known from its Content-Length.
+        RequestBodyUnseen => "request-body-unseen",
+    }
+}
+
+/// The counters of one worker, each written by its thread alone.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Transactions by [`Outcome`].
+    outcomes: [Counter; Outcome::ALL.len()],
+    /// Bytes by [`Uninspected`].
+    uninspected: [Counter; Uninspected::ALL.len()],
+    /// Body bytes that the engine has passed or dropped.
+    pub inspected: Counter,
+    /// Transactions answered with 204.
+    pub unmodified: Counter,
+    /// Connections that came from another worker.
+    pub migrated: Counter,
+    /// Transactions whose addresses had to be completed with stand-ins.
+    pub invented: Counter,
+    /// Transactions with an address, port or id that made no sense.
+    pub absurd: Counter,
+    /// Transactions between address families.
+    pub mixed: Counter,
+    /// Responses that came without their request.
+    pub unasked: Counter,
+    /// Flows opened.
+    pub flows_opened: Counter,
+    /// Flows closed because the table was full.
+    pub flows_displaced: Counter,
+    /// Flows closed because nobody used them.
+    pub flows_expired: Counter,
+    /// Flows that a later transaction may continue.
+    pub flows: Gauge,
+    /// ICAP connections.
+    pub connections: Gauge,
+    /// Rings in use.
+    pub rings: Gauge,
+    /// Body bytes that wait in rings.
+    pub held: Gauge,
+    /// From the request head to the end of the reply.
+    pub duration: Histogram,
+    /// Grows while the worker's thread is alive.
+    pub beats: Counter,
+}
+
+impl Counters {
+    /// One transaction ended so.
+    pub fn outcome(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].one();
+    }
+
+    /// So many bytes were not inspected.
+    pub fn uninspected(&self, reason: Uninspected, bytes: u64) {
+        self.uninspected[reason as usize].add(bytes);
+    }
+}
+
+/// What the process as a whole counts.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// Rules that are loaded.
+    pub rules: Gauge,
+    /// Version of the rule set; grows with every reload.
+    pub rules_version: Gauge,
+    /// Reloads that took.
+    pub reloads: Counter,
+    /// Reloads that were refused.
+    pub reloads_refused: Counter,
+    /// Times that the engine process was started again.
+    pub restarts: Gauge,
+}
+
+/// All counters of the process.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// One a worker.
+    pub workers: Arc<[Counters]>,
+    /// The rest.
+    pub process: Arc<Process>,
+}
+
+impl Metrics {
+    /// For so many workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| Counters::default()).collect(),
+            process: Arc::default(),
+        }
+    }
+
+    fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
+        self.workers.iter().map(|w| counter(w).value()).sum()
+    }
+
+    fn total(&self, gauge: impl Fn(&Counters) -> &Gauge) -> i64 {
+        self.workers.iter().map(|w| gauge(w).value()).sum()
+    }
+
+    /// The text exposition format of Prometheus, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut out = Page(String::with_capacity(8192));
+        out.family("transactions_total", "counter", "Transactions by how they ended.");
+        for &o in Outcome::ALL {
+            let n = self.sum(|w| &w.outcomes[o as usize]);
+            out.labelled("transactions_total", Outcome::LABEL, o.as_str(), n);
+        }
+        out.family("uninspected_bytes_total", "counter", "Bytes not inspected, by reason.");
+        for &r in Uninspected::ALL {
+            let n = self.sum(|w| &w.uninspected[r as usize]);
+            out.labelled("uninspected_bytes_total", Uninspected::LABEL, r.as_str(), n);
+        }
+        let counters: [(&str, &str, fn(&Counters) -> &Counter); 11] = [
+            ("inspected_bytes_total", "Body bytes inspected.", |w| &w.inspected),
+            ("unmodified_total", "Transactions answered with 204.", |w| &w.unmodified),
+            ("migrated_total", "Connections handed to another worker.", |w| &w.migrated),
+            ("stand_in_addresses_total", "Transactions with stand-in addresses.", |w| &w.invented),
+            ("absurd_headers_total", "Transactions with senseless address headers.", |w| &w.absurd),
+            ("mixed_families_total", "Transactions between address families.", |w| &w.mixed),
+            ("unasked_responses_total", "Responses without their request.", |w| &w.unasked),
+            ("flows_opened_total", "Flows opened.", |w| &w.flows_opened),
+            ("flows_displaced_total", "Flows closed to make room.", |w| &w.flows_displaced),
+            ("flows_expired_total", "Flows closed after idling.", |w| &w.flows_expired),
+            ("beats_total", "Signs of life of the workers.", |w| &w.beats),
+        ];
+        for (name, help, counter) in counters {
+            out.single(name, "counter", help, self.sum(counter));
+        }
+        let gauges: [(&str, &str, fn(&Counters) -> &Gauge); 4] = [
+            ("flows", "Flows that may continue.", |w| &w.flows),
+            ("connections", "ICAP connections.", |w| &w.connections),
+            ("rings", "Ring buffers in use.", |w| &w.rings),
+            ("held_bytes", "Body bytes waiting in ring buffers.", |w| &w.held),
+        ];
+        for (name, help, gauge) in gauges {
+            out.single(name, "gauge", help, self.total(gauge));
+        }
+        let p = &self.process;
+        out.single("rules", "gauge", "Rules loaded.", p.rules.value());
+        out.single("rules_version", "gauge", "Version of the rule set.", p.rules_version.value());
+        out.single("reloads_total", "counter", "Reloads that took.", p.reloads.value());
+        out.single(
+            "reloads_refused_total",
+            "counter",
+            "Reloads refused.",
+            p.reloads_refused.value(),
+        );
+        out.single("engine_restarts_total", "counter", "Engine restarts.", p.restarts.value());
+        self.render_histogram(&mut out);
+        out.0
+    }
+
+    fn render_histogram(&self, out: &mut Page) {
+        let name = "transaction_seconds";
+        out.family(name, "histogram", "From request head to the end of the reply.");
+        let mut count = 0;
+        for i in 0..=BOUNDS.len() {
+            count += self.sum(|w| &w.duration.buckets[i]);
+            match BOUNDS.get(i) {
+                Some(&b) => out.bucket(name, &Seconds(b).to_string(), count),
+                None => out.bucket(name, "+Inf", count),
+            }
+        }
+        out.plain(&format!("{name}_sum"), Seconds(self.sum(|w| &w.duration.micros)));
+        out.plain(&format!("{name}_count"), count);
+    }
+}
+
+/// Microseconds as seconds.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.0 as f64 / 1e6).fmt(f)
+    }
+}
+
+const PREFIX: &str = "meergate_inspector";
+
+/// The page under construction. Writing to a `String` cannot fail.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {PREFIX}_{name} {help}\n# TYPE {PREFIX}_{name} {kind}\n");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl fmt::Display) {
+        self.family(name, kind, help);
+        self.plain(name, value);
+    }
+
+    fn plain(&mut self, name: &str, value: impl fmt::Display) {
+        let _ = writeln!(self.0, "{PREFIX}_{name} {value}");
+    }
+
+    fn labelled(&mut self, name: &str, label: &str, text: &str, value: u64) {
+        let _ = writeln!(self.0, "{PREFIX}_{name}{{{label}=\"{text}\"}} {value}");
+    }
+
+    fn bucket(&mut self, name: &str, bound: &str, value: u64) {
+        let _ = writeln!(self.0, "{PREFIX}_{name}_bucket{{le=\"{bound}\"}} {value}");
+    }
+}

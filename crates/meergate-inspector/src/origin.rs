@@ -1,0 +1,232 @@
+//! Who a transaction belongs to, as far as the ICAP client says.
+
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// The flow that a transaction belongs to: 128 bits of keyed hash, so that nobody outside can
+/// make two connections share a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey(u64, u64);
+
+impl FlowKey {
+    /// One of `n` places, evenly and stable while the program runs.
+    pub fn bucket(self, n: usize) -> usize {
+        (self.0 % n.max(1) as u64) as usize
+    }
+}
+
+/// Makes [`FlowKey`]s; one for the whole process.
+#[derive(Debug, Default)]
+pub struct Keys(RandomState, RandomState);
+
+impl Keys {
+    fn key(&self, value: impl Hash) -> FlowKey {
+        let hash = |state: &RandomState| {
+            let mut hasher = state.build_hasher();
+            value.hash(&mut hasher);
+            hasher.finish()
+        };
+        FlowKey(hash(&self.0), hash(&self.1))
+    }
+}
+
+/// How the parts of one flow are told from those of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Correlation {
+    /// Only the client's address is known (Squid): request and response are joined by the request
+    /// head, and everything of one client meets on one thread.
+    Client(FlowKey),
+    /// `X-Connection-Id`, or the full tuple: requests and responses in order on one flow.
+    Connection(FlowKey),
+    /// Nothing is known: each transaction is a flow.
+    None,
+}
+
+/// What an ICAP client says about the connection that a transaction came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// `X-Client-IP`.
+    pub client_ip: Option<IpAddr>,
+    /// `X-Client-Port`.
+    pub client_port: Option<u16>,
+    /// `X-Server-IP`.
+    pub server_ip: Option<IpAddr>,
+    /// `X-Server-Port`.
+    pub server_port: Option<u16>,
+    /// `X-Connection-Id`.
+    pub connection: Option<&'a str>,
+    /// `X-Stream-Id`: HTTP/2 or HTTP/3.
+    pub stream: Option<u64>,
+    /// `X-Transaction-Id`.
+    pub transaction: Option<&'a str>,
+    /// A header was there, but no address, port or number that means anything.
+    pub absurd: bool,
+}
+
+/// Longest identifier taken from a client, in bytes; a longer one counts as absurd.
+const MAX_ID: usize = 128;
+
+impl<'a> Origin<'a> {
+    /// Reads the headers; `get` looks one up by name.
+    pub fn read(get: impl Fn(&str) -> Option<&'a str>) -> Self {
+        let mut absurd = false;
+        let mut ip = |name| {
+            let ip = parsed(get(name), &mut absurd, |text: &str| text.parse().ok().map(plain))?;
+            (!ip.is_unspecified() && !ip.is_multicast()).then_some(ip).or_else(|| {
+                absurd = true;
+                None
+            })
+        };
+        let (client_ip, server_ip) = (ip("X-Client-IP"), ip("X-Server-IP"));
+        let mut port = |name| {
+            parsed(get(name), &mut absurd, |text: &str| text.parse().ok().filter(|&port| port != 0))
+        };
+        let (client_port, server_port) = (port("X-Client-Port"), port("X-Server-Port"));
+        let stream = parsed(get("X-Stream-Id"), &mut absurd, |text: &str| text.parse().ok());
+        let mut id = |name| parsed(get(name), &mut absurd, |text: &'a str| identifier(text));
+        let (connection, transaction) = (id("X-Connection-Id"), id("X-Transaction-Id"));
+        Self {
+            client_ip,
+            client_port,
+            server_ip,
+            server_port,
+            connection,
+            stream,
+            transaction,
+            absurd,
+        }
+    }
+
+    /// How to find this transaction's flow.
+    ///
+    /// An identifier is not trusted alone: two ICAP clients may count from one, so that the
+    /// addresses are part of the key.
+    pub fn correlation(&self, keys: &Keys) -> Correlation {
+        let client = self.client_ip.zip(self.client_port);
+        let server = self.server_ip.zip(self.server_port);
+        match (self.connection, client, server) {
+            (Some(id), client, _) => {
+                Correlation::Connection(keys.key(("id", id, client, self.stream)))
+            }
+            (None, Some(client), Some(server)) => {
+                Correlation::Connection(keys.key(("tuple", client, server, self.stream)))
+            }
+            _ => match self.client_ip {
+                Some(ip) => Correlation::Client(keys.key(("client", ip))),
+                None => Correlation::None,
+            },
+        }
+    }
+
+    /// The key under which a request waits for its response when only the client is known.
+    pub fn request_key(&self, keys: &Keys, method: &[u8], target: &[u8], host: &[u8]) -> FlowKey {
+        keys.key(("request", self.client_ip, method, target, host))
+    }
+}
+
+fn parsed<'a, T>(
+    text: Option<&'a str>,
+    absurd: &mut bool,
+    parse: impl FnOnce(&'a str) -> Option<T>,
+) -> Option<T> {
+    let text = text?.trim();
+    // Squid and others write a dash for what they do not know: missing, not absurd.
+    if text.is_empty() || text == "-" {
+        return None;
+    }
+    let value = parse(text);
+    *absurd |= value.is_none();
+    value
+}
+
+/// An address as it would be on the wire: IPv4 inside IPv6 notation is IPv4.
+fn plain(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+fn identifier(text: &str) -> Option<&str> {
+    (text.len() <= MAX_ID && text.bytes().all(|b| b.is_ascii_graphic())).then_some(text)
+}
+
+/// Addresses for what an ICAP client leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StandIns {
+    /// Instead of an unknown IPv4 client.
+    pub client: Ipv4Addr,
+    /// Instead of an unknown IPv4 server.
+    pub server: Ipv4Addr,
+    /// Instead of an unknown IPv6 client.
+    pub client6: Ipv6Addr,
+    /// Instead of an unknown IPv6 server.
+    pub server6: Ipv6Addr,
+}
+
+impl Default for StandIns {
+    /// TEST-NET-1 and TEST-NET-2 (RFC 5737), and 2001:db8::/32 (RFC 3849): no real host has them.
+    fn default() -> Self {
+        Self {
+            client: Ipv4Addr::new(192, 0, 2, 1),
+            server: Ipv4Addr::new(198, 51, 100, 1),
+            client6: Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1),
+            server6: Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 1),
+        }
+    }
+}
+
+/// First of the ports that stand in for an unknown client port (RFC 6335 dynamic range).
+const FIRST_EPHEMERAL: u16 = 49152;
+
+/// The addresses of a flow, and which of them had to be invented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The client's side.
+    pub client: SocketAddr,
+    /// The server's side.
+    pub server: SocketAddr,
+    /// At least one address or port is a stand-in.
+    pub invented: bool,
+    /// Client and server were of different families: the server has a stand-in of the client's,
+    /// because rules are written for the networks that clients are in.
+    pub mixed: bool,
+}
+
+impl Endpoints {
+    /// Completes what is known. `host` is the request's host if it is a literal address;
+    /// `port` what its URL says or implies; `spread` varies an unknown client port.
+    pub fn complete(
+        origin: &Origin<'_>,
+        host: Option<IpAddr>,
+        port: u16,
+        spread: u64,
+        stand_ins: &StandIns,
+    ) -> Self {
+        let server_ip = origin.server_ip.or(host);
+        let mixed = matches!((origin.client_ip, server_ip), (Some(c), Some(s)) if c.is_ipv4() != s.is_ipv4());
+        let v6 = origin.client_ip.or(server_ip).is_some_and(|ip| ip.is_ipv6());
+        let stand_in = |v4: Ipv4Addr, v6_: Ipv6Addr| match v6 {
+            true => IpAddr::V6(v6_),
+            false => IpAddr::V4(v4),
+        };
+        let client_ip =
+            origin.client_ip.unwrap_or_else(|| stand_in(stand_ins.client, stand_ins.client6));
+        let server_ip = server_ip
+            .filter(|_| !mixed)
+            .unwrap_or_else(|| stand_in(stand_ins.server, stand_ins.server6));
+        let span = u64::from(u16::MAX - FIRST_EPHEMERAL) + 1;
+        let client_port =
+            origin.client_port.unwrap_or_else(|| FIRST_EPHEMERAL + (spread % span) as u16);
+        Self {
+            client: SocketAddr::new(client_ip, client_port),
+            server: SocketAddr::new(server_ip, origin.server_port.unwrap_or(port)),
+            invented: mixed
+                || origin.client_ip.is_none()
+                || origin.client_port.is_none()
+                || origin.server_ip.is_none()
+                || origin.server_port.is_none(),
+            mixed,
+        }
+    }
+}

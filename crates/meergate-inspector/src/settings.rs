@@ -1,0 +1,303 @@
+//! What the operator may set: a TOML file, and flags that win over it.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::origin::StandIns;
+
+/// How much of a body waits for the verdict over all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "HoldText", into = "String")]
+pub enum Hold {
+    /// Everything: no byte leaves before the engine has passed the last one.
+    All,
+    /// So many bytes. Bodies that are longer are released as the engine passes them.
+    Bytes(usize),
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self::Bytes(1 << 20)
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Bytes(n) => n.fmt(f),
+        }
+    }
+}
+
+impl From<Hold> for String {
+    fn from(hold: Hold) -> Self {
+        hold.to_string()
+    }
+}
+
+impl FromStr for Hold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match &text[digits.len()..] {
+            "" => Some(1),
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1usize << 30),
+            _ => None,
+        };
+        let bytes =
+            digits.parse::<usize>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+        match bytes {
+            Some(n) if n <= MAX_HOLD => Ok(Self::Bytes(n)),
+            Some(_) => {
+                Err(format!("{text} is more than {MAX_HOLD} bytes; say \"all\" to hold everything"))
+            }
+            None => {
+                Err(format!("{text:?} is neither \"all\" nor a number of bytes, KiB, MiB or GiB"))
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HoldText {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<HoldText> for Hold {
+    type Error = String;
+
+    fn try_from(text: HoldText) -> Result<Self, String> {
+        match text {
+            HoldText::Number(n) => n.to_string().parse(),
+            HoldText::Text(text) => text.parse(),
+        }
+    }
+}
+
+/// Largest number of bytes that may be held in memory for one body.
+const MAX_HOLD: usize = 1 << 30;
+
+/// Where to listen for ICAP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Listen {
+    /// An address and port; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A Unix socket, `unix:/path`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("unix: needs a path, as in unix:/run/meergate/icap.sock".to_owned()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Tcp).map_err(|_| {
+                format!(
+                    "{text:?} is neither ADDRESS:PORT (127.0.0.1:1344, [::1]:1344) nor unix:/path"
+                )
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        listen.to_string()
+    }
+}
+
+/// Everything that can be set. The file's keys are the field names, with hyphens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Where to listen for ICAP.
+    pub listen: Vec<Listen>,
+    /// Where to answer `GET /metrics`; nowhere if absent.
+    pub metrics: Option<SocketAddr>,
+    /// The socket for `reload`; beside the first Unix listener or in the temporary folder if absent.
+    pub control: Option<PathBuf>,
+    /// Rule files. With a `suricata-yaml` they replace those that it names.
+    pub rules: Vec<PathBuf>,
+    /// Suricata's own configuration; built-in defaults if absent.
+    pub suricata_yaml: Option<PathBuf>,
+    /// Suricata's events, one JSON object a line.
+    pub eve: Option<PathBuf>,
+    /// Engine threads; one per processor if 0.
+    pub workers: usize,
+    /// How much of a body waits for its verdict.
+    pub hold: Hold,
+    /// Limits; all that grows has one.
+    pub limits: Limits,
+    /// What takes the place of addresses that an ICAP client does not send.
+    pub stand_ins: StandIns,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1344)))],
+            metrics: None,
+            control: None,
+            rules: Vec::new(),
+            suricata_yaml: None,
+            eve: None,
+            workers: 0,
+            hold: Hold::default(),
+            limits: Limits::default(),
+            stand_ins: StandIns::default(),
+        }
+    }
+}
+
+/// Limits. Memory for bodies is at most `max_connections × (hold + 256 KiB)`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// ICAP connections at once; more wait unanswered in the listening sockets' queue.
+    pub max_connections: usize,
+    /// Flows at once, idle ones included; when full, the longest idle one is closed.
+    pub max_flows: usize,
+    /// Seconds after which a flow that nobody used is closed.
+    pub flow_idle_seconds: u64,
+    /// Seconds after which a request without a response is given up (only clients that do not
+    /// say which connection a transaction belongs to).
+    pub response_wait_seconds: u64,
+    /// Seconds that a peer may take for its next byte.
+    pub io_seconds: u64,
+    /// Bytes of an ICAP head, and of each HTTP head in it.
+    pub max_head: usize,
+    /// Bytes held in memory for one body under `hold = "all"` if the client does not allow a 204.
+    pub max_held: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_flows: 65_536,
+            flow_idle_seconds: 120,
+            response_wait_seconds: 60,
+            io_seconds: 60,
+            max_head: 128 << 10,
+            max_held: 64 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// How long a flow may idle.
+    pub fn flow_idle(&self) -> Duration {
+        Duration::from_secs(self.flow_idle_seconds)
+    }
+
+    /// How long a request waits for its response.
+    pub fn response_wait(&self) -> Duration {
+        Duration::from_secs(self.response_wait_seconds)
+    }
+
+    /// How long a peer may take.
+    pub fn io(&self) -> Duration {
+        Duration::from_secs(self.io_seconds)
+    }
+}
+
+/// Settings that cannot be used. One line for the operator: what, where, what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsError(String);
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl Settings {
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not TOML, or has a key or value that does not exist: the
+    /// message names the line.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let at = path.display();
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            SettingsError(format!("cannot read the settings: {at}: {e}: name a file that exists"))
+        })?;
+        toml::from_str(&text).map_err(|e| {
+            let line =
+                e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count()) + 1;
+            let what = e.message().replace('\n', " ");
+            SettingsError(format!("bad settings: {at}:{line}: {what}: correct or remove the line"))
+        })
+    }
+
+    /// Checks what no single value can show, and completes what depends on the machine.
+    ///
+    /// # Errors
+    /// A file that is named and not there, or a combination that makes no sense.
+    pub fn complete(mut self) -> Result<Self, SettingsError> {
+        if self.listen.is_empty() {
+            return Err(SettingsError(
+                "nothing to listen on: listen: name at least one address, as in 127.0.0.1:1344"
+                    .to_owned(),
+            ));
+        }
+        if self.workers == 0 {
+            self.workers = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        for (what, path) in self
+            .rules
+            .iter()
+            .map(|p| ("rule file", p))
+            .chain(self.suricata_yaml.iter().map(|p| ("suricata.yaml", p)))
+        {
+            std::fs::File::open(path).map_err(|e| {
+                let at = path.display();
+                SettingsError(format!("cannot read the {what}: {at}: {e}: name a file that exists"))
+            })?;
+        }
+        if self.rules.is_empty() && self.suricata_yaml.is_none() {
+            return Err(SettingsError(
+                "no rules: nothing would be inspected: name a rule file with --rules, or a \
+                 suricata.yaml that names some with --suricata-yaml"
+                    .to_owned(),
+            ));
+        }
+        Ok(self)
+    }
+}
