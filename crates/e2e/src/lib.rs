@@ -12,6 +12,7 @@
 //!             └──► curl, chromium ───────────────────────────┘
 //! ```
 
+pub mod chromium;
 pub mod content;
 pub mod curl;
 pub mod origin;

@@ -3,6 +3,9 @@
 //! A peer owns its [`Process`](crate::Process), its [`Port`](crate::Port) and its temporary folder,
 //! and ends with the value. None of them touches the machine's own services or settings.
 
+pub mod nginx;
+pub mod squid;
+
 use std::path::{Path, PathBuf};
 
 /// The full path of a peer's program, looked for in `PATH` and in the `sbin` folders.
