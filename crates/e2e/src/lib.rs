@@ -15,6 +15,7 @@
 pub mod chromium;
 pub mod content;
 pub mod curl;
+pub mod demo;
 pub mod origin;
 pub mod peers;
 pub mod pki;

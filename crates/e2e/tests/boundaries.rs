@@ -1,0 +1,116 @@
+//! What may know what: checked on the source and on the built programs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::programs::{binary, root};
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs" || kind == "c" || kind == "h") {
+            found.push(path);
+        }
+    }
+}
+
+/// The crates, and of each the sources it is built from.
+fn crates() -> Vec<(String, Vec<PathBuf>)> {
+    let mut crates: Vec<_> = fs::read_dir(root().join("crates"))
+        .unwrap()
+        .map(|entry| {
+            let folder = entry.unwrap().path();
+            let mut files = Vec::new();
+            sources(&folder, &mut files);
+            (folder.file_name().unwrap().to_str().unwrap().to_owned(), files)
+        })
+        .collect();
+    crates.sort();
+    assert!(crates.len() >= 10 && crates.iter().all(|(_, files)| !files.is_empty()));
+    crates
+}
+
+/// A source's lines without comments; so that words about a thing are not taken for the thing.
+fn code(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect()
+}
+
+fn is_word(line: &str, word: &str) -> bool {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
+}
+
+#[test]
+fn unsafe_code_is_where_the_design_has_it() {
+    let users: BTreeSet<_> = crates()
+        .into_iter()
+        .filter(|(_, files)| {
+            files.iter().filter(|file| file.extension().is_some_and(|kind| kind == "rs")).any(
+                |file| {
+                    // This file speaks of it.
+                    !file.ends_with("boundaries.rs")
+                        && code(file).iter().any(|line| is_word(line, "unsafe"))
+                },
+            )
+        })
+        .map(|(name, _)| name)
+        .collect();
+    let allowed = ["dual-ring", "suricata-sys"].map(str::to_owned);
+    assert!(users.iter().all(|name| allowed.contains(name)), "{users:?}");
+    assert!(users.contains("suricata-sys"), "the scan finds what is known to be there");
+}
+
+#[test]
+fn foreign_functions_and_their_names_stay_in_one_crate() {
+    for (name, files) in crates() {
+        if name == "suricata-sys" {
+            continue;
+        }
+        for file in files.iter().filter(|file| !file.ends_with("boundaries.rs")) {
+            assert!(file.extension().is_some_and(|kind| kind == "rs"), "C in {}", file.display());
+            for line in code(file) {
+                for word in ["extern \"C\"", "ThreadVars", "SCPacketSet", "TmThreadsSlotProcessPkt"]
+                {
+                    assert!(!line.contains(word), "{}: {line}", file.display());
+                }
+            }
+        }
+    }
+}
+
+/// The undefined symbols of an object file or archive.
+fn needed_symbols(object: &Path) -> BTreeSet<String> {
+    let output = Command::new("nm").args(["-u", "--no-demangle"]).arg(object).output().unwrap();
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("U "))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn programs_link_what_their_licence_allows() {
+    let symbols = |name: &str| {
+        let output = Command::new("nm").arg(binary(name)).output().unwrap();
+        assert!(output.status.success(), "nm {name}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let inspector = symbols("meergate-inspector");
+    for foreign in ["aws_lc", "ring_core", "OPENSSL_", "SSL_CTX_new"] {
+        assert!(!inspector.contains(foreign), "the inspector links {foreign}");
+    }
+    assert!(inspector.contains("mgs_"), "the inspector has the engine in it");
+
+    let gateway = symbols("meergate");
+    assert!(gateway.contains("aws_lc"), "the scan finds what is known to be there");
+    for foreign in ["mgs_", "Suricata", "DetectEngine"] {
+        assert!(!gateway.contains(foreign), "the gateway links {foreign}");
+    }
+    let libraries = Command::new("ldd").arg(binary("meergate")).output().unwrap();
+    assert!(!String::from_utf8_lossy(&libraries.stdout).contains("suricata"));
+    assert!(needed_symbols(&binary("meergate")).iter().all(|name| !name.starts_with("SC")));
+}
