@@ -144,6 +144,11 @@ impl Process {
         self.signal(Signal::KILL);
     }
 
+    /// Sends SIGKILL to the process and all its children at once.
+    pub fn kill_group(&self) {
+        let _gone_already = kill_process_group(self.rustix_pid(), Signal::KILL);
+    }
+
     /// Sends SIGTERM to the process itself.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
@@ -199,7 +204,7 @@ impl Drop for Process {
             eprintln!("{}", self.log_tail());
         }
         // Children that outlived their leader keep the group, and its id, alive.
-        let _gone_already = kill_process_group(self.rustix_pid(), Signal::KILL);
+        self.kill_group();
         let _ = self.child.wait();
     }
 }
