@@ -49,8 +49,9 @@ impl Squid {
         fs::write(folder.path().join("authority.key"), authority.key_pem()).expect("a key file");
         fs::copy(upstream, folder.path().join("upstream.pem")).expect("the upstream's CA");
         let made = Command::new(FORGER)
-            .args(["-c", "-M", "8MB", "-s"])
+            .args(["-c", "-s"])
             .arg(folder.path().join("leaves"))
+            .args(["-M", "8MB"])
             .output()
             .expect("security_file_certgen runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -105,7 +106,7 @@ fn config(folder: &Path, port: &Port, service: &IcapService<'_>) -> String {
          pid_filename {at}/squid.pid
          coredump_dir {at}
          access_log stdio:{at}/access.log
-         cache_log /dev/stderr
+         cache_log {at}/cache.log
          pinger_enable off
          netdb_filename none
         "
