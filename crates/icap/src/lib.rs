@@ -23,6 +23,7 @@
 
 mod chunk;
 mod chunk_encode;
+pub mod client;
 mod encapsulated;
 mod error;
 mod fields;
@@ -32,6 +33,7 @@ mod limits;
 mod method;
 mod request;
 mod response;
+pub mod server;
 
 pub use chunk::{BodyEvent, ChunkDecoder, ChunkEvent, Step};
 pub use chunk_encode::{

@@ -18,6 +18,7 @@ pub struct RequestHead {
     preview: Option<u64>,
     allow_204: bool,
     allow_206: bool,
+    allow_trailers: bool,
     close: bool,
 }
 
@@ -51,6 +52,7 @@ impl RequestHead {
             preview: None,
             allow_204: false,
             allow_206: false,
+            allow_trailers: false,
             close: false,
         }
     }
@@ -84,6 +86,7 @@ impl RequestHead {
         self.preview = None;
         self.allow_204 = false;
         self.allow_206 = false;
+        self.allow_trailers = false;
         self.close = false;
         self.encapsulated = None;
         let fields_at = self.parse_line(limits)?;
@@ -146,6 +149,11 @@ impl RequestHead {
     /// Whether the client takes 206 (`Allow: 206`, draft-icap-ext-partial-content-07).
     pub fn allows_206(&self) -> bool {
         self.allow_206
+    }
+
+    /// Whether the client takes trailers (`Allow: trailers`).
+    pub fn allows_trailers(&self) -> bool {
+        self.allow_trailers
     }
 
     /// Whether the client will close the connection after this transaction.
@@ -222,6 +230,7 @@ impl RequestHead {
                 5 if name.eq_ignore_ascii_case(b"Allow") => {
                     self.allow_204 |= has_element(value, b"204");
                     self.allow_206 |= has_element(value, b"206");
+                    self.allow_trailers |= has_element(value, b"trailers");
                 }
                 10 if name.eq_ignore_ascii_case(b"Connection") => {
                     self.close |= has_element(value, b"close");

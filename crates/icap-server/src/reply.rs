@@ -1,0 +1,201 @@
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use icap::server::ReplyHead;
+use icap::{CHUNK_HEADER_MAX, Headers};
+
+use crate::TransactError;
+use crate::wire::Wire;
+
+/// The writing half of a transaction.
+///
+/// Methods that are not `async` only append to a buffer, which leaves when it is large enough,
+/// when [`BodyReader`](crate::BodyReader) has to wait for input, on [`flush`](Self::flush), or at
+/// the end of the transaction. So a small reply is one system call.
+///
+/// All methods return `Protocol` with a kind of `Sequence` if the state of the transaction does
+/// not allow what is asked; then nothing is sent.
+pub struct Reply<'a> {
+    wire: &'a Wire,
+    status: u16,
+    written: u64,
+}
+
+impl<'a> Reply<'a> {
+    pub(crate) fn new(wire: &'a Wire) -> Self {
+        Self { wire, status: 0, written: 0 }
+    }
+
+    /// Whether a 204 may be sent now: the client allowed it, or is within its preview.
+    pub fn allows_204(&self) -> bool {
+        self.wire.core.borrow().allows_204()
+    }
+
+    /// Whether a 206 may be started now.
+    pub fn allows_206(&self) -> bool {
+        self.wire.core.borrow().allows_206()
+    }
+
+    /// Whether a final reply has been started.
+    pub fn is_started(&self) -> bool {
+        self.wire.core.borrow().reply_started()
+    }
+
+    /// Whether the reply is complete.
+    pub fn is_finished(&self) -> bool {
+        self.wire.core.borrow().reply_finished()
+    }
+
+    /// Asks for what comes after the preview (100 Continue).
+    ///
+    /// # Errors
+    /// Only after [`BodyEvent::PreviewEnd`](crate::BodyEvent::PreviewEnd), once, and before a
+    /// final reply.
+    pub fn continue_(&mut self) -> Result<(), TransactError> {
+        let mut output = self.wire.output.borrow_mut();
+        Ok(self.wire.core.borrow_mut().continue_(output.buffer())?)
+    }
+
+    /// The message stays as it is (204).
+    ///
+    /// # Errors
+    /// Unless [`allows_204`](Self::allows_204).
+    pub fn no_content(&mut self, headers: &Headers) -> Result<(), TransactError> {
+        let mut output = self.wire.output.borrow_mut();
+        self.wire.core.borrow_mut().no_content(headers, output.buffer())?;
+        self.status = 204;
+        Ok(())
+    }
+
+    /// Starts a 200 or 206 with an HTTP message. With a body, [`data`](Self::data) and
+    /// [`finish`](Self::finish) follow.
+    ///
+    /// # Errors
+    /// As [`icap::server::Connection::start`].
+    pub fn start(&mut self, head: &ReplyHead<'_>) -> Result<(), TransactError> {
+        let mut output = self.wire.output.borrow_mut();
+        self.wire.core.borrow_mut().start(head, output.buffer())?;
+        self.status = head.status;
+        Ok(())
+    }
+
+    /// Sends a piece of the body: waits until the client has taken enough of what came before.
+    /// Large pieces leave at once and are not copied. Empty ones are skipped.
+    ///
+    /// # Errors
+    /// `Stalled` if the client takes nothing, `Io` if the connection broke, `Protocol` if no body
+    /// is being sent.
+    pub async fn data(&mut self, data: &[u8]) -> Result<(), TransactError> {
+        poll_fn(|cx| self.poll_data(cx, data)).await
+    }
+
+    /// As [`data`](Self::data), for a service that drives several things in one future: takes all
+    /// of `data` when ready, nothing before.
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<(), TransactError>> {
+        ready!(self.wire.poll_room(cx))?;
+        if data.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut line = [0; CHUNK_HEADER_MAX];
+        let line = self.wire.core.borrow().chunk(data.len(), &mut line)?;
+        self.wire.send(cx, line, data)?;
+        self.written += data.len() as u64;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when more data may be [put](Self::put).
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransactError>> {
+        self.wire.poll_room(cx)
+    }
+
+    /// Appends a piece of the body at once. Only [`poll_ready`](Self::poll_ready) keeps what waits
+    /// within bounds: ask it first.
+    ///
+    /// # Errors
+    /// `Protocol` if no body is being sent.
+    pub fn put(&mut self, data: &[u8]) -> Result<(), TransactError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let mut line = [0; CHUNK_HEADER_MAX];
+        let line = self.wire.core.borrow().chunk(data.len(), &mut line)?;
+        self.wire.put(line, data);
+        self.written += data.len() as u64;
+        Ok(())
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// `Protocol` if no body is being sent.
+    pub fn finish(&mut self) -> Result<(), TransactError> {
+        self.finish_with_trailers(&Headers::new())
+    }
+
+    /// Ends the body with trailers; they are left out unless the client takes them
+    /// (`Allow: trailers`).
+    ///
+    /// # Errors
+    /// `Protocol` if no body is being sent.
+    pub fn finish_with_trailers(&mut self, trailers: &Headers) -> Result<(), TransactError> {
+        let mut output = self.wire.output.borrow_mut();
+        Ok(self.wire.core.borrow_mut().finish(trailers, output.buffer())?)
+    }
+
+    /// Ends the body of a 206: the client goes on with its original from byte `offset` on, the
+    /// preview counted.
+    ///
+    /// # Errors
+    /// `Protocol` if no 206 is being sent.
+    pub fn finish_with_original(&mut self, offset: u64) -> Result<(), TransactError> {
+        let mut output = self.wire.output.borrow_mut();
+        Ok(self.wire.core.borrow_mut().finish_with_original(offset, output.buffer())?)
+    }
+
+    /// Answers with an error, 400 to 599. The connection stays in use.
+    ///
+    /// # Errors
+    /// `Protocol` if a reply has started or the status is no error.
+    pub fn respond_error(&mut self, status: u16, reason: &str) -> Result<(), TransactError> {
+        let mut output = self.wire.output.borrow_mut();
+        self.wire.core.borrow_mut().refuse(status, reason, &Headers::new(), output.buffer())?;
+        self.status = status;
+        Ok(())
+    }
+
+    /// Waits until all has left.
+    ///
+    /// # Errors
+    /// `Stalled` if the client takes nothing, `Io` if the connection broke.
+    pub async fn flush(&mut self) -> Result<(), TransactError> {
+        poll_fn(|cx| self.wire.poll_flush(cx)).await
+    }
+
+    /// As [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransactError>> {
+        self.wire.poll_flush(cx)
+    }
+
+    /// The ICAP status of the reply, 0 if none has started.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Bytes of body handed over so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.written
+    }
+}
