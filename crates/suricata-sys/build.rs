@@ -116,7 +116,9 @@ fn sources() -> Result<Vec<PathBuf>, String> {
 fn join(objects: &[PathBuf], libraries: &Path, out: &Path) -> Result<PathBuf, String> {
     let joined = out.join("joined.o");
     let mut ld = Command::new(tool("LD", "ld"));
-    ld.arg("-r").arg("-o").arg(&joined);
+    // Section groups are resolved here and now: kept, one of them (the pointer to the Rust personality) could give way
+    // to the program's of the same name, and leave a reference to nothing.
+    ld.args(["-r", "--force-group-allocation", "-o"]).arg(&joined);
     ld.args(WRAPPED.iter().map(|name| format!("--wrap={name}")));
     ld.args(objects);
     ld.arg("--start-group")

@@ -1,0 +1,148 @@
+//! How an engine is to be started.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Whether verdicts stop traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Passive. For comparison only: most verdicts come when a flow ends, and some never.
+    Ids {
+        /// Acknowledge after this many bytes of a direction; inspection happens at acknowledgements.
+        ack_window: u32,
+    },
+    /// Inline: a verdict comes with the bytes that cause it.
+    #[default]
+    Ips,
+}
+
+/// Where EVE records go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum EveOutput {
+    /// As the user's YAML says; nowhere without one.
+    #[default]
+    AsConfigured,
+    /// Into this file, in addition to nothing else.
+    File(PathBuf),
+    /// Nowhere, even if the user's YAML says otherwise.
+    None,
+}
+
+/// How an [`Engine`](crate::Engine) is to be started. Everything has a default but the rules: an engine without any is
+/// refused.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    pub(crate) yaml: Option<PathBuf>,
+    pub(crate) rules: Vec<PathBuf>,
+    pub(crate) workers: u16,
+    pub(crate) log_dir: Option<PathBuf>,
+    pub(crate) eve: EveOutput,
+    pub(crate) mode: Mode,
+    pub(crate) overrides: Vec<(String, String)>,
+    pub(crate) tolerate_bad_rules: bool,
+    pub(crate) patience: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            yaml: None,
+            rules: Vec::new(),
+            workers: 1,
+            log_dir: None,
+            eve: EveOutput::default(),
+            mode: Mode::default(),
+            overrides: Vec::new(),
+            tolerate_bad_rules: false,
+            patience: Duration::from_secs(120),
+        }
+    }
+}
+
+impl EngineConfig {
+    /// One worker, inline, built-in settings, no rules yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The user's own `suricata.yaml`, with its rules and outputs. Some settings are forced all the same; see
+    /// [`Engine::overrides`](crate::Engine::overrides). Without one, built-in settings serve.
+    #[must_use]
+    pub fn yaml(mut self, path: impl Into<PathBuf>) -> Self {
+        self.yaml = Some(path.into());
+        self
+    }
+
+    /// Adds rule files, in addition to those that a YAML names.
+    #[must_use]
+    pub fn rules<P: Into<PathBuf>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
+        self.rules.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    /// How many workers, 1 to 1024. Each needs a thread of its own.
+    #[must_use]
+    pub fn workers(mut self, workers: u16) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Where Suricata's outputs put files with relative names; must exist. Without one: what the YAML says, or a
+    /// private temporary folder.
+    #[must_use]
+    pub fn log_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log_dir = Some(path.into());
+        self
+    }
+
+    /// Where EVE records go.
+    #[must_use]
+    pub fn eve(mut self, output: EveOutput) -> Self {
+        self.eve = output;
+        self
+    }
+
+    /// Inline or passive.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Sets one of Suricata's settings by its dotted name, such as `flow.memcap`, over whatever the YAML says. Settings
+    /// that safety depends on are not changed by this.
+    #[must_use]
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.overrides.push((name.into(), value.into()));
+        self
+    }
+
+    /// Whether to go on without rules that do not parse, as Suricata does. Off by default: one bad rule is an error.
+    /// Missing files and an empty set are errors in any case.
+    #[must_use]
+    pub fn tolerate_bad_rules(mut self, yes: bool) -> Self {
+        self.tolerate_bad_rules = yes;
+        self
+    }
+
+    /// How long [`Engine::reload`](crate::Engine::reload) and [`Engine::stop`](crate::Engine::stop) wait; 2 minutes by
+    /// default.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+}
+
+/// A setting of the user that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// Its dotted name.
+    pub name: String,
+    /// What the user's YAML said.
+    pub was: String,
+    /// What is in force.
+    pub now: String,
+    /// Why.
+    pub why: &'static str,
+}

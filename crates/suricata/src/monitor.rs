@@ -1,0 +1,157 @@
+//! Hears what libsuricata says by itself, and decides about rule sets.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use suricata_sys::{Level, RuleCounts, Sink};
+use tracing::{debug, error, info, warn};
+
+use crate::rules::{BadRule, RuleStats};
+use crate::stats::EngineStats;
+
+const COMPLAINTS_KEPT: usize = 16;
+const BAD_RULES_KEPT: usize = 100;
+
+/// What a rule set must be like to be taken into use.
+#[derive(Debug, Default)]
+pub(crate) struct RulePolicy {
+    pub(crate) tolerate_bad: bool,
+    /// Rules of our own among the good ones.
+    pub(crate) own: u32,
+    /// Where the names under which Suricata reads rule files lead.
+    pub(crate) files: Vec<(String, PathBuf)>,
+}
+
+/// What the last rule set was like.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LoadedRules {
+    pub(crate) stats: RuleStats,
+    /// Why it was refused, if it was.
+    pub(crate) refused: Option<String>,
+}
+
+#[derive(Default)]
+pub(crate) struct Monitor {
+    policy: RulePolicy,
+    complaints: Mutex<VecDeque<String>>,
+    bad_rules: Mutex<Vec<BadRule>>,
+    loaded: Mutex<Option<LoadedRules>>,
+    round: Mutex<BTreeMap<String, u64>>,
+    stats: Mutex<EngineStats>,
+}
+
+impl Monitor {
+    pub(crate) fn new(policy: RulePolicy) -> Arc<Self> {
+        Arc::new(Self { policy, ..Self::default() })
+    }
+
+    /// Suricata's errors since this was last called, oldest first, as one line.
+    pub(crate) fn complaints(&self) -> String {
+        let complaints = lock(&self.complaints).drain(..).collect::<Vec<_>>();
+        complaints.join("; ")
+    }
+
+    /// The rule set that was read since this was last called.
+    pub(crate) fn take_rules(&self) -> Option<LoadedRules> {
+        lock(&self.loaded).take()
+    }
+
+    pub(crate) fn stats(&self) -> EngineStats {
+        lock(&self.stats).clone()
+    }
+
+    fn judge(&self, counts: RuleCounts, bad_rules: &[BadRule]) -> Option<String> {
+        if counts.bad_files > 0 {
+            return Some(format!(
+                "{} of {} rule files cannot be read: {}",
+                counts.bad_files,
+                counts.files,
+                self.complaints()
+            ));
+        }
+        if counts.bad > 0 && !self.policy.tolerate_bad {
+            let first = bad_rules.first().map(ToString::to_string).unwrap_or_default();
+            return Some(match counts.bad {
+                1 => format!("a rule does not parse: {first}"),
+                bad => format!("{bad} rules do not parse, the first of them: {first}"),
+            });
+        }
+        if counts.good <= self.policy.own {
+            return Some("the rule files hold no rule".to_owned());
+        }
+        None
+    }
+}
+
+/// The sink that libsuricata talks to: one for the life of the process.
+pub(crate) struct MonitorSink(pub(crate) Arc<Monitor>);
+
+impl Sink for MonitorSink {
+    fn log(&self, level: Level, message: &str) {
+        match level {
+            Level::Error => {
+                error!(target: "suricata", "{message}");
+                let mut complaints = lock(&self.0.complaints);
+                if complaints.len() == COMPLAINTS_KEPT {
+                    complaints.pop_front();
+                }
+                complaints.push_back(message.to_owned());
+            }
+            Level::Warning => warn!(target: "suricata", "{message}"),
+            Level::Notice => info!(target: "suricata", "{message}"),
+            Level::Info | Level::Config => debug!(target: "suricata", "{message}"),
+        }
+    }
+
+    fn bad_rule(&self, file: &str, line: u32, rule: &str, reason: &str) {
+        let known = self.0.policy.files.iter().find(|(alias, _)| alias == file);
+        let file = known.map_or_else(|| PathBuf::from(file), |(_, path)| path.clone());
+        let mut bad_rules = lock(&self.0.bad_rules);
+        if bad_rules.len() < BAD_RULES_KEPT {
+            bad_rules.push(BadRule {
+                file,
+                line,
+                reason: reason.to_owned(),
+                rule: rule.to_owned(),
+            });
+        }
+    }
+
+    fn accept_rules(&self, counts: RuleCounts) -> bool {
+        let bad_rules = std::mem::take(&mut *lock(&self.0.bad_rules));
+        let refused = self.0.judge(counts, &bad_rules);
+        let accepted = refused.is_none();
+        let stats = RuleStats {
+            good: counts.good.saturating_sub(self.0.policy.own),
+            bad: counts.bad,
+            skipped: counts.skipped,
+            bad_rules,
+            ..RuleStats::default()
+        };
+        *lock(&self.0.loaded) = Some(LoadedRules { stats, refused });
+        accepted
+    }
+
+    fn counter(&self, name: &str, value: u64) {
+        let mut round = lock(&self.0.round);
+        match round.get_mut(name) {
+            Some(counter) => *counter = value,
+            None => {
+                round.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    fn counters_done(&self) {
+        let counters = lock(&self.0.round).clone();
+        let mut stats = lock(&self.0.stats);
+        stats.counters = counters;
+        stats.rounds += 1;
+    }
+}
+
+/// Locks a mutex whose data stays valid even if a holder panicked.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,318 @@
+//! Suricata's settings: the built-in YAML, and what is forced whatever a YAML says.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use suricata_sys::{MainThread, SHARE};
+
+use crate::config::{EngineConfig, EveOutput, Mode, Override};
+use crate::error::Error;
+
+const TRACKING: &str = "flows with one tuple are told apart by it";
+const INLINE: &str = "streams are inspected inline";
+const COMPLETE: &str = "all of a stream is inspected";
+const CLOSED: &str = "what cannot be inspected must not pass";
+const OWNED: &str = "flows are opened and closed by their owner, not by a clock";
+const ONE_ENGINE: &str = "the rules are loaded before traffic, by one engine";
+
+/// `(name, value, why)`; the same in both modes.
+const FORCED: &[(&str, &str, &str)] = &[
+    ("vlan.use-for-tracking", "true", TRACKING),
+    ("stream.midstream", "false", INLINE),
+    ("stream.async-oneside", "false", INLINE),
+    ("stream.checksum-validation", "false", INLINE),
+    ("capture.checksum-validation", "none", INLINE),
+    ("stream.bypass", "false", COMPLETE),
+    ("stream.reassembly.depth", "0", COMPLETE),
+    ("stream.reassembly.raw", "true", COMPLETE),
+    ("app-layer.protocols.http.libhtp.default-config.request-body-limit", "0", COMPLETE),
+    ("app-layer.protocols.http.libhtp.default-config.response-body-limit", "0", COMPLETE),
+    ("flow-timeouts.tcp.new", "86400", OWNED),
+    ("flow-timeouts.tcp.established", "86400", OWNED),
+    ("flow-timeouts.tcp.closed", "1", OWNED),
+    ("flow-timeouts.tcp.emergency-new", "86400", OWNED),
+    ("flow-timeouts.tcp.emergency-established", "86400", OWNED),
+    ("flow-timeouts.tcp.emergency-closed", "0", OWNED),
+    ("detect.delayed-detect", "false", ONE_ENGINE),
+    ("multi-detect.enabled", "false", ONE_ENGINE),
+    ("logging.default-log-level", "info", "the engine's log is part of the program's"),
+];
+
+/// Settings that say what happens to a flow that cannot be inspected. Suricata ignores them when not inline.
+const POLICIES: &[&str] = &[
+    "exception-policy",
+    "flow.memcap-policy",
+    "defrag.memcap-policy",
+    "stream.memcap-policy",
+    "stream.midstream-policy",
+    "stream.reassembly.memcap-policy",
+    "app-layer.error-policy",
+];
+
+/// Applies the caller's settings, then the forced ones. To be called after the YAML was loaded.
+pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<Override>, Error> {
+    let mut overrides = Vec::new();
+    if config.yaml.is_some() {
+        apply_eve(main, &config.eve)?;
+    }
+    if main.setting("outputs.0").is_none() {
+        // Without any output, Suricata leaves out the loggers altogether, and the shim learns of verdicts as a logger.
+        force(main, "outputs.0", "fast")?;
+        force(main, "outputs.0.fast.enabled", "no")?;
+    }
+    for (name, value) in &config.overrides {
+        if !is_forced(name) {
+            force(main, name, value)?;
+        }
+    }
+    let mut insist = |name: &str, value: &str, why| -> Result<(), Error> {
+        let wished = config.overrides.iter().rev().find(|(wish, _)| wish == name);
+        let was = wished.map(|(_, value)| value.clone()).or_else(|| main.setting(name));
+        if let Some(was) = was
+            && !same(&was, value)
+            && (config.yaml.is_some() || wished.is_some())
+        {
+            overrides.push(Override { name: name.to_owned(), was, now: value.to_owned(), why });
+        }
+        force(main, name, value)
+    };
+    for (name, value, why) in FORCED {
+        insist(name, value, why)?;
+    }
+    match config.mode {
+        Mode::Ids { .. } => insist("stream.inline", "false", "the engine was asked to be passive")?,
+        Mode::Ips => {
+            insist("stream.inline", "true", INLINE)?;
+            for name in POLICIES {
+                insist(name, "drop-flow", CLOSED)?;
+            }
+        }
+    }
+    Ok(overrides)
+}
+
+fn is_forced(name: &str) -> bool {
+    name == "stream.inline"
+        || POLICIES.contains(&name)
+        || FORCED.iter().any(|(forced, _, _)| *forced == name)
+}
+
+fn force(main: &mut MainThread, name: &str, value: &str) -> Result<(), Error> {
+    main.force(name, value).map_err(|failure| {
+        Error::config(format!("the setting {name} = {value} was refused")).with_source(failure)
+    })
+}
+
+/// Whether two values mean the same to Suricata (`SCConfValIsTrue`).
+fn same(left: &str, right: &str) -> bool {
+    fn normal(value: &str) -> &str {
+        const TRUE: &[&str] = &["1", "yes", "true", "on"];
+        const FALSE: &[&str] = &["0", "no", "false", "off"];
+        let is_in = |words: &[&str]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
+        if is_in(TRUE) {
+            "true"
+        } else if is_in(FALSE) {
+            "false"
+        } else {
+            value
+        }
+    }
+    normal(left).eq_ignore_ascii_case(normal(right))
+}
+
+/// Points the EVE outputs of the user's YAML elsewhere.
+fn apply_eve(main: &mut MainThread, eve: &EveOutput) -> Result<(), Error> {
+    let outputs = (0..64)
+        .map(|index| format!("outputs.{index}.eve-log"))
+        .filter(|output| main.setting(&format!("{output}.enabled")).is_some())
+        .collect::<Vec<_>>();
+    match eve {
+        EveOutput::AsConfigured => Ok(()),
+        EveOutput::File(path) => {
+            let (first, others) = outputs.split_first().ok_or_else(|| {
+                Error::config(
+                    "the YAML has no eve-log output that could be sent to a file: add one",
+                )
+            })?;
+            force(main, &format!("{first}.enabled"), "yes")?;
+            force(main, &format!("{first}.filetype"), "regular")?;
+            force(main, &format!("{first}.filename"), &path.to_string_lossy())?;
+            others.iter().try_for_each(|other| force(main, &format!("{other}.enabled"), "no"))
+        }
+        EveOutput::None => {
+            outputs.iter().try_for_each(|output| force(main, &format!("{output}.enabled"), "no"))
+        }
+    }
+}
+
+/// The YAML for those who bring none. Rules are named on the command line, not here.
+pub(crate) fn built_in(config: &EngineConfig, log_dir: &Path) -> String {
+    let mut yaml = BUILT_IN.to_owned();
+    // Writing to a String cannot fail.
+    let _ = writeln!(yaml, "default-log-dir: {}", quoted(log_dir));
+    for (setting, file) in [
+        ("classification-file", "classification.config"),
+        ("reference-config-file", "reference.config"),
+    ] {
+        let path = Path::new(SHARE).join(file);
+        if path.exists() {
+            let _ = writeln!(yaml, "{setting}: {}", quoted(&path));
+        }
+    }
+    if let EveOutput::File(path) = &config.eve {
+        let _ = write!(yaml, "{EVE}      filename: {}\n{EVE_TYPES}", quoted(path));
+    }
+    yaml
+}
+
+/// A YAML single-quoted string.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', "''"))
+}
+
+const EVE: &str = "outputs:
+  - eve-log:
+      enabled: yes
+      filetype: regular
+";
+
+const EVE_TYPES: &str = "      types:
+        - alert:
+            metadata: yes
+            tagged-packets: no
+        - drop:
+            alerts: yes
+            flows: start
+";
+
+/// Memory limits are generous: at a limit, flows are dropped. The address groups are `any`: what a rule's author meant
+/// by home and outside is not known here, and a rule that does not apply would inspect nothing.
+const BUILT_IN: &str = "%YAML 1.1
+---
+vars:
+  address-groups:
+    HOME_NET: any
+    EXTERNAL_NET: any
+    HTTP_SERVERS: any
+    SMTP_SERVERS: any
+    SQL_SERVERS: any
+    DNS_SERVERS: any
+    TELNET_SERVERS: any
+    AIM_SERVERS: any
+    DC_SERVERS: any
+    DNP3_SERVER: any
+    DNP3_CLIENT: any
+    MODBUS_CLIENT: any
+    MODBUS_SERVER: any
+    ENIP_CLIENT: any
+    ENIP_SERVER: any
+  port-groups:
+    HTTP_PORTS: any
+    SHELLCODE_PORTS: any
+    ORACLE_PORTS: 1521
+    SSH_PORTS: 22
+    DNP3_PORTS: 20000
+    MODBUS_PORTS: 502
+    FILE_DATA_PORTS: any
+    FTP_PORTS: 21
+    GENEVE_PORTS: 6081
+    VXLAN_PORTS: 4789
+    TEREDO_PORTS: 3544
+    SIP_PORTS: '[5060, 5061]'
+stats:
+  enabled: yes
+  interval: 8
+  decoder-events: no
+  stream-events: no
+unix-command:
+  enabled: no
+max-pending-packets: 256
+pcre:
+  match-limit: 3500
+  match-limit-recursion: 1500
+flow:
+  memcap: 512mb
+  hash-size: 65536
+  prealloc: 4096
+stream:
+  memcap: 512mb
+  prealloc-sessions: 2048
+  reassembly:
+    memcap: 1gb
+    toserver-chunk-size: 2560
+    toclient-chunk-size: 2560
+    randomize-chunk-size: no
+host:
+  hash-size: 4096
+  prealloc: 100
+  memcap: 32mb
+detect:
+  profile: medium
+  sgh-mpm-context: auto
+mpm-algo: auto
+spm-algo: auto
+app-layer:
+  protocols:
+    http:
+      enabled: yes
+      memcap: 1gb
+      libhtp:
+        default-config:
+          personality: IDS
+          request-body-limit: 0
+          response-body-limit: 0
+          request-body-minimal-inspect-size: 32kb
+          request-body-inspect-window: 16kb
+          response-body-minimal-inspect-size: 40kb
+          response-body-inspect-window: 64kb
+          response-body-decompress-layer-limit: 2
+          http-body-inline: auto
+          swf-decompression:
+            enabled: no
+          double-decode-path: no
+          double-decode-query: no
+    http2:
+      enabled: yes
+    tls:
+      enabled: yes
+      detection-ports:
+        dp: 443
+      ja3-fingerprints: auto
+      ja4-fingerprints: auto
+    smtp:
+      enabled: yes
+      raw-extraction: no
+      mime:
+        decode-mime: yes
+        decode-base64: yes
+        decode-quoted-printable: yes
+        header-value-depth: 2000
+        extract-urls: yes
+      inspected-tracker:
+        content-limit: 100000
+        content-inspect-min-size: 32768
+        content-inspect-window: 4096
+    ftp:
+      enabled: yes
+    imap:
+      enabled: yes
+    pop3:
+      enabled: yes
+    websocket:
+      enabled: yes
+    ssh:
+      enabled: yes
+    smb:
+      enabled: yes
+      detection-ports:
+        dp: 139, 445
+    dns:
+      tcp:
+        enabled: yes
+        detection-ports:
+          dp: 53
+      udp:
+        enabled: yes
+        detection-ports:
+          dp: 53
+";

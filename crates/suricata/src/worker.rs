@@ -1,0 +1,541 @@
+//! A thread that feeds streams.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use suricata_sys::{FIELD_SLOTS, Outcome, RawWorker, Seat, flag};
+
+use crate::canary;
+use crate::config::Mode;
+use crate::engine::Shared;
+use crate::error::{Error, ErrorKind};
+use crate::flow::{Condition, Direction, Expect, Flow, Lane, State, Tuple};
+use crate::packet::{MAX_PACKET, Segment, Stream};
+use crate::stats::WorkerStats;
+use crate::verdict::{Alert, DropReason, Dropped, Verdict};
+
+/// In inline mode a verdict needs no acknowledgement, but the engine keeps what was not acknowledged.
+const PACKETS_PER_ACK: u32 = 16;
+/// Lanes of flows that ended well, ready for the same tuple again.
+const LANES_KEPT: usize = 1024;
+
+/// The right to be one of the engine's workers, to be taken up on the thread that will feed.
+pub struct WorkerSeed {
+    seat: Option<Seat>,
+    index: u16,
+    shared: Arc<Shared>,
+}
+
+impl WorkerSeed {
+    pub(crate) fn new(seat: Seat, index: u16, shared: Arc<Shared>) -> Self {
+        Self { seat: Some(seat), index, shared }
+    }
+
+    /// Makes the calling thread a worker. Waits until every seed of the engine was attached, each on a thread of its
+    /// own, and then proves with a canary that the engine inspects.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Stopped`] if another seed was thrown away or the engine could not run;
+    /// [`ErrorKind::InspectionFailed`] if the canary passed.
+    pub fn attach(mut self) -> Result<Worker, Error> {
+        let seat = self.seat.take().ok_or_else(Error::stopped)?;
+        if !self.shared.phase.attach(self.shared.workers()) {
+            return Err(Error::stopped());
+        }
+        let raw = seat.attach().map_err(|failure| Error::stopped().with_source(failure))?;
+        let mut worker = Worker {
+            raw: Some(raw),
+            shared: Arc::clone(&self.shared),
+            index: self.index,
+            buffer: Box::new([0; MAX_PACKET]),
+            lanes_used: 0,
+            isn: u32::from(self.index).wrapping_mul(0x0101_0101),
+            closed_lanes: vec![None; LANES_KEPT].into_boxed_slice(),
+            orphans: Rc::default(),
+            proven_rules: 0,
+            stats: WorkerStats::default(),
+            _not_send: PhantomData,
+        };
+        worker.canary()?;
+        Ok(worker)
+    }
+}
+
+impl Drop for WorkerSeed {
+    fn drop(&mut self) {
+        if self.seat.is_some() {
+            self.shared.phase.abandon();
+        }
+    }
+}
+
+/// Feeds streams to the engine, from one thread. While no stream has anything to feed, call [`Worker::idle`] every few
+/// milliseconds: a reload waits for each worker.
+///
+/// Dropping a worker stops the whole engine and waits for it, since the engine can neither reload nor stop without it.
+pub struct Worker {
+    raw: Option<RawWorker>,
+    shared: Arc<Shared>,
+    index: u16,
+    buffer: Box<[u8; MAX_PACKET]>,
+    lanes_used: u64,
+    isn: u32,
+    closed_lanes: Box<[Option<(Tuple, Lane)>]>,
+    orphans: Rc<RefCell<Vec<State>>>,
+    /// The version of the rules that the canary proved.
+    proven_rules: u64,
+    stats: WorkerStats,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl Worker {
+    /// Opens a flow: the engine sees a handshake. Flows may be open at once and fed in any order, also with one tuple.
+    /// Leave `lane` to the worker unless you know why.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Stopped`]; [`ErrorKind::InspectionFailed`] if the engine cannot take the flow (at the memory limit
+    /// `flow.memcap`, for instance) or if new rules do not stand the canary.
+    pub fn open(&mut self, tuple: Tuple, lane: Option<Lane>) -> Result<Flow, Error> {
+        self.keep_up()?;
+        if self.proven_rules != self.shared.rules_version.load(Ordering::SeqCst) {
+            self.canary()?;
+        }
+        self.stats.flows += 1;
+        self.open_unproven(tuple, lane)
+    }
+
+    /// Feeds bytes of one direction, any number of them. Large slices are much the fastest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InspectionFailed`]: the bytes were not inspected. The flow is over: later calls fail too.
+    /// [`ErrorKind::Misuse`]: the flow is another worker's. [`ErrorKind::Stopped`].
+    pub fn feed(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+        data: &[u8],
+    ) -> Result<Verdict, Error> {
+        self.begin_call(flow)?;
+        let capacity = flow.state.stream.capacity();
+        for part in data.chunks(capacity) {
+            match flow.state.condition {
+                Condition::Open => {}
+                Condition::Bypassed => {
+                    flow.state.fed[direction as usize] += part.len() as u64;
+                    self.stats.excused_bytes += part.len() as u64;
+                    continue;
+                }
+                Condition::Condemned | Condition::Failed | Condition::Closed => break,
+            }
+            self.send(flow, direction, Segment::Data, part)?;
+            flow.state.fed[direction as usize] += part.len() as u64;
+            self.acknowledge(flow, direction, part.len())?;
+        }
+        if flow.state.fed.iter().all(|fed| *fed > 0) {
+            self.check_protocol(flow)?;
+        }
+        Ok(verdict(flow))
+    }
+
+    /// Closes a flow: the engine sees both ends finish, and what it held back until then is decided.
+    ///
+    /// # Errors
+    /// As for [`Worker::feed`].
+    pub fn close(&mut self, mut flow: Flow) -> Result<Verdict, Error> {
+        self.begin_call(&flow)?;
+        self.finish(&mut flow)?;
+        Ok(verdict(&flow))
+    }
+
+    /// Fails if the caller [said](Flow::expect) what the protocol is and the engine does not see it so. To be called
+    /// when complete heads were fed; [`Worker::feed`] does it by itself once bytes went both ways.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InspectionFailed`]; the flow is over.
+    pub fn check_protocol(&mut self, flow: &mut Flow) -> Result<(), Error> {
+        if flow.state.expect == Expect::Any || flow.state.condition != Condition::Open {
+            return Ok(());
+        }
+        match flow.app_protocol() {
+            Some("http" | "http1") => Ok(()),
+            other => {
+                let seen = other.unwrap_or("nothing it knows");
+                Err(self.fail(flow, format!("the engine takes this HTTP stream for {seen}")))
+            }
+        }
+    }
+
+    /// Does what waits for this worker: its part of a reload, flows that others left behind.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Stopped`]: the engine is stopping; drop the worker.
+    pub fn idle(&mut self) -> Result<(), Error> {
+        self.keep_up()?;
+        self.raw()?.idle();
+        Ok(())
+    }
+
+    /// Runs a transaction that must be dropped through the engine, the way that traffic goes. Done by itself when the
+    /// worker is attached and before the first flow after a reload.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InspectionFailed`] if it passed.
+    pub fn canary(&mut self) -> Result<(), Error> {
+        let version = self.shared.rules_version.load(Ordering::SeqCst);
+        let check = self.shared.canary.clone();
+        let before = self.stats;
+        let verdict = self.run_canary(&check);
+        self.stats = before;
+        match verdict? {
+            Verdict::Drop(Dropped { signature: Some(signature), .. })
+                if signature.sid == canary::SID =>
+            {
+                self.proven_rules = version;
+                Ok(())
+            }
+            Verdict::Drop(drop) => Err(Error::inspection(format!(
+                "the engine's check was dropped for another reason than its own: {drop}"
+            ))),
+            Verdict::Pass => Err(Error::inspection(
+                "the engine's check passed, so nothing is inspected: look for pass rules, and for settings that turn \
+                 HTTP off",
+            )),
+        }
+    }
+
+    /// The rules that matched during the last call, at most 16.
+    pub fn alerts(&self) -> impl Iterator<Item = Alert<'_>> {
+        self.raw.iter().flat_map(|raw| raw.outcome().alerts()).map(Alert::new)
+    }
+
+    /// Sets the text fields that EVE records caused by this worker's calls carry from now on, at most 4, such as
+    /// `("transaction_id", "…")`. Earlier ones are gone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misuse`] for more than 4 fields, a key over 31 bytes, a value over 159 bytes, or NUL bytes.
+    pub fn annotate(&mut self, fields: &[(&str, &str)]) -> Result<(), Error> {
+        let refuse = || {
+            Error::new(
+                ErrorKind::Misuse,
+                format!(
+                    "EVE fields must be at most {FIELD_SLOTS}, of 31 bytes a key and 159 bytes a value"
+                ),
+            )
+        };
+        if fields.len() > FIELD_SLOTS {
+            return Err(refuse());
+        }
+        let raw = self.raw()?;
+        for slot in 0..FIELD_SLOTS {
+            let (key, value) = fields.get(slot).copied().unwrap_or_default();
+            raw.set_field(slot, key, value).map_err(|failure| refuse().with_source(failure))?;
+        }
+        Ok(())
+    }
+
+    /// What this worker did so far.
+    pub fn stats(&self) -> WorkerStats {
+        self.stats
+    }
+
+    /// Its number, from 0.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// What every public call begins with that may not be on a flow.
+    fn keep_up(&mut self) -> Result<(), Error> {
+        if suricata_sys::stopping() {
+            return Err(Error::stopped());
+        }
+        if self.orphans.borrow().is_empty() {
+            return Ok(());
+        }
+        let orphans = mem::take(&mut *self.orphans.borrow_mut());
+        for state in orphans {
+            self.stats.orphans += 1;
+            let mut flow = Flow { state, dropped: None, orphans: Rc::clone(&self.orphans) };
+            // Its owner is gone, so nobody is there to be told.
+            let _ = self.finish(&mut flow);
+        }
+        Ok(())
+    }
+
+    fn begin_call(&mut self, flow: &Flow) -> Result<(), Error> {
+        if suricata_sys::stopping() {
+            return Err(Error::stopped());
+        }
+        if flow.state.worker != self.index {
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                format!("the flow belongs to worker {}, not {}", flow.state.worker, self.index),
+            ));
+        }
+        self.raw()?.outcome_mut().forget_alerts();
+        if flow.state.condition == Condition::Failed {
+            return Err(Error::inspection("inspection of this flow failed before"));
+        }
+        Ok(())
+    }
+
+    fn open_unproven(&mut self, tuple: Tuple, lane: Option<Lane>) -> Result<Flow, Error> {
+        self.raw()?.outcome_mut().forget_alerts();
+        let lane = lane.unwrap_or_else(|| self.lane_for(tuple));
+        // Successive numbers on a lane must differ, or the engine takes the new flow for the old one.
+        self.isn = self.isn.wrapping_add(0x9e37_79b9);
+        let state = State {
+            stream: Stream::new(tuple, [!self.isn, self.isn]),
+            tuple,
+            lane,
+            worker: self.index,
+            id: 0,
+            expect: Expect::Any,
+            app_protocol: 0,
+            condition: Condition::Open,
+            unacknowledged: [0; 2],
+            fed: [0; 2],
+        };
+        let mut flow = Flow { state, dropped: None, orphans: Rc::clone(&self.orphans) };
+        self.send(&mut flow, Direction::ToServer, Segment::Syn, &[])?;
+        self.send(&mut flow, Direction::ToClient, Segment::SynAck, &[])?;
+        self.send(&mut flow, Direction::ToServer, Segment::Acknowledge, &[])?;
+        Ok(flow)
+    }
+
+    fn finish(&mut self, flow: &mut Flow) -> Result<(), Error> {
+        let result = match flow.state.condition {
+            Condition::Open => self.finish_in_order(flow),
+            Condition::Condemned => self.reset(flow),
+            Condition::Bypassed | Condition::Closed | Condition::Failed => Ok(()),
+        };
+        flow.state.condition = Condition::Closed;
+        result
+    }
+
+    fn finish_in_order(&mut self, flow: &mut Flow) -> Result<(), Error> {
+        let sweep = [
+            (Direction::ToServer, Segment::Finish),
+            (Direction::ToClient, Segment::Finish),
+            (Direction::ToServer, Segment::Acknowledge),
+        ];
+        for (direction, segment) in sweep {
+            self.send(flow, direction, segment, &[])?;
+            if flow.state.condition != Condition::Open {
+                return if flow.state.condition == Condition::Condemned {
+                    self.reset(flow)
+                } else {
+                    Ok(())
+                };
+            }
+        }
+        self.remember_lane(flow);
+        Ok(())
+    }
+
+    /// Lets the engine forget a condemned flow. What it says to that changes nothing any more.
+    fn reset(&mut self, flow: &mut Flow) -> Result<(), Error> {
+        let State { lane, id, .. } = flow.state;
+        let len =
+            flow.state.stream.write(&mut self.buffer, Direction::ToServer, Segment::Reset, &[]);
+        self.stats.packets += 1;
+        let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
+        let _ = raw.packet(&mut self.buffer[..len], lane.bits(), id);
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, flow: &mut Flow, sent: Direction, bytes: usize) -> Result<(), Error> {
+        let due = &mut flow.state.unacknowledged[sent as usize];
+        let window = match self.shared.mode {
+            Mode::Ids { ack_window } => {
+                *due = due.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+                ack_window.max(1)
+            }
+            Mode::Ips => {
+                *due += 1;
+                PACKETS_PER_ACK
+            }
+        };
+        // A packet of the other direction acknowledges too.
+        let due = *due;
+        if self.shared.mode == Mode::Ips {
+            flow.state.unacknowledged[sent.opposite() as usize] = 0;
+        }
+        if due < window || flow.state.condition != Condition::Open {
+            return Ok(());
+        }
+        flow.state.unacknowledged[sent as usize] = 0;
+        self.send(flow, sent.opposite(), Segment::Acknowledge, &[])
+    }
+
+    /// One segment through the engine. On a drop the flow is condemned; on an error it has failed.
+    fn send(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+        segment: Segment,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        let State { lane, id, .. } = flow.state;
+        let len = flow.state.stream.write(&mut self.buffer, direction, segment, data);
+        self.stats.packets += 1;
+        let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
+        let alerts_before = raw.outcome().alerts().len();
+        if let Err(failure) = raw.packet(&mut self.buffer[..len], lane.bits(), id) {
+            return Err(self.fail(flow, format!("the engine did not process a packet: {failure}")));
+        }
+        let outcome = raw.outcome();
+        self.stats.alerts += (outcome.alerts().len() - alerts_before) as u64;
+        match judge(outcome, &flow.state, !data.is_empty()) {
+            Ok(Finding::Dropped) => {
+                flow.dropped = Some(dropped(outcome));
+                flow.state.condition = Condition::Condemned;
+                self.stats.drops += 1;
+                self.stats.inspected_bytes += data.len() as u64;
+                Ok(())
+            }
+            Ok(finding) => {
+                flow.state.id = outcome.flow_id;
+                flow.state.app_protocol = outcome.app_protocol;
+                match finding {
+                    Finding::Inspected => self.stats.inspected_bytes += data.len() as u64,
+                    _ => self.stats.excused_bytes += data.len() as u64,
+                }
+                if outcome.has(flag::BYPASSED) {
+                    flow.state.condition = Condition::Bypassed;
+                }
+                Ok(())
+            }
+            Err(reason) => Err(self.fail(flow, reason)),
+        }
+    }
+
+    fn fail(&mut self, flow: &mut Flow, reason: String) -> Error {
+        flow.state.condition = Condition::Failed;
+        self.stats.failures += 1;
+        Error::inspection(reason)
+    }
+
+    fn run_canary(&mut self, check: &canary::Canary) -> Result<Verdict, Error> {
+        let mut flow = self.open_unproven(self.shared.canary_tuple()?, Some(canary::LANE))?;
+        flow.expect(Expect::Http1);
+        let mut verdict = self.feed(&mut flow, Direction::ToServer, check.request())?;
+        for part in check.response() {
+            if verdict.is_drop() {
+                break;
+            }
+            verdict = self.feed(&mut flow, Direction::ToClient, part.as_bytes())?;
+        }
+        let at_the_end = self.close(flow)?;
+        Ok(if verdict.is_drop() { verdict } else { at_the_end })
+    }
+
+    fn lane_for(&mut self, tuple: Tuple) -> Lane {
+        let kept = &mut self.closed_lanes[slot(tuple)];
+        if let Some((of, lane)) = *kept
+            && of == tuple
+        {
+            *kept = None;
+            return lane;
+        }
+        self.lanes_used += 1;
+        Lane::of_worker(self.index, self.lanes_used)
+    }
+
+    /// Using the lane of an ended flow again for the same tuple makes the engine forget the old flow at once.
+    fn remember_lane(&mut self, flow: &Flow) {
+        self.closed_lanes[slot(flow.state.tuple)] = Some((flow.state.tuple, flow.state.lane));
+    }
+
+    fn raw(&mut self) -> Result<&mut RawWorker, Error> {
+        self.raw.as_mut().ok_or_else(Error::stopped)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        suricata_sys::stop();
+        if let Some(raw) = self.raw.take() {
+            raw.finish();
+        }
+    }
+}
+
+/// What a packet's way through the engine amounts to.
+enum Finding {
+    Dropped,
+    Excused,
+    Inspected,
+}
+
+/// Anything but a drop, an excuse by rule, or inspection to the end is an error: never a pass.
+fn judge(outcome: &Outcome, flow: &State, has_data: bool) -> Result<Finding, String> {
+    if !outcome.has(flag::RELEASED) {
+        return Err("the engine did not give a packet back".to_owned());
+    }
+    if outcome.has(flag::DROPPED) {
+        return Ok(Finding::Dropped);
+    }
+    if !outcome.has(flag::INSPECTED | flag::HAS_FLOW) {
+        return Err("a packet did not go through detection".to_owned());
+    }
+    if flow.id != 0 && outcome.flow_id != flow.id {
+        return Err("the engine lost the flow and began another".to_owned());
+    }
+    if outcome.event_count > 0 {
+        return Err(format!("the stream is broken: {}", suricata_sys::event_name(outcome.event)));
+    }
+    let excused =
+        [flag::PASSED, flag::NO_PAYLOAD, flag::BYPASSED].iter().any(|flag| outcome.has(*flag));
+    if !has_data {
+        return Ok(Finding::Inspected);
+    }
+    if excused {
+        return Ok(Finding::Excused);
+    }
+    if !outcome.has(flag::ADDED) {
+        return Err("payload was not taken into the stream".to_owned());
+    }
+    if outcome.has(flag::APP_DISABLED) && flow.expect != Expect::Any {
+        return Err("the engine gave up parsing the protocol".to_owned());
+    }
+    Ok(Finding::Inspected)
+}
+
+fn dropped(outcome: &Outcome) -> Dropped {
+    let decider = outcome
+        .alerts()
+        .iter()
+        .find(|alert| alert.decided())
+        .or_else(|| outcome.alerts().iter().find(|alert| alert.drops()));
+    Dropped {
+        signature: decider.map(|alert| Alert::new(alert).signature()),
+        reason: DropReason::new(outcome.drop_reason),
+    }
+}
+
+fn verdict(flow: &Flow) -> Verdict {
+    match &flow.dropped {
+        Some(dropped) => Verdict::Drop(dropped.clone()),
+        None => Verdict::Pass,
+    }
+}
+
+/// Where a tuple's lane is kept. Collisions only cost a fresh lane.
+fn slot(tuple: Tuple) -> usize {
+    let mix =
+        |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let mut hash = 0;
+    for end in [tuple.client, tuple.server] {
+        let address = match end.ip() {
+            std::net::IpAddr::V4(address) => u128::from(address.to_bits()),
+            std::net::IpAddr::V6(address) => address.to_bits(),
+        };
+        hash = mix(hash, address as u64);
+        hash = mix(hash, (address >> 64) as u64 ^ u64::from(end.port()));
+    }
+    (hash >> 32) as usize % LANES_KEPT
+}
