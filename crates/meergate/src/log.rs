@@ -1,6 +1,8 @@
 //! Records: one JSON line a connection and one a transaction, and the program's own log.
 
 mod lines;
+mod time;
+mod transaction;
 
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use crate::error::StartError;
 use crate::metrics::Metrics;
 
 pub use lines::Lines;
+pub use time::rfc3339;
+pub use transaction::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord};
 
 /// The open record files.
 #[derive(Clone, Debug, Default)]

@@ -1,13 +1,36 @@
 //! TLS: the ClientHello, the origin's handshake, the forged leaf, the client's handshake.
 
+pub mod ca;
+mod der;
+mod forge;
+mod hello;
+mod intercept;
+mod keylog;
+mod leaves;
+mod origin;
+mod trust;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
-use crate::io::Io;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::metrics::Metrics;
 use crate::session::Target;
-use crate::upstream::{TlsPlan, UpstreamError, UpstreamErrorKind};
+use crate::upstream::{TlsPlan, UpstreamError};
+
+use ca::Authority;
+use keylog::KeyLogFile;
+use leaves::Leaves;
+use origin::Origins;
+use trust::Trust;
+
+pub use hello::{ClientHello, HelloError, MAX_HELLO, looks_like_tls};
+pub use intercept::{InterceptError, Intercepted, intercept};
+pub use origin::UpstreamTls;
 
 /// An application protocol that can be agreed on in a TLS handshake (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,37 +81,65 @@ pub struct TlsFacts {
     pub upstream: Option<Arc<UpstreamTls>>,
 }
 
-/// What the handshake with the origin told.
-#[derive(Clone, Debug)]
-pub struct UpstreamTls {
-    /// The version, as `TLSv1.3`.
-    pub version: &'static str,
-    /// The cipher suite, as rustls names it.
-    pub cipher: &'static str,
-    /// Whether a session was resumed.
-    pub resumed: bool,
-    /// SHA-256 of the leaf certificate.
-    pub fingerprint: [u8; 32],
-    /// How long the handshake took, without connecting.
-    pub took: Duration,
+/// What TLS needs beyond one connection: the CA, forged leaves, and how origins are spoken to.
+#[derive(Debug)]
+pub struct Context {
+    authority: Arc<Authority>,
+    leaves: Leaves,
+    origins: Origins,
 }
 
-/// What TLS needs beyond one connection: the CA, forged leaves, client configurations.
-#[derive(Debug)]
-pub struct Context {}
-
 impl Context {
-    /// Opens TLS over `tcp` towards `target` as `plan` says, and checks the origin's certificate.
+    /// Makes ready what `config` asks for; leaves will be signed by `authority`.
     ///
     /// # Errors
-    /// [`UpstreamErrorKind::Tls`], [`UpstreamErrorKind::Certificate`] or [`UpstreamErrorKind::Timeout`].
+    /// A trusted CA's or the key log's file cannot be read or written.
+    pub fn new(
+        config: &Config,
+        authority: Arc<Authority>,
+        metrics: &Metrics,
+    ) -> Result<Self, StartError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let key_log: Arc<dyn rustls::KeyLog> = match &config.tls.keylog {
+            Some(path) => Arc::new(KeyLogFile::open(path)?),
+            None => Arc::new(rustls::NoKeyLog),
+        };
+        let leaves = Leaves::new(
+            authority.clone(),
+            provider.clone(),
+            key_log.clone(),
+            config.tls.leaf_cache,
+            metrics.forged.clone(),
+        )?;
+        let trust = Trust::load(&config.upstream, &provider)?;
+        let origins =
+            Origins::new(trust, &provider, &key_log, config.tls.session_cache).map_err(|e| {
+                StartError::new(
+                    format!("TLS cannot be set up ({e})"),
+                    "the cryptographic library",
+                    "report this as a bug",
+                )
+            })?;
+        Ok(Self { authority, leaves, origins })
+    }
+
+    /// The CA that signs forged leaves.
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// Opens TLS over `tcp` towards `target` as `plan` says, within `limit`, and checks the
+    /// origin's certificate.
+    ///
+    /// # Errors
+    /// The handshake failed or took too long, or the certificate is not valid for the plan's name.
     pub async fn connect(
         &self,
         target: &Target,
-        _plan: &TlsPlan,
-        _tcp: TcpStream,
-        _limit: Duration,
-    ) -> Result<(Io, Arc<UpstreamTls>, Option<Alpn>), UpstreamError> {
-        Err(UpstreamError::new(UpstreamErrorKind::Tls, target, "not there yet"))
+        plan: &TlsPlan,
+        tcp: TcpStream,
+        limit: Duration,
+    ) -> Result<(TlsStream<TcpStream>, UpstreamTls), UpstreamError> {
+        self.origins.connect(target, plan, tcp, limit).await
     }
 }

@@ -2,7 +2,67 @@
 
 use serde::Deserialize;
 
+use super::value::Bytes;
+
 /// How requests and responses are treated.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Http {}
+pub struct Http {
+    /// Longest message head, in bytes; for HTTP/2 the longest header list.
+    pub max_head: Bytes,
+    /// Most fields in a head.
+    pub max_fields: usize,
+    /// Content codings that the services can decode. When messages are inspected,
+    /// `Accept-Encoding` is reduced to these.
+    pub decodable: Vec<String>,
+    /// Bodies in other codings: `block` them, or `pass` them and count their bytes as uninspected.
+    pub other_codings: Uninspectable,
+    /// Requests for a part of a resource: ask for the `whole` instead, `block` partial responses,
+    /// or `pass` them and count their bytes.
+    pub ranges: Ranges,
+    /// Whether advertisements of other protocols (`Alt-Svc`, HTTP/3 above all) are passed on.
+    /// Traffic that follows them does not come through this proxy.
+    pub alt_svc: bool,
+    /// Protocols that a client may upgrade to. Their bytes are relayed and counted as uninspected.
+    pub upgrades: Vec<String>,
+    /// Most HTTP/2 streams that one client connection may have open at once.
+    pub max_streams: u32,
+}
+
+/// What becomes of a body that no service can look into.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Uninspectable {
+    /// The client gets a page instead.
+    Block,
+    /// It is passed on; its bytes are counted.
+    Pass,
+}
+
+/// What becomes of range requests.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ranges {
+    /// Partial responses are answered with a page instead.
+    Block,
+    /// They are passed on; their bytes are counted.
+    Pass,
+    /// The range is left out of the request, so that the origin sends the whole.
+    Whole,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            max_head: Bytes(64 * 1024),
+            max_fields: 200,
+            decodable: names(&["gzip", "deflate"]),
+            other_codings: Uninspectable::Block,
+            ranges: Ranges::Whole,
+            alt_svc: false,
+            upgrades: names(&["websocket"]),
+            max_streams: 128,
+        }
+    }
+}

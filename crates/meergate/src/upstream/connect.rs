@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Route, Upstream, UpstreamError, UpstreamErrorKind};
-use crate::metrics::OutcomeLabels;
+use crate::io::Io;
+use crate::metrics::{HandshakeLabels, OutcomeLabels};
 use crate::session::{Settings, Shared, Target};
 
 /// The head start of each address over the next one (RFC 8305 section 8).
@@ -54,14 +55,18 @@ async fn open(
     let of_socket = |e: std::io::Error| UpstreamError::from_io(&route.target, &e);
     let address = tcp.peer_addr().map_err(of_socket)?;
     let local = tcp.local_addr().map_err(of_socket)?;
-    let (io, alpn, tls) = match &route.tls {
-        None => (Box::new(tcp) as crate::io::Io, None, None),
+    let (io, tls): (Io, _) = match &route.tls {
+        None => (Box::new(tcp), None),
         Some(plan) => {
-            let (io, tls, alpn) =
-                settings.tls.connect(&route.target, plan, tcp, limits.handshake_timeout.0).await?;
-            (io, alpn, Some(tls))
+            let limit = limits.handshake_timeout.0;
+            let (io, tls) = settings.tls.connect(&route.target, plan, tcp, limit).await?;
+            let kind = if tls.resumed { "resumed" } else { "full" };
+            let labels = HandshakeLabels { side: "upstream", kind };
+            shared.metrics.handshakes.get_or_create(&labels).inc();
+            (Box::new(io), Some(Arc::new(tls)))
         }
     };
+    let alpn = tls.as_ref().and_then(|tls| tls.alpn);
     Ok(Upstream { io, address, local, alpn, tls, took: began.elapsed() })
 }
 

@@ -1,0 +1,182 @@
+//! Forging leaves: the origin's certificate with our key in it, signed by our CA.
+
+use std::net::IpAddr;
+
+use aws_lc_rs::rand;
+use rcgen::{KeyPair, PublicKeyData};
+use rustls_pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
+
+use super::ca::{Authority, key_identifier, now};
+use super::der::{bit_string, element, extension, sequence, tag};
+
+const OID_COMMON_NAME: &[u8] = b"\x06\x03\x55\x04\x03";
+const OID_SUBJECT_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x0e";
+const OID_KEY_USAGE: &[u8] = b"\x06\x03\x55\x1d\x0f";
+const OID_SUBJECT_ALT_NAME: &[u8] = b"\x06\x03\x55\x1d\x11";
+const OID_BASIC_CONSTRAINTS: &[u8] = b"\x06\x03\x55\x1d\x13";
+const OID_AUTHORITY_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x23";
+const OID_EXTENDED_KEY_USAGE: &[u8] = b"\x06\x03\x55\x1d\x25";
+/// ExtendedKeyUsage with serverAuth alone.
+const SERVER_AUTH: &[u8] = b"\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";
+/// KeyUsage with digitalSignature alone: all that a P-256 key does in TLS.
+const DIGITAL_SIGNATURE: &[u8] = b"\x03\x02\x07\x80";
+
+const DAY: i64 = 86_400;
+
+/// A certificate that could not be forged.
+#[derive(Debug)]
+pub(super) struct ForgeError(pub(super) String);
+
+/// The one key that all leaves of this process have, and what certificates say about it.
+pub(super) struct LeafKey {
+    pub(super) pair: KeyPair,
+    public_key_info: Vec<u8>,
+    identifier: Vec<u8>,
+}
+
+impl LeafKey {
+    pub(super) fn generate() -> Result<Self, rcgen::Error> {
+        let pair = KeyPair::generate()?;
+        let public_key_info = pair.subject_public_key_info();
+        let identifier = key_identifier(&public_key_info);
+        Ok(Self { pair, public_key_info, identifier })
+    }
+}
+
+/// A leaf that says what `original` says: subject, alternative names, validity, extended key
+/// usage, byte for byte. What else the original has (SCTs, revocation pointers, policies) speaks
+/// of its own CA and is left out.
+pub(super) fn mimic(
+    authority: &Authority,
+    key: &LeafKey,
+    original: &CertificateDer<'_>,
+) -> Result<CertificateDer<'static>, ForgeError> {
+    let (_, original) = X509Certificate::from_der(original)
+        .map_err(|e| ForgeError(format!("the origin's certificate cannot be read ({e})")))?;
+    let find = |oid: &[u8]| {
+        original.extensions().iter().find(|extension| extension.oid.as_bytes() == &oid[2..])
+    };
+    let names = find(OID_SUBJECT_ALT_NAME);
+    let usage = find(OID_EXTENDED_KEY_USAGE);
+    let validity = original.validity();
+    sign(
+        authority,
+        key,
+        &Content {
+            subject: original.subject().as_raw(),
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+            names: names.map(|extension| (extension.critical, extension.value.to_vec())),
+            usage: usage.map_or(SERVER_AUTH, |extension| extension.value),
+        },
+    )
+}
+
+/// A leaf for `host` alone, valid for a week: where there is no original to mimic.
+pub(super) fn for_host(
+    authority: &Authority,
+    key: &LeafKey,
+    host: &str,
+) -> Result<CertificateDer<'static>, ForgeError> {
+    let name = match host.parse() {
+        Ok(IpAddr::V4(ip)) => element(tag::context(7), &[&ip.octets()]),
+        Ok(IpAddr::V6(ip)) => element(tag::context(7), &[&ip.octets()]),
+        Err(_) => element(tag::context(2), &[host.as_bytes()]),
+    };
+    // X.520 allows common names of up to 64 characters; the alternative name is what counts.
+    let common_name: String = host.chars().take(64).collect();
+    let attribute =
+        sequence(&[OID_COMMON_NAME, &element(tag::UTF8_STRING, &[common_name.as_bytes()])]);
+    let subject = sequence(&[&element(tag::SET, &[&attribute])]);
+    sign(
+        authority,
+        key,
+        &Content {
+            subject: &subject,
+            not_before: now() - DAY,
+            not_after: now() + 7 * DAY,
+            names: Some((false, sequence(&[&name]))),
+            usage: SERVER_AUTH,
+        },
+    )
+}
+
+struct Content<'a> {
+    subject: &'a [u8],
+    not_before: i64,
+    not_after: i64,
+    names: Option<(bool, Vec<u8>)>,
+    usage: &'a [u8],
+}
+
+/// RFC 5280 section 4.1.
+fn sign(
+    authority: &Authority,
+    key: &LeafKey,
+    content: &Content<'_>,
+) -> Result<CertificateDer<'static>, ForgeError> {
+    let names = content.names.as_ref().map_or_else(Vec::new, |(critical, value)| {
+        extension(OID_SUBJECT_ALT_NAME, *critical, value)
+    });
+    let key_id = element(tag::OCTET_STRING, &[&key.identifier]);
+    let authority_id = sequence(&[&element(tag::context(0), &[authority.key_identifier()])]);
+    let extensions = sequence(&[
+        &extension(OID_KEY_USAGE, true, DIGITAL_SIGNATURE),
+        &extension(OID_EXTENDED_KEY_USAGE, false, content.usage),
+        &extension(OID_BASIC_CONSTRAINTS, true, &sequence(&[])),
+        &extension(OID_SUBJECT_KEY_IDENTIFIER, false, &key_id),
+        &extension(OID_AUTHORITY_KEY_IDENTIFIER, false, &authority_id),
+        &names,
+    ]);
+    let to_be_signed = sequence(&[
+        &element(tag::context_constructed(0), &[&[tag::INTEGER, 1, 2]]),
+        &serial()?,
+        authority.signature_algorithm(),
+        authority.subject(),
+        &sequence(&[&time(content.not_before)?, &time(content.not_after)?]),
+        content.subject,
+        &key.public_key_info,
+        &element(tag::context_constructed(3), &[&extensions]),
+    ]);
+    let signature = authority
+        .sign(&to_be_signed)
+        .map_err(|e| ForgeError(format!("the CA key does not sign ({e})")))?;
+    let whole =
+        sequence(&[&to_be_signed, authority.signature_algorithm(), &bit_string(&signature)]);
+    Ok(CertificateDer::from(whole))
+}
+
+/// 126 random bits: unguessable, positive, never zero, at most 20 octets (RFC 5280 section 4.1.2.2).
+fn serial() -> Result<Vec<u8>, ForgeError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| ForgeError("no random numbers".into()))?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(element(tag::INTEGER, &[&bytes]))
+}
+
+/// RFC 5280 section 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.
+fn time(seconds: i64) -> Result<Vec<u8>, ForgeError> {
+    let date = ASN1Time::from_timestamp(seconds)
+        .map_err(|e| ForgeError(format!("a date of the origin's certificate ({e})")))?
+        .to_datetime();
+    let year = date.year();
+    let rest = format!(
+        "{:02}{:02}{:02}{:02}{:02}Z",
+        u8::from(date.month()),
+        date.day(),
+        date.hour(),
+        date.minute(),
+        date.second()
+    );
+    if (1950..2050).contains(&year) {
+        Ok(element(tag::UTC_TIME, &[format!("{:02}", year % 100).as_bytes(), rest.as_bytes()]))
+    } else {
+        Ok(element(tag::GENERALIZED_TIME, &[format!("{year:04}").as_bytes(), rest.as_bytes()]))
+    }
+}
+
+#[cfg(test)]
+mod tests;

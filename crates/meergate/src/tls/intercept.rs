@@ -1,0 +1,199 @@
+//! Putting ourselves into the middle of a TLS connection: the origin's handshake first, then the
+//! client's with what the origin agreed to.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{AlertDescription, HandshakeKind, ServerConfig};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::origin::named;
+use super::{Alpn, ClientHello, TlsFacts};
+use crate::io::Stream;
+use crate::metrics::{FailureLabels, HandshakeLabels};
+use crate::session::{Settings, Shared};
+use crate::upstream::{self, Route, TlsPlan, Upstream, UpstreamError};
+
+/// An intercepted connection.
+#[derive(Debug)]
+pub struct Intercepted<C> {
+    /// The client's side, in the clear.
+    pub client: C,
+    /// How the origin is reached again.
+    pub route: Route,
+    /// The origin's side, in the clear; or why there is none, to be told on a page.
+    pub upstream: Result<Upstream, UpstreamError>,
+    /// The TLS of both sides.
+    pub facts: TlsFacts,
+}
+
+/// A connection that could not be intercepted; the client has been told by an alert or not at all.
+#[derive(Debug)]
+pub enum InterceptError {
+    /// The client ended the handshake with this alert: most likely it does not trust the CA, or
+    /// pins the real certificate.
+    Alert(AlertDescription),
+    /// No leaf could be forged.
+    Forge(String),
+    /// The connection ended during the handshake.
+    Io(io::Error),
+    /// The client offers only protocols that cannot be inspected.
+    NoProtocol,
+    /// What the client sent is not acceptable TLS.
+    Tls(rustls::Error),
+    /// The client took too long.
+    Timeout,
+}
+
+impl InterceptError {
+    /// One word, for logs and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Alert(_) => "client-alert",
+            Self::Forge(_) => "forge",
+            Self::Io(_) => "closed",
+            Self::NoProtocol => "no-protocol",
+            Self::Tls(_) => "tls",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    /// Whether the client refused our certificate, as clients do that pin the real one or do not
+    /// trust the CA.
+    pub fn rejects_certificate(&self) -> bool {
+        matches!(
+            self,
+            Self::Alert(
+                AlertDescription::BadCertificate
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA
+                    | AlertDescription::UnsupportedCertificate
+            )
+        )
+    }
+}
+
+impl fmt::Display for InterceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alert(alert) => write!(f, "the client ended the handshake with {alert:?}"),
+            Self::Forge(why) => write!(f, "no certificate could be forged: {why}"),
+            Self::Io(e) => write!(f, "the connection ended during the handshake: {e}"),
+            Self::NoProtocol => f.write_str("the client offers no protocol that can be inspected"),
+            Self::Tls(e) => write!(f, "not acceptable TLS: {e}"),
+            Self::Timeout => f.write_str("the client's handshake took too long"),
+        }
+    }
+}
+
+impl std::error::Error for InterceptError {}
+
+/// Intercepts the connection whose client began with `hello` and still has it to read from
+/// `client`, on its way along `route` (whose TLS plan is made here).
+///
+/// # Errors
+/// The client's side failed. When the origin's side fails, the client's handshake is completed
+/// all the same, so that it can be told why: see [`Intercepted::upstream`].
+pub async fn intercept<C: Stream>(
+    shared: &Arc<Shared>,
+    settings: &Arc<Settings>,
+    hello: &ClientHello,
+    mut client: C,
+    mut route: Route,
+) -> Result<Intercepted<impl Stream + use<C>>, InterceptError> {
+    let Some(offered) = offered(hello) else {
+        alert(&mut client, AlertDescription::NoApplicationProtocol).await;
+        return Err(count(shared, InterceptError::NoProtocol));
+    };
+    let host = hello.server_name.clone().unwrap_or_else(|| route.target.host.clone());
+    route.tls = Some(TlsPlan { server_name: host.clone(), alpn: offered.clone() });
+    let upstream = upstream::connect(shared, settings, &route).await;
+    let origin = upstream.as_ref().ok().and_then(|upstream| upstream.tls.clone());
+    let forged = match &origin {
+        Some(origin) => settings.tls.leaves.mimic(origin, origin.alpn),
+        None => settings.tls.leaves.for_host(&host, page_protocol(&offered)),
+    };
+    let config = match forged {
+        Ok(config) => config,
+        Err(e) => {
+            alert(&mut client, AlertDescription::InternalError).await;
+            return Err(count(shared, InterceptError::Forge(e.0)));
+        }
+    };
+    let limit = settings.config.limits.begin_timeout.0;
+    let (client, mut facts) =
+        accept(client, config, limit).await.map_err(|error| count(shared, error))?;
+    let kind = if facts.client_resumed { "resumed" } else { "full" };
+    shared.metrics.handshakes.get_or_create(&HandshakeLabels { side: "client", kind }).inc();
+    facts.sni.clone_from(&hello.server_name);
+    facts.upstream = origin;
+    Ok(Intercepted { client, route, upstream, facts })
+}
+
+/// The client's handshake.
+async fn accept<C: Stream>(
+    client: C,
+    config: Arc<ServerConfig>,
+    limit: Duration,
+) -> Result<(tokio_rustls::server::TlsStream<C>, TlsFacts), InterceptError> {
+    let stream = timeout(limit, TlsAcceptor::from(config).accept(client))
+        .await
+        .map_err(|_| InterceptError::Timeout)?
+        .map_err(classify)?;
+    let connection = stream.get_ref().1;
+    let facts = TlsFacts {
+        sni: None,
+        client_version: connection.protocol_version().map_or("", named),
+        client_cipher: connection
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or(""),
+        client_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        alpn: connection.alpn_protocol().and_then(Alpn::from_wire),
+        upstream: None,
+    };
+    Ok((stream, facts))
+}
+
+fn classify(error: io::Error) -> InterceptError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => InterceptError::Alert(*alert),
+        Some(other) => InterceptError::Tls(other.clone()),
+        None => InterceptError::Io(error),
+    }
+}
+
+fn count(shared: &Shared, error: InterceptError) -> InterceptError {
+    let labels = FailureLabels { side: "client", reason: error.as_str() };
+    shared.metrics.handshake_failures.get_or_create(&labels).inc();
+    error
+}
+
+/// The served protocols among those that the client offers, in its order; `None` if it offers
+/// others only.
+fn offered(hello: &ClientHello) -> Option<Vec<Alpn>> {
+    let Some(wire) = &hello.alpn else { return Some(Vec::new()) };
+    let mut served = Vec::new();
+    for alpn in wire.iter().filter_map(|wire| Alpn::from_wire(wire)) {
+        if !served.contains(&alpn) {
+            served.push(alpn);
+        }
+    }
+    (!served.is_empty()).then_some(served)
+}
+
+/// What a page is served over: HTTP/1.1 where the client can.
+fn page_protocol(offered: &[Alpn]) -> Option<Alpn> {
+    if offered.contains(&Alpn::Http1) { Some(Alpn::Http1) } else { offered.first().copied() }
+}
+
+/// Ends a handshake that was not begun (RFC 8446 section 6.2). The client may be gone already.
+async fn alert<C: Stream>(client: &mut C, description: AlertDescription) {
+    let record = [21, 3, 3, 0, 2, 2, u8::from(description)];
+    let _ = client.write_all(&record).await;
+    let _ = client.shutdown().await;
+}

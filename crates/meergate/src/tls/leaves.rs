@@ -1,0 +1,152 @@
+//! Forged leaves, each with the server configuration that presents it, cached.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{Ticketer, sign::any_ecdsa_type};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Alpn;
+use super::ca::Authority;
+use super::forge::{self, ForgeError, LeafKey};
+use super::origin::UpstreamTls;
+use crate::error::StartError;
+
+/// What one cached leaf may weigh on average; certificates take 1 to 4 KiB, but an origin may
+/// send 64 KiB.
+const AVERAGE_WEIGHT: u64 = 4096;
+
+/// Forges leaves and keeps them.
+pub(super) struct Leaves {
+    authority: Arc<Authority>,
+    key: LeafKey,
+    signing_key: Arc<dyn SigningKey>,
+    tickets: Arc<dyn ProducesTickets>,
+    provider: Arc<CryptoProvider>,
+    key_log: Arc<dyn rustls::KeyLog>,
+    cache: Cache<Id, Arc<Leaf>, ByLength>,
+    forged: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Id {
+    /// Mimics the certificate with this fingerprint.
+    Mimic([u8; 32], Option<Alpn>),
+    /// Made up for a host.
+    Host(Arc<str>, Option<Alpn>),
+}
+
+struct Leaf {
+    config: Arc<ServerConfig>,
+    weight: u64,
+    /// When a leaf that was made up must be made anew, in seconds since 1970.
+    until: i64,
+}
+
+#[derive(Clone)]
+struct ByLength;
+
+impl Weighter<Id, Arc<Leaf>> for ByLength {
+    fn weight(&self, _: &Id, leaf: &Arc<Leaf>) -> u64 {
+        leaf.weight
+    }
+}
+
+impl fmt::Debug for Leaves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaves").field("cached", &self.cache.len()).finish_non_exhaustive()
+    }
+}
+
+impl Leaves {
+    pub(super) fn new(
+        authority: Arc<Authority>,
+        provider: Arc<CryptoProvider>,
+        key_log: Arc<dyn rustls::KeyLog>,
+        capacity: usize,
+        forged: Counter,
+    ) -> Result<Self, StartError> {
+        let broken = |e: &dyn fmt::Display| {
+            StartError::new(
+                format!("cannot make a key for leaf certificates ({e})"),
+                "the cryptographic library",
+                "report this as a bug",
+            )
+        };
+        let key = LeafKey::generate().map_err(|e| broken(&e))?;
+        let der = PrivateKeyDer::Pkcs8(key.pair.serialize_der().into());
+        let signing_key = any_ecdsa_type(&der).map_err(|e| broken(&e))?;
+        let tickets = Ticketer::new().map_err(|e| broken(&e))?;
+        let capacity = capacity.max(16);
+        let cache = Cache::with_weighter(capacity, capacity as u64 * AVERAGE_WEIGHT, ByLength);
+        Ok(Self { authority, key, signing_key, tickets, provider, key_log, cache, forged })
+    }
+
+    /// The configuration that presents a leaf like the origin's certificate.
+    pub(super) fn mimic(
+        &self,
+        origin: &UpstreamTls,
+        alpn: Option<Alpn>,
+    ) -> Result<Arc<ServerConfig>, ForgeError> {
+        let leaf = self.cache.get_or_insert_with(&Id::Mimic(origin.fingerprint, alpn), || {
+            let der = forge::mimic(&self.authority, &self.key, &origin.certificate)?;
+            self.leaf(der, alpn, true, i64::MAX)
+        })?;
+        Ok(leaf.config.clone())
+    }
+
+    /// The configuration that presents a leaf for `host`, for error pages. Its sessions are not
+    /// resumed: the next connection may have a real certificate to show.
+    pub(super) fn for_host(
+        &self,
+        host: &Arc<str>,
+        alpn: Option<Alpn>,
+    ) -> Result<Arc<ServerConfig>, ForgeError> {
+        let id = Id::Host(host.clone(), alpn);
+        let now = super::ca::now();
+        if let Some(leaf) = self.cache.get(&id)
+            && now < leaf.until
+        {
+            return Ok(leaf.config.clone());
+        }
+        let der = forge::for_host(&self.authority, &self.key, host)?;
+        let leaf = self.leaf(der, alpn, false, now + 86_400)?;
+        self.cache.insert(id, leaf.clone());
+        Ok(leaf.config.clone())
+    }
+
+    fn leaf(
+        &self,
+        der: CertificateDer<'static>,
+        alpn: Option<Alpn>,
+        resumable: bool,
+        until: i64,
+    ) -> Result<Arc<Leaf>, ForgeError> {
+        self.forged.inc();
+        let weight = der.len() as u64 + 1024;
+        let mut chain = vec![der];
+        chain.extend_from_slice(self.authority.presented());
+        let certified = CertifiedKey::new(chain, self.signing_key.clone());
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .map_err(|e| ForgeError(e.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        config.alpn_protocols = alpn.iter().map(|alpn| alpn.wire().to_vec()).collect();
+        config.key_log = self.key_log.clone();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if resumable {
+            config.ticketer = self.tickets.clone();
+            config.send_tls13_tickets = 1;
+        } else {
+            config.send_tls13_tickets = 0;
+        }
+        Ok(Arc::new(Leaf { config: Arc::new(config), weight, until }))
+    }
+}

@@ -1,0 +1,195 @@
+//! The TLS handshake with an origin, and what is believed of it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::Alpn;
+use super::trust::Trust;
+use crate::session::Target;
+use crate::upstream::{TlsPlan, UpstreamError, UpstreamErrorKind};
+
+/// What the handshake with the origin told.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// The version, as `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite, as rustls names it.
+    pub cipher: &'static str,
+    /// Whether a session was resumed.
+    pub resumed: bool,
+    /// The protocol agreed on.
+    pub alpn: Option<Alpn>,
+    /// The leaf certificate.
+    pub certificate: CertificateDer<'static>,
+    /// SHA-256 of the leaf certificate.
+    pub fingerprint: [u8; 32],
+    /// How long the handshake took, without connecting.
+    pub took: Duration,
+}
+
+/// Client configurations, one for each list of protocols, shared by all connections so that
+/// sessions are resumed.
+pub(super) struct Origins {
+    configs: HashMap<Vec<Alpn>, Arc<ClientConfig>>,
+    trust: Trust,
+}
+
+impl fmt::Debug for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origins").finish_non_exhaustive()
+    }
+}
+
+impl Origins {
+    pub(super) fn new(
+        trust: Trust,
+        provider: &Arc<CryptoProvider>,
+        key_log: &Arc<dyn rustls::KeyLog>,
+        sessions: usize,
+    ) -> Result<Self, rustls::Error> {
+        let mut configs = HashMap::new();
+        for alpn in orders(crate::protocol::SERVED) {
+            let mut config = ClientConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(rustls::ALL_VERSIONS)?
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(SignatureOnly(provider.clone())))
+                .with_no_client_auth();
+            config.alpn_protocols = alpn.iter().map(|alpn| alpn.wire().to_vec()).collect();
+            config.key_log = key_log.clone();
+            config.resumption = Resumption::in_memory_sessions(sessions);
+            configs.insert(alpn, Arc::new(config));
+        }
+        Ok(Self { configs, trust })
+    }
+
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        plan: &TlsPlan,
+        tcp: TcpStream,
+        limit: Duration,
+    ) -> Result<(TlsStream<TcpStream>, UpstreamTls), UpstreamError> {
+        let fail = |kind, detail: String| UpstreamError::new(kind, target, detail);
+        let config = self.configs.get(&plan.alpn).ok_or_else(|| {
+            fail(UpstreamErrorKind::Tls, "no such list of protocols is served".into())
+        })?;
+        let name = ServerName::try_from(plan.server_name.to_string()).map_err(|_| {
+            fail(UpstreamErrorKind::Tls, format!("{:?} cannot be a server name", plan.server_name))
+        })?;
+        let began = Instant::now();
+        let handshake = TlsConnector::from(config.clone()).connect(name.clone(), tcp);
+        let stream = timeout(limit, handshake)
+            .await
+            .map_err(|_| {
+                fail(UpstreamErrorKind::Timeout, "the TLS handshake took too long".into())
+            })?
+            .map_err(|e| fail(UpstreamErrorKind::Tls, e.to_string()))?;
+        let took = began.elapsed();
+        let connection = stream.get_ref().1;
+        let chain = connection.peer_certificates().unwrap_or_default();
+        // Checked before a single byte of the client's goes there. Resumed sessions are checked
+        // like full handshakes, with the chain that the session began with.
+        self.trust.check(chain, &name).map_err(|why| fail(UpstreamErrorKind::Certificate, why))?;
+        let certificate = chain
+            .first()
+            .cloned()
+            .ok_or_else(|| fail(UpstreamErrorKind::Certificate, "there is none".into()))?;
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, &certificate).as_ref());
+        let facts = UpstreamTls {
+            version: connection.protocol_version().map_or("", named),
+            cipher: connection
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or(""),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            alpn: connection.alpn_protocol().and_then(Alpn::from_wire),
+            certificate,
+            fingerprint,
+            took,
+        };
+        Ok((stream, facts))
+    }
+}
+
+/// All orders of all subsets: few, since few protocols are served.
+fn orders(served: &[Alpn]) -> Vec<Vec<Alpn>> {
+    let mut all: Vec<Vec<Alpn>> = vec![Vec::new()];
+    let mut last = all.clone();
+    for _ in served {
+        let mut longer = Vec::new();
+        for list in &last {
+            for alpn in served.iter().filter(|alpn| !list.contains(alpn)) {
+                longer.push([list.as_slice(), &[*alpn]].concat());
+            }
+        }
+        all.extend(longer.iter().cloned());
+        last = longer;
+    }
+    all
+}
+
+/// Checks that the origin holds the key of the certificate it shows. Whether the certificate
+/// itself is believed is decided after the handshake, by [`Trust`]: only so can a session that is
+/// resumed be checked, and a fault be explained or mimicked.
+#[derive(Debug)]
+struct SignatureOnly(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for SignatureOnly {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The usual spelling of `version`.
+pub(super) fn named(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        other => other.as_str().unwrap_or(""),
+    }
+}

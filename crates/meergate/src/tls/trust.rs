@@ -1,0 +1,159 @@
+//! Whom we believe: the CAs that origins' certificates are checked against.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use quick_cache::sync::Cache;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::{CertificateError, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::config::Upstream;
+use crate::error::StartError;
+
+/// How long a chain that was found valid is not checked again. A certificate that expires, or a CA
+/// that a reload removes, is noticed at the latest then.
+const KEEP: Duration = Duration::from_secs(300);
+/// Chains kept.
+const CHAINS: usize = 8192;
+
+/// The trusted CAs, and chains found valid lately: without those, every new connection would pay
+/// for the same signatures again.
+#[derive(Debug)]
+pub(super) struct Trust {
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+    valid: Cache<[u8; 32], Instant>,
+}
+
+impl Trust {
+    /// Reads the system's CAs and those of the settings.
+    pub(super) fn load(
+        upstream: &Upstream,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, StartError> {
+        let mut roots = RootCertStore::empty();
+        if upstream.system_ca {
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                tracing::warn!(%error, "some of the system's CAs cannot be read");
+            }
+            roots.add_parsable_certificates(found.certs);
+        }
+        for path in &upstream.ca {
+            add_file(&mut roots, path)?;
+        }
+        if roots.is_empty() {
+            tracing::warn!(
+                "no CA is trusted, so every TLS origin will be refused; install the system's CAs \
+                 (Debian: ca-certificates) or name one with --upstream-ca"
+            );
+        }
+        let verifier = match roots.is_empty() {
+            true => None,
+            false => Some(
+                WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
+                    .build()
+                    .map_err(|e| {
+                        StartError::new(
+                            format!("the trusted CAs cannot be used ({e})"),
+                            "upstream.ca",
+                            "remove the files that hold no CA certificates",
+                        )
+                    })?,
+            ),
+        };
+        Ok(Self { verifier, valid: Cache::new(CHAINS) })
+    }
+
+    /// Whether the origin's `chain`, leaf first, is valid for `name` now; if not, why not.
+    pub(super) fn check(
+        &self,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+    ) -> Result<(), String> {
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Err("it presented no certificate".into());
+        };
+        let key = key(chain, name);
+        let now = Instant::now();
+        if self.valid.get(&key).is_some_and(|until| now < until) {
+            return Ok(());
+        }
+        let Some(verifier) = &self.verifier else {
+            return Err("no CA is trusted here".into());
+        };
+        verifier
+            .verify_server_cert(leaf, intermediates, name, &[], UnixTime::now())
+            .map_err(|e| explain(&e))?;
+        self.valid.insert(key, now + KEEP);
+        Ok(())
+    }
+}
+
+fn key(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let name = name.to_str();
+    context.update(&(name.len() as u64).to_be_bytes());
+    context.update(name.as_bytes());
+    for certificate in chain {
+        context.update(&(certificate.len() as u64).to_be_bytes());
+        context.update(certificate);
+    }
+    let mut key = [0; 32];
+    key.copy_from_slice(context.finish().as_ref());
+    key
+}
+
+fn add_file(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), StartError> {
+    let refuse = |what: String| {
+        StartError::new(
+            what,
+            path.display().to_string(),
+            "name a readable PEM file with CA certificates (upstream.ca, --upstream-ca)",
+        )
+    };
+    let text = std::fs::read(path).map_err(|e| refuse(format!("cannot read the CAs ({e})")))?;
+    let mut added = 0;
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate =
+            certificate.map_err(|e| refuse(format!("the CAs are not PEM ({e:?})")))?;
+        roots.add(certificate).map_err(|e| refuse(format!("a CA cannot be used ({e})")))?;
+        added += 1;
+    }
+    if added == 0 {
+        return Err(refuse("no certificate in the file".into()));
+    }
+    Ok(())
+}
+
+/// In words for the people who see the error page.
+fn explain(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired".into()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".into()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name".into()
+        }
+        CertificateError::UnknownIssuer => {
+            "its issuer is not trusted (or it is self-signed)".into()
+        }
+        CertificateError::Revoked => "it has been revoked".into(),
+        CertificateError::BadEncoding => "it is malformed".into(),
+        CertificateError::BadSignature => "a signature in its chain is wrong".into(),
+        CertificateError::InvalidPurpose => "it is not for servers".into(),
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is a CA's certificate, used as a server's".into()
+        }
+        other => other.to_string(),
+    }
+}
