@@ -31,6 +31,9 @@ pub(crate) fn poll_read(
         buf.reserve(IDLE_ROOM);
     } else if !idle && room < BUSY_ROOM / 4 {
         buf.reserve(BUSY_ROOM);
+    } else if buf.is_empty() {
+        // What was used up before makes room again, if nobody else looks at it.
+        let _ = buf.try_reclaim(BUSY_ROOM);
     }
     let mut io = io;
     let read = ready!(pin!(io.read_buf(buf)).poll(cx))?;

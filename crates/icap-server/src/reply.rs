@@ -17,13 +17,12 @@ use crate::wire::Wire;
 /// not allow what is asked; then nothing is sent.
 pub struct Reply<'a> {
     wire: &'a Wire,
-    status: u16,
     written: u64,
 }
 
 impl<'a> Reply<'a> {
     pub(crate) fn new(wire: &'a Wire) -> Self {
-        Self { wire, status: 0, written: 0 }
+        Self { wire, written: 0 }
     }
 
     /// Whether a 204 may be sent now: the client allowed it, or is within its preview.
@@ -62,9 +61,7 @@ impl<'a> Reply<'a> {
     /// Unless [`allows_204`](Self::allows_204).
     pub fn no_content(&mut self, headers: &Headers) -> Result<(), TransactError> {
         let mut output = self.wire.output.borrow_mut();
-        self.wire.core.borrow_mut().no_content(headers, output.buffer())?;
-        self.status = 204;
-        Ok(())
+        Ok(self.wire.core.borrow_mut().no_content(headers, output.buffer())?)
     }
 
     /// Starts a 200 or 206 with an HTTP message. With a body, [`data`](Self::data) and
@@ -74,9 +71,7 @@ impl<'a> Reply<'a> {
     /// As [`icap::server::Connection::start`].
     pub fn start(&mut self, head: &ReplyHead<'_>) -> Result<(), TransactError> {
         let mut output = self.wire.output.borrow_mut();
-        self.wire.core.borrow_mut().start(head, output.buffer())?;
-        self.status = head.status;
-        Ok(())
+        Ok(self.wire.core.borrow_mut().start(head, output.buffer())?)
     }
 
     /// Sends a piece of the body: waits until the client has taken enough of what came before.
@@ -168,9 +163,8 @@ impl<'a> Reply<'a> {
     /// `Protocol` if a reply has started or the status is no error.
     pub fn respond_error(&mut self, status: u16, reason: &str) -> Result<(), TransactError> {
         let mut output = self.wire.output.borrow_mut();
-        self.wire.core.borrow_mut().refuse(status, reason, &Headers::new(), output.buffer())?;
-        self.status = status;
-        Ok(())
+        let mut core = self.wire.core.borrow_mut();
+        Ok(core.refuse(status, reason, &Headers::new(), output.buffer())?)
     }
 
     /// Waits until all has left.
@@ -191,7 +185,7 @@ impl<'a> Reply<'a> {
 
     /// The ICAP status of the reply, 0 if none has started.
     pub fn status(&self) -> u16 {
-        self.status
+        self.wire.core.borrow().reply_status()
     }
 
     /// Bytes of body handed over so far.

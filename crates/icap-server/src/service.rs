@@ -66,7 +66,8 @@ pub struct Options {
     pub max_connections: Option<u32>,
     /// How long the client may rely on this answer, in full seconds.
     pub ttl: Option<Duration>,
-    /// File extensions to be sent with a preview: a list, or `*`.
+    /// File extensions to be sent with a preview: a list, or `*`. If any of the three lists is
+    /// given, exactly one must hold `*`: it says what happens to all other files.
     pub transfer_preview: Option<String>,
     /// File extensions not to be sent.
     pub transfer_ignore: Option<String>,

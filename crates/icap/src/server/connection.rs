@@ -18,6 +18,7 @@ pub struct Connection {
     preview_left: Option<u64>,
     pub(super) terms: Terms,
     pub(super) reply: ReplyState,
+    pub(super) status: u16,
     /// This is the connection's last transaction.
     pub(super) close: bool,
 }
@@ -98,6 +99,7 @@ impl Connection {
                 allow_trailers: false,
             },
             reply: ReplyState::None,
+            status: 0,
             close: false,
         }
     }
@@ -112,6 +114,7 @@ impl Connection {
             return Err(Error::new(ErrorKind::Sequence, "a head in the middle of a transaction"));
         }
         self.reply = ReplyState::None;
+        self.status = 0;
         self.terms.istag = None;
         match head.parse_into(buf, &mut self.scanned, &self.limits) {
             Ok(true) => {}

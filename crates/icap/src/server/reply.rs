@@ -54,6 +54,11 @@ impl Connection {
         self.reply != ReplyState::None
     }
 
+    /// The status of the final reply; 0 if none has started.
+    pub fn reply_status(&self) -> u16 {
+        self.status
+    }
+
     /// Whether the reply is complete.
     pub fn reply_finished(&self) -> bool {
         self.reply == ReplyState::Done
@@ -244,7 +249,8 @@ impl Connection {
         Ok(())
     }
 
-    fn status_line(&self, status: u16, reason: &str, out: &mut impl BufMut) {
+    fn status_line(&mut self, status: u16, reason: &str, out: &mut impl BufMut) {
+        self.status = status;
         out.put_slice(b"ICAP/1.0 ");
         put_decimal(out, u64::from(status));
         out.put_u8(b' ');
