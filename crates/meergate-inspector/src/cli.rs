@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::settings::{Hold, Listen, Settings, SettingsError};
+use crate::sockets::{self, Listening};
+use crate::{log, process};
 
 #[derive(Parser)]
 #[command(
@@ -81,11 +83,39 @@ impl Run {
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     let Command::Run(run) = Cli::parse().command;
-    match run.settings() {
-        Ok(_) => ExitCode::SUCCESS,
+    log::begin();
+    match run.settings().map_err(|e| e.to_string()).and_then(serve) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("meergate-inspector: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn serve(settings: Settings) -> Result<(), String> {
+    let listening = settings.listen.iter().map(Listening::open).collect::<Result<Vec<_>, _>>()?;
+    for socket in &listening {
+        say(format_args!("listening on {} (icap)", socket.local().map_err(|e| e.to_string())?));
+    }
+    let metrics = match settings.metrics {
+        Some(addr) => {
+            let socket = sockets::tcp(addr).map_err(|e| {
+                format!("cannot listen: metrics: {addr}: {e}: choose another address")
+            })?;
+            let local = socket.local_addr().map_err(|e| e.to_string())?;
+            say(format_args!("listening on {local} (metrics)"));
+            Some(socket)
+        }
+        None => None,
+    };
+    process::serve(settings, &listening, metrics, || say(format_args!("ready")))
+}
+
+/// A line on standard output, for scripts that wait for it.
+fn say(line: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    // Whoever closed our output does not want to know.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -2,16 +2,16 @@
 
 /// The request that a flow last carried, as far as later messages are compared with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Its method.
-    pub method: Box<[u8]>,
+    pub(crate) method: Box<[u8]>,
     /// Path and query of its target.
-    pub path: Box<[u8]>,
+    pub(crate) path: Box<[u8]>,
 }
 
 impl Asked {
     /// From a request line.
-    pub fn new(method: &[u8], target: &[u8]) -> Self {
+    pub(crate) fn new(method: &[u8], target: &[u8]) -> Self {
         Self { method: method.into(), path: path(target).into() }
     }
 
@@ -43,7 +43,7 @@ enum Side {
 
 /// What a response finds on a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// The request it answers has been seen: go on with the response.
     Answer,
     /// Nobody asked yet: the request head, if the response brings it, goes first.
@@ -55,7 +55,7 @@ pub enum Turn {
 /// Whose turn it is on a flow. HTTP/1.1 alternates; a response may start while its request still
 /// runs, but nothing else may overlap.
 #[derive(Debug, Default)]
-pub struct Dialogue {
+pub(crate) struct Dialogue {
     asked: Option<Asked>,
     request: Side,
     response: Side,
@@ -65,25 +65,31 @@ pub struct Dialogue {
 
 impl Dialogue {
     /// Whether a request may start. If not, the flow is at its end for good.
-    pub fn may_ask(&self) -> bool {
+    pub(crate) fn may_ask(&self) -> bool {
         !self.last && self.request == Side::Waiting && self.response == Side::Waiting
     }
 
     /// A request starts.
-    pub fn ask(&mut self, asked: Asked) {
+    pub(crate) fn ask(&mut self, asked: Asked) {
         self.asked = Some(asked);
         self.request = Side::Running;
     }
 
     /// The request is complete.
-    pub fn asked(&mut self) {
+    pub(crate) fn asked(&mut self) {
         self.request = Side::Done;
         self.turn_over();
     }
 
+    /// A response comes whose request nobody has seen; nothing may follow it.
+    pub(crate) fn unasked(&mut self) {
+        self.request = Side::Done;
+        self.last = true;
+    }
+
     /// What a response would find here; `request` is method and target of the request that it
     /// says it answers.
-    pub fn turn(&self, request: Option<(&[u8], &[u8])>) -> Turn {
+    pub(crate) fn turn(&self, request: Option<(&[u8], &[u8])>) -> Turn {
         let same = match (&self.asked, request) {
             (Some(asked), Some((method, target))) => asked.is(method, target),
             _ => true,
@@ -96,28 +102,28 @@ impl Dialogue {
     }
 
     /// The method of the request in hand.
-    pub fn method(&self) -> Option<&[u8]> {
+    pub(crate) fn method(&self) -> Option<&[u8]> {
         self.asked.as_ref().map(|asked| &*asked.method)
     }
 
     /// A response starts.
-    pub fn answer(&mut self) {
+    pub(crate) fn answer(&mut self) {
         self.response = Side::Running;
     }
 
     /// The response is complete.
-    pub fn answered(&mut self) {
+    pub(crate) fn answered(&mut self) {
         self.response = Side::Done;
         self.turn_over();
     }
 
     /// Nothing may follow the current exchange: one side said so, or its end is the flow's end.
-    pub fn close_after(&mut self) {
+    pub(crate) fn close_after(&mut self) {
         self.last = true;
     }
 
     /// The current exchange is complete and nothing may follow it.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.last
             && self.request != Side::Running
             && self.response != Side::Running

@@ -12,13 +12,13 @@ use crate::origin::FlowKey;
 
 /// One flow. Shared by the table and by the transactions that run on it.
 #[derive(Debug)]
-pub struct Talk<F> {
+pub(crate) struct Talk<F> {
     /// The engine's flow; gone once it is closed.
-    pub flow: Option<F>,
+    pub(crate) flow: Option<F>,
     /// Whose turn it is.
-    pub dialogue: Dialogue,
+    pub(crate) dialogue: Dialogue,
     /// Nothing more may be learned from this flow: it was dropped, failed or was given up.
-    pub spent: bool,
+    pub(crate) spent: bool,
     home: Option<Home>,
     users: usize,
     used: Instant,
@@ -26,7 +26,7 @@ pub struct Talk<F> {
 }
 
 /// A flow as transactions hold it.
-pub type Shared<F> = Rc<RefCell<Talk<F>>>;
+pub(crate) type Shared<F> = Rc<RefCell<Talk<F>>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Home {
@@ -37,8 +37,9 @@ enum Home {
 }
 
 /// All flows of a worker that a later transaction may continue.
-#[derive(Debug)]
-pub struct Table<F> {
+pub(crate) struct Table<F> {
+    /// Hears of connections whose flow has left the table.
+    left: Box<dyn Fn(FlowKey)>,
     connections: HashMap<FlowKey, Shared<F>>,
     waiting: HashMap<FlowKey, VecDeque<Shared<F>>>,
     /// Flows in the order they were last used; entries whose stamp is old are skipped.
@@ -52,9 +53,15 @@ pub struct Table<F> {
 
 impl<F> Table<F> {
     /// A table of at most `limit` flows. A connection's flow may be idle for `idle`, a request
-    /// may wait for its response for `wait`.
-    pub fn new(limit: usize, idle: Duration, wait: Duration) -> Self {
+    /// may wait for its response for `wait`. `left` hears of connections that are in it no more.
+    pub(crate) fn new(
+        limit: usize,
+        idle: Duration,
+        wait: Duration,
+        left: impl Fn(FlowKey) + 'static,
+    ) -> Self {
         Self {
+            left: Box::new(left),
             connections: HashMap::new(),
             waiting: HashMap::new(),
             order: VecDeque::new(),
@@ -67,17 +74,12 @@ impl<F> Table<F> {
     }
 
     /// Flows that a later transaction may find.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// True if no transaction could continue anything.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// A flow that is in no table: for one transaction, or to be [kept](Self::keep).
-    pub fn begin(&self, flow: F, now: Instant) -> Shared<F> {
+    pub(crate) fn begin(&self, flow: F, now: Instant) -> Shared<F> {
         Rc::new(RefCell::new(Talk {
             flow: Some(flow),
             dialogue: Dialogue::default(),
@@ -93,7 +95,7 @@ impl<F> Table<F> {
     ///
     /// A flow that is in the midst of something else is given up, so that the caller opens another
     /// one; it is returned by [`Leaving::Close`] if nobody else uses it.
-    pub fn for_request(&mut self, key: FlowKey) -> (Option<Shared<F>>, Leaving<F>) {
+    pub(crate) fn for_request(&mut self, key: FlowKey) -> (Option<Shared<F>>, Leaving<F>) {
         self.find(key, |dialogue| dialogue.may_ask().then_some(()))
             .map_or_else(|leaving| (None, leaving), |(talk, ())| (Some(talk), Leaving::Nothing))
     }
@@ -101,7 +103,7 @@ impl<F> Table<F> {
     /// The flow on which the response to `request` (method and target) may go, now used by the
     /// caller, and whether the request head has to go first. Otherwise as
     /// [`for_request`](Self::for_request).
-    pub fn for_response(
+    pub(crate) fn for_response(
         &mut self,
         key: FlowKey,
         request: Option<(&[u8], &[u8])>,
@@ -134,7 +136,7 @@ impl<F> Table<F> {
     }
 
     /// The oldest request under `key` that waits for its response.
-    pub fn for_waiting(&mut self, key: FlowKey) -> Option<Shared<F>> {
+    pub(crate) fn for_waiting(&mut self, key: FlowKey) -> Option<Shared<F>> {
         let queue = self.waiting.get_mut(&key)?;
         let talk = queue.pop_front()?;
         if queue.is_empty() {
@@ -152,7 +154,7 @@ impl<F> Table<F> {
 
     /// Later transactions of this connection continue this flow.
     #[must_use = "a flow that made room has to be closed"]
-    pub fn keep(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
+    pub(crate) fn keep(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
         // A flow that still has the place makes room by leaving it.
         let leaving = match self.connections.get(&key).cloned() {
             Some(old) => self.give_up(&old),
@@ -166,7 +168,7 @@ impl<F> Table<F> {
 
     /// The response to this flow's request will be looked for under `key`.
     #[must_use = "a flow that made room has to be closed"]
-    pub fn keep_waiting(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
+    pub(crate) fn keep_waiting(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
         let leaving = self.make_room();
         talk.borrow_mut().home = Some(Home::Waiting(key));
         self.waiting.entry(key).or_default().push_back(talk.clone());
@@ -175,7 +177,7 @@ impl<F> Table<F> {
     }
 
     /// A transaction on this flow has ended.
-    pub fn release(&mut self, talk: &Shared<F>, now: Instant) -> Leaving<F> {
+    pub(crate) fn release(&mut self, talk: &Shared<F>, now: Instant) -> Leaving<F> {
         let (over, users) = {
             let mut inner = talk.borrow_mut();
             inner.users -= 1;
@@ -195,12 +197,13 @@ impl<F> Table<F> {
     }
 
     /// Takes a flow out of the table; it is to be closed now unless a transaction still uses it.
-    pub fn give_up(&mut self, talk: &Shared<F>) -> Leaving<F> {
+    pub(crate) fn give_up(&mut self, talk: &Shared<F>) -> Leaving<F> {
         let home = talk.borrow_mut().home.take();
         match home {
             Some(Home::Connection(key)) => {
                 self.connections.remove(&key);
                 self.len -= 1;
+                (self.left)(key);
             }
             Some(Home::Waiting(key)) => {
                 if let Some(queue) = self.waiting.get_mut(&key) {
@@ -222,7 +225,7 @@ impl<F> Table<F> {
     }
 
     /// The next flow that has been idle for too long at `now`; call until there is none.
-    pub fn expired(&mut self, now: Instant) -> Option<F> {
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<F> {
         loop {
             let (stamp, talk) = self.order.front()?;
             let inner = talk.borrow();
@@ -244,7 +247,7 @@ impl<F> Table<F> {
     }
 
     /// Every flow that nobody uses, as at the end of the program.
-    pub fn drain(&mut self) -> Option<F> {
+    pub(crate) fn drain(&mut self) -> Option<F> {
         let talk = self
             .connections
             .values()
@@ -288,7 +291,7 @@ impl<F> Table<F> {
 /// What has to be done about a flow that has left the table.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Leaving<F> {
+pub(crate) enum Leaving<F> {
     /// Close it: nobody uses it any more.
     Close(F),
     /// Nothing now.
@@ -314,7 +317,7 @@ mod tests {
     }
 
     fn table() -> (Table<u32>, Instant) {
-        (Table::new(3, IDLE, WAIT), Instant::now())
+        (Table::new(3, IDLE, WAIT, |_| ()), Instant::now())
     }
 
     fn asked(talk: &Shared<u32>) {
@@ -410,7 +413,7 @@ mod tests {
         assert_eq!(table.expired(now + WAIT), Some(2));
         assert_eq!(table.expired(now + WAIT), Some(3));
         assert_eq!(table.expired(now + WAIT), None);
-        assert!(table.is_empty() && table.for_waiting(key("w")).is_none());
+        assert!(table.len() == 0 && table.for_waiting(key("w")).is_none());
     }
 
     #[test]
@@ -442,7 +445,7 @@ mod tests {
         assert!(table.order.len() < 100);
         assert_eq!(table.expired(now + IDLE), None, "it was used after that");
         assert_eq!(table.expired(now + IDLE + Duration::from_secs(10)), Some(1));
-        assert!(table.is_empty());
+        assert!(table.len() == 0);
     }
 
     #[test]

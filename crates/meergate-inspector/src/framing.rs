@@ -13,7 +13,7 @@ const CHUNKED_FIELD: &[u8] = b"Transfer-Encoding: chunked\r\n\r\n";
 /// A message whose head and body say different things, or whose head can be read in two ways. It
 /// cannot be inspected as the receiver would read it, so its transaction fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Contradiction {
+pub(crate) enum Contradiction {
     /// More body than Content-Length.
     BodyTooLong,
     /// Less body than Content-Length.
@@ -25,6 +25,8 @@ pub enum Contradiction {
     BodyUnexpected,
     /// No body where the head announces one.
     BodyMissing,
+    /// The ICAP message has no head of the kind that its method is about.
+    HeadMissing,
     /// The head itself.
     Head(http_wire::Error),
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Contradiction {
             }
             Self::BodyUnexpected => f.write_str("a body where the head allows none"),
             Self::BodyMissing => f.write_str("the head announces a body and there is none"),
+            Self::HeadMissing => f.write_str("there is no HTTP head"),
             Self::Head(error) => write!(f, "the HTTP head: {error}"),
         }
     }
@@ -53,7 +56,7 @@ impl From<http_wire::Error> for Contradiction {
 
 /// How one body goes to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFraming {
+pub(crate) enum BodyFraming {
     /// In chunks.
     Chunked,
     /// No body.
@@ -70,7 +73,10 @@ impl BodyFraming {
     ///
     /// # Errors
     /// A head that contradicts itself or the ICAP message around it.
-    pub fn request(head: &RequestHead, has_body: bool) -> Result<(Self, HeadEnd), Contradiction> {
+    pub(crate) fn request(
+        head: &RequestHead,
+        has_body: bool,
+    ) -> Result<(Self, HeadEnd), Contradiction> {
         match (head.framing()?, has_body) {
             (Framing::None, true) => Ok((Self::Chunked, HeadEnd::AddChunked)),
             (framing, has_body) => Self::declared(framing, has_body).map(|b| (b, HeadEnd::AsIs)),
@@ -81,7 +87,7 @@ impl BodyFraming {
     ///
     /// # Errors
     /// As for [`request`](Self::request).
-    pub fn response(
+    pub(crate) fn response(
         head: &ResponseHead,
         method: Option<&[u8]>,
         has_body: bool,
@@ -108,7 +114,7 @@ impl BodyFraming {
     ///
     /// # Errors
     /// More bytes than the head allows.
-    pub fn piece(&mut self, len: usize) -> Result<Around, Contradiction> {
+    pub(crate) fn piece(&mut self, len: usize) -> Result<Around, Contradiction> {
         match self {
             _ if len == 0 => Ok(Around::NOTHING),
             Self::Empty => Err(Contradiction::BodyUnexpected),
@@ -128,7 +134,7 @@ impl BodyFraming {
     ///
     /// # Errors
     /// Fewer bytes than the head announced.
-    pub fn end(self) -> Result<(&'static [u8], &'static [u8]), Contradiction> {
+    pub(crate) fn end(self) -> Result<(&'static [u8], &'static [u8]), Contradiction> {
         match self {
             Self::Chunked => Ok((b"0\r\n", CRLF)),
             Self::Length(missing) if missing > 0 => Err(Contradiction::BodyTooShort { missing }),
@@ -137,14 +143,14 @@ impl BodyFraming {
     }
 
     /// Whether another message can follow on the flow.
-    pub fn delimited(self) -> bool {
+    pub(crate) fn delimited(self) -> bool {
         self != Self::UntilClose
     }
 }
 
 /// How the head of a request ends for the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadEnd {
+pub(crate) enum HeadEnd {
     /// With the chunked coding declared.
     AddChunked,
     /// As it came.
@@ -153,7 +159,7 @@ pub enum HeadEnd {
 
 impl HeadEnd {
     /// The two parts of the head.
-    pub fn split(self, head: &[u8]) -> (&[u8], &'static [u8]) {
+    pub(crate) fn split(self, head: &[u8]) -> (&[u8], &'static [u8]) {
         match self {
             Self::AddChunked => (head.strip_suffix(CRLF).unwrap_or(head), CHUNKED_FIELD),
             Self::AsIs => (head, b""),
@@ -163,7 +169,7 @@ impl HeadEnd {
 
 /// Bytes in front of and behind a piece of body.
 #[derive(Clone, Copy, Debug)]
-pub struct Around {
+pub(crate) struct Around {
     line: [u8; CHUNK_LINE],
     start: usize,
     after: &'static [u8],
@@ -185,12 +191,12 @@ impl Around {
     }
 
     /// In front of the piece.
-    pub fn before(&self) -> &[u8] {
+    pub(crate) fn before(&self) -> &[u8] {
         &self.line[self.start..]
     }
 
     /// Behind the piece.
-    pub fn after(&self) -> &'static [u8] {
+    pub(crate) fn after(&self) -> &'static [u8] {
         self.after
     }
 }

@@ -19,13 +19,23 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod desk;
 mod dialogue;
+mod exposition;
 mod flows;
 mod framing;
-mod lanes;
+mod halt;
+mod log;
 mod metrics;
 mod origin;
-// mod page;
+mod owners;
+mod page;
+mod passage;
+mod process;
+mod service;
 mod settings;
+mod sockets;
+mod state;
+mod worker;
 
 pub use cli::main;

@@ -7,41 +7,42 @@ use std::time::Duration;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds one.
-    pub fn one(&self) {
+    pub(crate) fn one(&self) {
         self.add(1);
     }
 
     /// Adds `n`.
-    pub fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
 
     /// The sum so far.
-    pub fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
 /// A number that goes up and down.
 #[derive(Debug, Default)]
-pub struct Gauge(AtomicI64);
+pub(crate) struct Gauge(AtomicI64);
 
 impl Gauge {
     /// Moves it by `n`.
-    pub fn add(&self, n: i64) {
+    pub(crate) fn add(&self, n: i64) {
         self.0.fetch_add(n, Relaxed);
     }
 
     /// Makes it `n`.
-    pub fn set(&self, n: i64) {
+    pub(crate) fn set(&self, n: i64) {
         self.0.store(n, Relaxed);
     }
 
-    fn value(&self) -> i64 {
+    /// Where it stands.
+    pub(crate) fn value(&self) -> i64 {
         self.0.load(Relaxed)
     }
 }
@@ -54,14 +55,14 @@ const BOUNDS: [u64; 14] = [
 
 /// How long something took.
 #[derive(Debug, Default)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     buckets: [Counter; BOUNDS.len() + 1],
     micros: Counter,
 }
 
 impl Histogram {
     /// Takes note of one duration.
-    pub fn observe(&self, took: Duration) {
+    pub(crate) fn observe(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.buckets[BOUNDS.partition_point(|&bound| bound < micros)].one();
         self.micros.add(micros);
@@ -72,14 +73,14 @@ macro_rules! enumerated {
     ($(#[$doc:meta])* $name:ident, $label:literal { $($(#[$vdoc:meta])* $variant:ident => $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
+        pub(crate) enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
             const LABEL: &'static str = $label;
             const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The word used in metrics and logs.
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
         }
@@ -119,84 +120,84 @@ enumerated! {
 
 /// The counters of one worker, each written by its thread alone.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Transactions by [`Outcome`].
     outcomes: [Counter; Outcome::ALL.len()],
     /// Bytes by [`Uninspected`].
     uninspected: [Counter; Uninspected::ALL.len()],
     /// Body bytes that the engine has passed or dropped.
-    pub inspected: Counter,
+    pub(crate) inspected: Counter,
     /// Transactions answered with 204.
-    pub unmodified: Counter,
+    pub(crate) unmodified: Counter,
     /// Connections that came from another worker.
-    pub migrated: Counter,
+    pub(crate) migrated: Counter,
     /// Transactions whose addresses had to be completed with stand-ins.
-    pub invented: Counter,
+    pub(crate) invented: Counter,
     /// Transactions with an address, port or id that made no sense.
-    pub absurd: Counter,
+    pub(crate) absurd: Counter,
     /// Transactions between address families.
-    pub mixed: Counter,
+    pub(crate) mixed: Counter,
     /// Responses that came without their request.
-    pub unasked: Counter,
+    pub(crate) unasked: Counter,
     /// Flows opened.
-    pub flows_opened: Counter,
+    pub(crate) flows_opened: Counter,
     /// Flows closed because the table was full.
-    pub flows_displaced: Counter,
+    pub(crate) flows_displaced: Counter,
     /// Flows closed because nobody used them.
-    pub flows_expired: Counter,
+    pub(crate) flows_expired: Counter,
     /// Flows that a later transaction may continue.
-    pub flows: Gauge,
+    pub(crate) flows: Gauge,
     /// ICAP connections.
-    pub connections: Gauge,
+    pub(crate) connections: Gauge,
     /// Rings in use.
-    pub rings: Gauge,
+    pub(crate) rings: Gauge,
     /// Body bytes that wait in rings.
-    pub held: Gauge,
+    pub(crate) held: Gauge,
     /// From the request head to the end of the reply.
-    pub duration: Histogram,
+    pub(crate) duration: Histogram,
     /// Grows while the worker's thread is alive.
-    pub beats: Counter,
+    pub(crate) beats: Counter,
 }
 
 impl Counters {
     /// One transaction ended so.
-    pub fn outcome(&self, outcome: Outcome) {
+    pub(crate) fn outcome(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].one();
     }
 
     /// So many bytes were not inspected.
-    pub fn uninspected(&self, reason: Uninspected, bytes: u64) {
+    pub(crate) fn uninspected(&self, reason: Uninspected, bytes: u64) {
         self.uninspected[reason as usize].add(bytes);
     }
 }
 
 /// What the process as a whole counts.
 #[derive(Debug, Default)]
-pub struct Process {
+pub(crate) struct Process {
     /// Rules that are loaded.
-    pub rules: Gauge,
+    pub(crate) rules: Gauge,
     /// Version of the rule set; grows with every reload.
-    pub rules_version: Gauge,
+    pub(crate) rules_version: Gauge,
     /// Reloads that took.
-    pub reloads: Counter,
+    pub(crate) reloads: Counter,
     /// Reloads that were refused.
-    pub reloads_refused: Counter,
+    pub(crate) reloads_refused: Counter,
     /// Times that the engine process was started again.
-    pub restarts: Gauge,
+    pub(crate) restarts: Gauge,
 }
 
 /// All counters of the process.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// One a worker.
-    pub workers: Arc<[Counters]>,
+    pub(crate) workers: Arc<[Counters]>,
     /// The rest.
-    pub process: Arc<Process>,
+    pub(crate) process: Arc<Process>,
 }
 
 impl Metrics {
     /// For so many workers.
-    pub fn new(workers: usize) -> Self {
+    pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| Counters::default()).collect(),
             process: Arc::default(),
@@ -212,7 +213,7 @@ impl Metrics {
     }
 
     /// The text exposition format of Prometheus, version 0.0.4.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut out = Page(String::with_capacity(8192));
         out.family("transactions_total", "counter", "Transactions by how they ended.");
         for &o in Outcome::ALL {
@@ -224,7 +225,7 @@ impl Metrics {
             let n = self.sum(|w| &w.uninspected[r as usize]);
             out.labelled("uninspected_bytes_total", Uninspected::LABEL, r.as_str(), n);
         }
-        let counters: [(&str, &str, fn(&Counters) -> &Counter); 11] = [
+        let counters: [Family<Counter>; 11] = [
             ("inspected_bytes_total", "Body bytes inspected.", |w| &w.inspected),
             ("unmodified_total", "Transactions answered with 204.", |w| &w.unmodified),
             ("migrated_total", "Connections handed to another worker.", |w| &w.migrated),
@@ -240,7 +241,7 @@ impl Metrics {
         for (name, help, counter) in counters {
             out.single(name, "counter", help, self.sum(counter));
         }
-        let gauges: [(&str, &str, fn(&Counters) -> &Gauge); 4] = [
+        let gauges: [Family<Gauge>; 4] = [
             ("flows", "Flows that may continue.", |w| &w.flows),
             ("connections", "ICAP connections.", |w| &w.connections),
             ("rings", "Ring buffers in use.", |w| &w.rings),
@@ -279,6 +280,9 @@ impl Metrics {
         out.plain(&format!("{name}_count"), count);
     }
 }
+
+/// Name, help, and where the value is.
+type Family<T> = (&'static str, &'static str, fn(&Counters) -> &T);
 
 /// Microseconds as seconds.
 struct Seconds(u64);

@@ -1,6 +1,6 @@
 //! Who a transaction belongs to, as far as the ICAP client says.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -8,33 +8,28 @@ use serde::{Deserialize, Serialize};
 /// The flow that a transaction belongs to: 128 bits of keyed hash, so that nobody outside can
 /// make two connections share a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowKey(u64, u64);
+pub(crate) struct FlowKey(u64, u64);
 
 impl FlowKey {
     /// One of `n` places, evenly and stable while the program runs.
-    pub fn bucket(self, n: usize) -> usize {
+    pub(crate) fn bucket(self, n: usize) -> usize {
         (self.0 % n.max(1) as u64) as usize
     }
 }
 
 /// Makes [`FlowKey`]s; one for the whole process.
 #[derive(Debug, Default)]
-pub struct Keys(RandomState, RandomState);
+pub(crate) struct Keys(RandomState, RandomState);
 
 impl Keys {
     fn key(&self, value: impl Hash) -> FlowKey {
-        let hash = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            value.hash(&mut hasher);
-            hasher.finish()
-        };
-        FlowKey(hash(&self.0), hash(&self.1))
+        FlowKey(self.0.hash_one(&value), self.1.hash_one(&value))
     }
 }
 
 /// How the parts of one flow are told from those of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Correlation {
+pub(crate) enum Correlation {
     /// Only the client's address is known (Squid): request and response are joined by the request
     /// head, and everything of one client meets on one thread.
     Client(FlowKey),
@@ -46,23 +41,23 @@ pub enum Correlation {
 
 /// What an ICAP client says about the connection that a transaction came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin<'a> {
+pub(crate) struct Origin<'a> {
     /// `X-Client-IP`.
-    pub client_ip: Option<IpAddr>,
+    pub(crate) client_ip: Option<IpAddr>,
     /// `X-Client-Port`.
-    pub client_port: Option<u16>,
+    pub(crate) client_port: Option<u16>,
     /// `X-Server-IP`.
-    pub server_ip: Option<IpAddr>,
+    pub(crate) server_ip: Option<IpAddr>,
     /// `X-Server-Port`.
-    pub server_port: Option<u16>,
+    pub(crate) server_port: Option<u16>,
     /// `X-Connection-Id`.
-    pub connection: Option<&'a str>,
+    pub(crate) connection: Option<&'a str>,
     /// `X-Stream-Id`: HTTP/2 or HTTP/3.
-    pub stream: Option<u64>,
+    pub(crate) stream: Option<u64>,
     /// `X-Transaction-Id`.
-    pub transaction: Option<&'a str>,
+    pub(crate) transaction: Option<&'a str>,
     /// A header was there, but no address, port or number that means anything.
-    pub absurd: bool,
+    pub(crate) absurd: bool,
 }
 
 /// Longest identifier taken from a client, in bytes; a longer one counts as absurd.
@@ -70,7 +65,7 @@ const MAX_ID: usize = 128;
 
 impl<'a> Origin<'a> {
     /// Reads the headers; `get` looks one up by name.
-    pub fn read(get: impl Fn(&str) -> Option<&'a str>) -> Self {
+    pub(crate) fn read(get: impl Fn(&str) -> Option<&'a str>) -> Self {
         let mut absurd = false;
         let mut ip = |name| {
             let ip = parsed(get(name), &mut absurd, |text: &str| text.parse().ok().map(plain))?;
@@ -103,7 +98,7 @@ impl<'a> Origin<'a> {
     ///
     /// An identifier is not trusted alone: two ICAP clients may count from one, so that the
     /// addresses are part of the key.
-    pub fn correlation(&self, keys: &Keys) -> Correlation {
+    pub(crate) fn correlation(&self, keys: &Keys) -> Correlation {
         let client = self.client_ip.zip(self.client_port);
         let server = self.server_ip.zip(self.server_port);
         match (self.connection, client, server) {
@@ -121,7 +116,13 @@ impl<'a> Origin<'a> {
     }
 
     /// The key under which a request waits for its response when only the client is known.
-    pub fn request_key(&self, keys: &Keys, method: &[u8], target: &[u8], host: &[u8]) -> FlowKey {
+    pub(crate) fn request_key(
+        &self,
+        keys: &Keys,
+        method: &[u8],
+        target: &[u8],
+        host: &[u8],
+    ) -> FlowKey {
         keys.key(("request", self.client_ip, method, target, host))
     }
 }
@@ -153,11 +154,11 @@ fn identifier(text: &str) -> Option<&str> {
 /// Addresses for what an ICAP client leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct StandIns {
+pub(crate) struct StandIns {
     /// Instead of an unknown IPv4 client.
-    pub client: Ipv4Addr,
+    pub(crate) client: Ipv4Addr,
     /// Instead of an unknown IPv4 server.
-    pub server: Ipv4Addr,
+    pub(crate) server: Ipv4Addr,
     /// Instead of an unknown IPv6 client.
     pub client6: Ipv6Addr,
     /// Instead of an unknown IPv6 server.
@@ -179,24 +180,28 @@ impl Default for StandIns {
 /// First of the ports that stand in for an unknown client port (RFC 6335 dynamic range).
 const FIRST_EPHEMERAL: u16 = 49152;
 
+/// How many of them are used in turn. Few, since the engine takes a flow with the addresses of a
+/// closed one at half the cost of one that it has never seen.
+const EPHEMERALS: u64 = 256;
+
 /// The addresses of a flow, and which of them had to be invented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoints {
+pub(crate) struct Endpoints {
     /// The client's side.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// The server's side.
-    pub server: SocketAddr,
+    pub(crate) server: SocketAddr,
     /// At least one address or port is a stand-in.
-    pub invented: bool,
+    pub(crate) invented: bool,
     /// Client and server were of different families: the server has a stand-in of the client's,
     /// because rules are written for the networks that clients are in.
-    pub mixed: bool,
+    pub(crate) mixed: bool,
 }
 
 impl Endpoints {
     /// Completes what is known. `host` is the request's host if it is a literal address;
     /// `port` what its URL says or implies; `spread` varies an unknown client port.
-    pub fn complete(
+    pub(crate) fn complete(
         origin: &Origin<'_>,
         host: Option<IpAddr>,
         port: u16,
@@ -215,9 +220,8 @@ impl Endpoints {
         let server_ip = server_ip
             .filter(|_| !mixed)
             .unwrap_or_else(|| stand_in(stand_ins.server, stand_ins.server6));
-        let span = u64::from(u16::MAX - FIRST_EPHEMERAL) + 1;
         let client_port =
-            origin.client_port.unwrap_or_else(|| FIRST_EPHEMERAL + (spread % span) as u16);
+            origin.client_port.unwrap_or_else(|| FIRST_EPHEMERAL + (spread % EPHEMERALS) as u16);
         Self {
             client: SocketAddr::new(client_ip, client_port),
             server: SocketAddr::new(server_ip, origin.server_port.unwrap_or(port)),

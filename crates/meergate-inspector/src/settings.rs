@@ -13,7 +13,7 @@ use crate::origin::StandIns;
 /// How much of a body waits for the verdict over all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "HoldText", into = "String")]
-pub enum Hold {
+pub(crate) enum Hold {
     /// Everything: no byte leaves before the engine has passed the last one.
     All,
     /// So many bytes. Bodies that are longer are released as the engine passes them.
@@ -94,7 +94,7 @@ const MAX_HOLD: usize = 1 << 30;
 /// Where to listen for ICAP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Listen {
+pub(crate) enum Listen {
     /// An address and port; port 0 takes a free one.
     Tcp(SocketAddr),
     /// A Unix socket, `unix:/path`.
@@ -143,27 +143,27 @@ impl From<Listen> for String {
 /// Everything that can be set. The file's keys are the field names, with hyphens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where to listen for ICAP.
-    pub listen: Vec<Listen>,
+    pub(crate) listen: Vec<Listen>,
     /// Where to answer `GET /metrics`; nowhere if absent.
-    pub metrics: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
     /// The socket for `reload`; beside the first Unix listener or in the temporary folder if absent.
-    pub control: Option<PathBuf>,
+    pub(crate) control: Option<PathBuf>,
     /// Rule files. With a `suricata-yaml` they replace those that it names.
-    pub rules: Vec<PathBuf>,
+    pub(crate) rules: Vec<PathBuf>,
     /// Suricata's own configuration; built-in defaults if absent.
-    pub suricata_yaml: Option<PathBuf>,
+    pub(crate) suricata_yaml: Option<PathBuf>,
     /// Suricata's events, one JSON object a line.
-    pub eve: Option<PathBuf>,
+    pub(crate) eve: Option<PathBuf>,
     /// Engine threads; one per processor if 0.
-    pub workers: usize,
+    pub(crate) workers: usize,
     /// How much of a body waits for its verdict.
-    pub hold: Hold,
+    pub(crate) hold: Hold,
     /// Limits; all that grows has one.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// What takes the place of addresses that an ICAP client does not send.
-    pub stand_ins: StandIns,
+    pub(crate) stand_ins: StandIns,
 }
 
 impl Default for Settings {
@@ -186,22 +186,22 @@ impl Default for Settings {
 /// Limits. Memory for bodies is at most `max_connections × (hold + 256 KiB)`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Limits {
+pub(crate) struct Limits {
     /// ICAP connections at once; more wait unanswered in the listening sockets' queue.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// Flows at once, idle ones included; when full, the longest idle one is closed.
-    pub max_flows: usize,
+    pub(crate) max_flows: usize,
     /// Seconds after which a flow that nobody used is closed.
-    pub flow_idle_seconds: u64,
+    pub(crate) flow_idle_seconds: u64,
     /// Seconds after which a request without a response is given up (only clients that do not
     /// say which connection a transaction belongs to).
-    pub response_wait_seconds: u64,
+    pub(crate) response_wait_seconds: u64,
     /// Seconds that a peer may take for its next byte.
-    pub io_seconds: u64,
+    pub(crate) io_seconds: u64,
     /// Bytes of an ICAP head, and of each HTTP head in it.
-    pub max_head: usize,
+    pub(crate) max_head: usize,
     /// Bytes held in memory for one body under `hold = "all"` if the client does not allow a 204.
-    pub max_held: usize,
+    pub(crate) max_held: usize,
 }
 
 impl Default for Limits {
@@ -220,24 +220,24 @@ impl Default for Limits {
 
 impl Limits {
     /// How long a flow may idle.
-    pub fn flow_idle(&self) -> Duration {
+    pub(crate) fn flow_idle(&self) -> Duration {
         Duration::from_secs(self.flow_idle_seconds)
     }
 
     /// How long a request waits for its response.
-    pub fn response_wait(&self) -> Duration {
+    pub(crate) fn response_wait(&self) -> Duration {
         Duration::from_secs(self.response_wait_seconds)
     }
 
     /// How long a peer may take.
-    pub fn io(&self) -> Duration {
+    pub(crate) fn io(&self) -> Duration {
         Duration::from_secs(self.io_seconds)
     }
 }
 
 /// Settings that cannot be used. One line for the operator: what, where, what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingsError(String);
+pub(crate) struct SettingsError(String);
 
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -253,7 +253,7 @@ impl Settings {
     /// # Errors
     /// A file that cannot be read, is not TOML, or has a key or value that does not exist: the
     /// message names the line.
-    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
         let at = path.display();
         let text = std::fs::read_to_string(path).map_err(|e| {
             SettingsError(format!("cannot read the settings: {at}: {e}: name a file that exists"))
@@ -270,7 +270,7 @@ impl Settings {
     ///
     /// # Errors
     /// A file that is named and not there, or a combination that makes no sense.
-    pub fn complete(mut self) -> Result<Self, SettingsError> {
+    pub(crate) fn complete(mut self) -> Result<Self, SettingsError> {
         if self.listen.is_empty() {
             return Err(SettingsError(
                 "nothing to listen on: listen: name at least one address, as in 127.0.0.1:1344"

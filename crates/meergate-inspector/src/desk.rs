@@ -1,0 +1,351 @@
+//! One worker's engine, with the flows that began on it.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dual_ring::{Pool, PooledRing};
+use http_wire::RequestHead;
+use suricata::{Direction, Error, Expect, Flow, Tuple, Verdict, Worker};
+
+use crate::dialogue::{Asked, Turn};
+use crate::flows::{Leaving, Shared, Table};
+use crate::halt::Halt;
+use crate::metrics::Counters;
+use crate::origin::{Correlation, Endpoints, FlowKey, Origin};
+use crate::settings::{Hold, Settings};
+use crate::state::State;
+
+/// Where transactions get their flows and verdicts. Belongs to one thread.
+pub(crate) struct Desk {
+    /// What all workers share.
+    pub(crate) state: Arc<State>,
+    index: usize,
+    worker: RefCell<Worker>,
+    flows: RefCell<Table<Flow>>,
+    rings: Rings,
+    /// Varies the ports that stand in for unknown ones.
+    spread: Cell<u64>,
+    /// The transaction that the engine's events are marked with.
+    annotated: RefCell<String>,
+    /// Where parts of one piece come together.
+    staging: RefCell<Vec<u8>>,
+}
+
+/// Bytes that a ring has beyond what is held, so that reading goes on while the engine looks and
+/// the client takes.
+const SLACK: usize = 256 << 10;
+
+/// Rings kept by a worker while nobody uses them.
+const KEPT: usize = 32;
+
+struct Rings {
+    /// For bodies that may have to be sent back.
+    holding: Pool,
+    /// For bodies that never will be.
+    passing: Pool,
+}
+
+impl Rings {
+    fn new(settings: &Settings) -> Self {
+        let most = settings.limits.max_connections;
+        let holding = match settings.hold {
+            Hold::All => Pool::new(settings.limits.max_held, most, 0),
+            Hold::Bytes(hold) => Pool::new(hold + SLACK, most, KEPT),
+        };
+        Self { holding, passing: Pool::new(SLACK, most, KEPT) }
+    }
+
+    fn lent(&self) -> usize {
+        self.holding.lent() + self.passing.lent()
+    }
+}
+
+impl Desk {
+    /// Around an attached engine worker.
+    pub(crate) fn new(state: Arc<State>, index: usize, worker: Worker) -> Rc<Self> {
+        let limits = &state.settings.limits;
+        let most = (limits.max_flows / state.settings.workers.max(1)).max(1);
+        let left = {
+            let state = state.clone();
+            move |key| state.owners.leave(key, index)
+        };
+        let flows = Table::new(most, limits.flow_idle(), limits.response_wait(), left);
+        Rc::new(Self {
+            index,
+            worker: RefCell::new(worker),
+            flows: RefCell::new(flows),
+            rings: Rings::new(&state.settings),
+            spread: Cell::new(0),
+            annotated: RefCell::default(),
+            staging: RefCell::default(),
+            state,
+        })
+    }
+
+    /// Number of this worker.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// This worker's counters.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.state.metrics.workers[self.index]
+    }
+
+    /// A ring for a body; a `small` one if nothing is to be held in it.
+    pub(crate) fn ring(&self, small: bool) -> Option<PooledRing> {
+        if small { self.rings.passing.lend() } else { self.rings.holding.lend() }
+    }
+
+    /// A flow on which this request may go. It has been told that the request starts.
+    ///
+    /// # Errors
+    /// The engine could not open a flow.
+    pub(crate) fn for_request(
+        self: &Rc<Self>,
+        origin: &Origin<'_>,
+        transaction: &Rc<str>,
+        head: &RequestHead,
+    ) -> Result<Carrier, Error> {
+        let correlation = origin.correlation(&self.state.keys);
+        let found = match correlation {
+            Correlation::Connection(key) => {
+                let (found, leaving) = self.flows.borrow_mut().for_request(key);
+                self.dispose(leaving);
+                found
+            }
+            Correlation::Client(_) | Correlation::None => None,
+        };
+        let talk = match found {
+            Some(talk) => talk,
+            None => self.open(origin, Some(head), correlation)?,
+        };
+        talk.borrow_mut().dialogue.ask(Asked::new(head.method(), head.target()));
+        Ok(self.carrier(talk, transaction))
+    }
+
+    /// A flow on which the response to `request` may go, and whether that request, or any, has to
+    /// be fed first.
+    ///
+    /// # Errors
+    /// The engine could not open a flow.
+    pub(crate) fn for_response(
+        self: &Rc<Self>,
+        origin: &Origin<'_>,
+        transaction: &Rc<str>,
+        request: Option<&RequestHead>,
+    ) -> Result<(Carrier, Turn), Error> {
+        let correlation = origin.correlation(&self.state.keys);
+        let found = match (correlation, request) {
+            (Correlation::Connection(key), _) => {
+                let line = request.map(|head| (head.method(), head.target()));
+                let (found, leaving) = self.flows.borrow_mut().for_response(key, line);
+                self.dispose(leaving);
+                found
+            }
+            (Correlation::Client(_), Some(head)) => {
+                let key = self.request_key(origin, head);
+                self.flows.borrow_mut().for_waiting(key).map(|talk| (talk, Turn::Answer))
+            }
+            _ => None,
+        };
+        let (talk, turn) = match found {
+            Some(found) => found,
+            None => (self.open(origin, request, correlation)?, Turn::AskFirst),
+        };
+        Ok((self.carrier(talk, transaction), turn))
+    }
+
+    /// After a REQMOD: its response will be looked for, if it can be told from others at all.
+    pub(crate) fn await_response(
+        &self,
+        origin: &Origin<'_>,
+        head: &RequestHead,
+        carrier: &Carrier,
+    ) {
+        if let Correlation::Client(_) = origin.correlation(&self.state.keys) {
+            let key = self.request_key(origin, head);
+            let leaving = self.flows.borrow_mut().keep_waiting(key, &carrier.talk);
+            self.displace(leaving);
+        }
+    }
+
+    /// Closes flows that nobody used for too long.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        loop {
+            let expired = self.flows.borrow_mut().expired(now);
+            let Some(flow) = expired else { break };
+            self.counters().flows_expired.one();
+            self.close(flow);
+        }
+        self.counters().flows.set(self.flows.borrow().len() as i64);
+        self.counters().rings.set(self.rings.lent() as i64);
+    }
+
+    /// Lets the engine do what waits for this thread.
+    pub(crate) fn idle(&self) {
+        if let Err(error) = self.worker.borrow_mut().idle() {
+            tracing::error!(%error, "the engine");
+        }
+    }
+
+    /// Closes every flow, and hands the engine worker back so that the engine can stop.
+    pub(crate) fn retire(self: Rc<Self>) -> Option<Worker> {
+        loop {
+            let next = self.flows.borrow_mut().drain();
+            match next {
+                Some(flow) => self.close(flow),
+                None => break,
+            }
+        }
+        Rc::into_inner(self).map(|desk| desk.worker.into_inner())
+    }
+
+    fn carrier(self: &Rc<Self>, talk: Shared<Flow>, transaction: &Rc<str>) -> Carrier {
+        Carrier { desk: self.clone(), talk, transaction: transaction.clone(), done: false }
+    }
+
+    /// Marks the events of what is fed next.
+    fn annotate(&self, transaction: &str) {
+        let mut annotated = self.annotated.borrow_mut();
+        if *annotated != transaction {
+            transaction.clone_into(&mut annotated);
+            // The id is short, and without NUL: nothing else can go wrong.
+            let _ = self.worker.borrow_mut().annotate(&[("transaction_id", transaction)]);
+        }
+    }
+
+    fn open(
+        &self,
+        origin: &Origin<'_>,
+        request: Option<&RequestHead>,
+        correlation: Correlation,
+    ) -> Result<Shared<Flow>, Error> {
+        let authority = request.and_then(|head| head.host().ok().flatten());
+        let host = authority.and_then(|a| a.host.parse::<IpAddr>().ok());
+        let port = authority.and_then(|a| a.port).unwrap_or(80);
+        let spread = self.spread.get();
+        self.spread.set(spread.wrapping_add(1));
+        let ends = Endpoints::complete(origin, host, port, spread, self.state.stand_ins());
+        if ends.invented {
+            self.counters().invented.one();
+            self.state.say_stand_ins();
+        }
+        if ends.mixed {
+            self.counters().mixed.one();
+        }
+        let tuple = Tuple::new(ends.client, ends.server)?;
+        let mut flow = self.worker.borrow_mut().open(tuple, None)?;
+        flow.expect(Expect::Http1);
+        self.counters().flows_opened.one();
+        let talk = self.flows.borrow().begin(flow, Instant::now());
+        if let Correlation::Connection(key) = correlation {
+            let leaving = self.flows.borrow_mut().keep(key, &talk);
+            self.state.owners.claim(key, self.index);
+            self.displace(leaving);
+        }
+        Ok(talk)
+    }
+
+    fn request_key(&self, origin: &Origin<'_>, head: &RequestHead) -> FlowKey {
+        let host = head.field("Host").map_or(&b""[..], |field| field.value);
+        origin.request_key(&self.state.keys, head.method(), head.target(), host)
+    }
+
+    fn displace(&self, leaving: Leaving<Flow>) {
+        if let Leaving::Close(flow) = leaving {
+            self.counters().flows_displaced.one();
+            self.close(flow);
+        }
+    }
+
+    fn dispose(&self, leaving: Leaving<Flow>) {
+        if let Leaving::Close(flow) = leaving {
+            self.close(flow);
+        }
+    }
+
+    fn close(&self, flow: Flow) {
+        // Whatever the end of an idle flow triggers, all its transactions have their answers.
+        if let Err(error) = self.worker.borrow_mut().close(flow) {
+            tracing::debug!(%error, "closing a flow");
+        }
+    }
+}
+
+/// A flow in the hands of one transaction. Dropped before [`done`](Self::done), the flow is given
+/// up: nobody knows what the engine has seen of it.
+pub(crate) struct Carrier {
+    desk: Rc<Desk>,
+    talk: Shared<Flow>,
+    transaction: Rc<str>,
+    done: bool,
+}
+
+impl Carrier {
+    /// Shows the engine the next bytes of the flow: all `parts`, as if they were one. Events that
+    /// they cause carry the id of the transaction.
+    ///
+    /// # Errors
+    /// The engine asks for a drop, or the bytes were not inspected. Either way the flow is of no
+    /// more use.
+    pub(crate) fn feed(&self, direction: Direction, parts: &[&[u8]]) -> Result<(), Halt> {
+        let mut talk = self.talk.borrow_mut();
+        let Some(flow) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
+        let mut staging = self.desk.staging.borrow_mut();
+        staging.clear();
+        for part in parts {
+            staging.extend_from_slice(part);
+        }
+        self.desk.annotate(&self.transaction);
+        let verdict = self.desk.worker.borrow_mut().feed(flow, direction, &staging);
+        if !matches!(verdict, Ok(Verdict::Pass)) {
+            talk.spent = true;
+        }
+        passed(verdict)
+    }
+
+    /// Ends the flow now, and hears what the engine says to that: for messages that last until
+    /// the connection closes.
+    ///
+    /// # Errors
+    /// As for [`feed`](Self::feed).
+    pub(crate) fn end(&self) -> Result<(), Halt> {
+        let mut talk = self.talk.borrow_mut();
+        talk.spent = true;
+        let Some(flow) = talk.flow.take() else { return Err(Halt::FlowGone) };
+        self.desk.annotate(&self.transaction);
+        passed(self.desk.worker.borrow_mut().close(flow))
+    }
+
+    /// The flow's dialogue.
+    pub(crate) fn dialogue<T>(&self, with: impl FnOnce(&mut crate::dialogue::Dialogue) -> T) -> T {
+        with(&mut self.talk.borrow_mut().dialogue)
+    }
+
+    /// The transaction has done its part on this flow in good order.
+    pub(crate) fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if !self.done {
+            self.talk.borrow_mut().spent = true;
+        }
+        let leaving = self.desk.flows.borrow_mut().release(&self.talk, Instant::now());
+        self.desk.dispose(leaving);
+    }
+}
+
+fn passed(verdict: Result<Verdict, Error>) -> Result<(), Halt> {
+    match verdict? {
+        Verdict::Pass => Ok(()),
+        Verdict::Drop(dropped) => Err(Halt::Blocked(dropped)),
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a transaction does not pass.
+
+use std::fmt;
+
+use icap_server::TransactError;
+use suricata::Dropped;
+
+use crate::framing::Contradiction;
+use crate::metrics::Uninspected;
+
+/// The end of a transaction before its time.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// The engine asked for a drop.
+    Blocked(Dropped),
+    /// The ICAP connection failed, or its client broke the protocol.
+    Client(TransactError),
+    /// The message cannot be inspected as its receiver would read it.
+    Contradiction(Contradiction),
+    /// The engine could not inspect.
+    Engine(suricata::Error),
+    /// Another transaction has ended the flow that this one was on.
+    FlowGone,
+    /// More transactions than connections: there is no ring for this one.
+    TooMany,
+    /// The body is longer than what may be held, all of it has to be held, and the client keeps
+    /// no copy.
+    TooLong,
+}
+
+impl Halt {
+    /// As which reason bytes count that were not inspected because of this.
+    pub(crate) fn reason(&self) -> Option<Uninspected> {
+        match self {
+            Self::Blocked(_) => Some(Uninspected::AfterDrop),
+            Self::Contradiction(_) => Some(Uninspected::Contradiction),
+            Self::Engine(_) | Self::FlowGone | Self::TooLong | Self::TooMany => {
+                Some(Uninspected::Engine)
+            }
+            Self::Client(_) => None,
+        }
+    }
+
+    /// The ICAP status that says so.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Contradiction(_) => 400,
+            _ => 500,
+        }
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocked(dropped) => write!(f, "blocked: {dropped}"),
+            Self::Client(error) => write!(f, "the ICAP client: {error}"),
+            Self::Contradiction(error) => write!(f, "cannot be inspected: {error}"),
+            Self::Engine(error) => write!(f, "not inspected: {error}"),
+            Self::FlowGone => f.write_str("not inspected: its connection was closed"),
+            Self::TooMany => f.write_str("not inspected: no buffer is free"),
+            Self::TooLong => f.write_str(
+                "not inspected: the body is longer than limits.max-held, all of it has to be \
+                 held, and the client does not allow a 204",
+            ),
+        }
+    }
+}
+
+impl From<Contradiction> for Halt {
+    fn from(contradiction: Contradiction) -> Self {
+        Self::Contradiction(contradiction)
+    }
+}
+
+impl From<http_wire::Error> for Halt {
+    fn from(error: http_wire::Error) -> Self {
+        Self::Contradiction(Contradiction::Head(error))
+    }
+}
+
+impl From<suricata::Error> for Halt {
+    fn from(error: suricata::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<TransactError> for Halt {
+    fn from(error: TransactError) -> Self {
+        Self::Client(error)
+    }
+}

@@ -1,0 +1,299 @@
+//! One message on its way: from the ICAP client into a ring, past the engine, and back.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use dual_ring::PooledRing;
+use icap::Headers;
+use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError};
+use suricata::Direction;
+
+use crate::desk::{Carrier, Desk};
+use crate::framing::BodyFraming;
+use crate::halt::Halt;
+use crate::settings::Hold;
+
+/// Bytes of body that go to the engine at once while more keeps coming: with the chunk line
+/// around them they fit one packet. Small packets cost the engine several times as much a byte.
+const PIECE: usize = 65_000;
+
+/// Bytes of body in one chunk of a reply, at most.
+const CHUNK: usize = 64 << 10;
+
+/// A message to be inspected: its head and how its body goes on.
+pub(crate) struct Passage<'a> {
+    /// The worker.
+    pub(crate) desk: &'a Desk,
+    /// The flow.
+    pub(crate) carrier: &'a Carrier,
+    /// Its direction.
+    pub(crate) direction: Direction,
+    /// What goes to the engine before the body, in one piece with its beginning.
+    pub(crate) lead: [&'a [u8]; 2],
+    /// How the body goes to the engine.
+    pub(crate) framing: BodyFraming,
+    /// What goes back to the client if nothing is wrong and it keeps no copy.
+    pub(crate) http: Http<'a>,
+    /// Whether a body follows in the ICAP message.
+    pub(crate) has_body: bool,
+    /// Whether the client waits after a preview.
+    pub(crate) preview: bool,
+}
+
+impl Passage<'_> {
+    /// Reads, inspects and answers.
+    ///
+    /// # Errors
+    /// Whatever keeps the message from passing. The reply may have started by then.
+    pub(crate) async fn run(
+        mut self,
+        body: &mut BodyReader<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Halt> {
+        if !self.has_body {
+            self.conclude(None, &Headers::new())?;
+            return Ok(self.answer_bodiless(reply)?);
+        }
+        let mut held = Held::new(self.desk, reply)?;
+        let run = self.stream(&mut held, body, reply).await;
+        if let Err(halt) = &run
+            && let Some(reason) = halt.reason()
+        {
+            self.desk.counters().uninspected(reason, held.ring.pending_len() as u64);
+        }
+        run
+    }
+
+    async fn stream(
+        &mut self,
+        held: &mut Held<'_>,
+        body: &mut BodyReader<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), Halt> {
+        loop {
+            let at_once = {
+                let mut next = pin!(body.next());
+                poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await
+            };
+            let event = match at_once {
+                Poll::Ready(event) => event?,
+                Poll::Pending => {
+                    if self.is_lead_due() || held.releases() {
+                        self.inspect(held, true)?;
+                        self.release(held, reply)?;
+                    }
+                    let mut next = pin!(body.next());
+                    let either = poll_fn(|cx| match next.as_mut().poll(cx) {
+                        Poll::Ready(event) => Poll::Ready(Ok(Some(event))),
+                        Poll::Pending => held.poll_send(cx, reply).map(|sent| sent.map(|()| None)),
+                    });
+                    match either.await? {
+                        Some(event) => event?,
+                        None => continue,
+                    }
+                }
+            };
+            match event {
+                BodyEvent::Data(mut data) => {
+                    while !data.is_empty() {
+                        let written = held.ring.write(data);
+                        data = &data[written..];
+                        self.inspect(held, held.ring.free() == 0)?;
+                        self.release(held, reply)?;
+                        if held.ring.free() == 0 {
+                            held.make_room(reply).await?;
+                        }
+                    }
+                }
+                BodyEvent::PreviewEnd => {
+                    self.inspect(held, true)?;
+                    reply.continue_()?;
+                    self.preview = false;
+                }
+                BodyEvent::End { trailers } => {
+                    self.conclude(Some(held), &trailers)?;
+                    return self.answer(held, reply, &trailers).await;
+                }
+            }
+            held.count();
+        }
+    }
+
+    fn is_lead_due(&self) -> bool {
+        self.lead.iter().any(|part| !part.is_empty())
+    }
+
+    /// Shows the engine what is pending: whole pieces, and the rest too if `all`.
+    fn inspect(&mut self, held: &mut Held<'_>, all: bool) -> Result<(), Halt> {
+        while held.ring.pending_len() >= PIECE {
+            self.feed(held, PIECE, [b"", b"", b""])?;
+        }
+        if all && (self.is_lead_due() || held.ring.pending_len() > 0) {
+            self.feed(held, PIECE, [b"", b"", b""])?;
+        }
+        Ok(())
+    }
+
+    /// Shows the engine the rest of the message and its end.
+    fn conclude(&mut self, held: Option<&mut Held<'_>>, trailers: &Headers) -> Result<(), Halt> {
+        let mut lines = Vec::new();
+        trailers.encode(&mut lines);
+        match held {
+            Some(held) => {
+                self.inspect(held, false)?;
+                // The last bytes are counted in before the end is looked at.
+                let mut framing = self.framing;
+                framing.piece(held.ring.pending_len())?;
+                let (before, after) = framing.end()?;
+                self.feed(held, PIECE, [before, &lines, after])?;
+            }
+            None => {
+                let (before, after) = self.framing.end()?;
+                let [a, b] = std::mem::take(&mut self.lead);
+                self.carrier.feed(self.direction, &[a, b, before, &lines, after])?;
+            }
+        }
+        if !self.framing.delimited() {
+            self.carrier.end()?;
+        }
+        Ok(())
+    }
+
+    /// Shows the engine the lead, up to `most` bytes of body, and `tail`, in one call.
+    fn feed(&mut self, held: &mut Held<'_>, most: usize, tail: [&[u8]; 3]) -> Result<(), Halt> {
+        let body = held.ring.pending().take(most);
+        let len = body.len();
+        let around = self.framing.piece(len)?;
+        let [a, b] = std::mem::take(&mut self.lead);
+        let [x, y, z] = tail;
+        let parts = [a, b, around.before(), body.first, body.second, around.after(), x, y, z];
+        self.carrier.feed(self.direction, &parts)?;
+        self.desk.counters().inspected.add(len as u64);
+        held.pass(len);
+        Ok(())
+    }
+
+    /// Starts the reply when more has passed than is to be held.
+    fn release(&self, held: &mut Held<'_>, reply: &mut Reply<'_>) -> Result<(), Halt> {
+        if held.started || self.preview || !held.exceeds_hold() {
+            return Ok(());
+        }
+        self.start(reply, true)?;
+        held.started = true;
+        Ok(())
+    }
+
+    fn start(&self, reply: &mut Reply<'_>, has_body: bool) -> Result<(), TransactError> {
+        let headers = &Headers::new();
+        reply.start(&ReplyHead { status: 200, headers, http: self.http, has_body })
+    }
+
+    async fn answer(
+        &self,
+        held: &mut Held<'_>,
+        reply: &mut Reply<'_>,
+        trailers: &Headers,
+    ) -> Result<(), Halt> {
+        if !held.started {
+            if reply.allows_204() {
+                self.desk.counters().unmodified.one();
+                return Ok(reply.no_content(&Headers::new())?);
+            }
+            self.start(reply, true)?;
+            held.started = true;
+        }
+        while held.ring.passed_len() > 0 {
+            poll_fn(|cx| held.poll_send(cx, reply)).await?;
+            held.count();
+        }
+        Ok(reply.finish_with_trailers(trailers)?)
+    }
+
+    fn answer_bodiless(&self, reply: &mut Reply<'_>) -> Result<(), TransactError> {
+        if reply.allows_204() {
+            self.desk.counters().unmodified.one();
+            return reply.no_content(&Headers::new());
+        }
+        self.start(reply, false)
+    }
+}
+
+/// The bytes of a body that are here and not yet with the client.
+struct Held<'a> {
+    ring: PooledRing,
+    hold: Hold,
+    /// The client keeps a copy of everything, and all of it is held: no byte will be sent back.
+    discard: bool,
+    /// The reply has started.
+    started: bool,
+    /// Bytes that the engine has passed.
+    passed: u64,
+    counted: usize,
+    desk: &'a Desk,
+}
+
+impl<'a> Held<'a> {
+    fn new(desk: &'a Desk, reply: &Reply<'_>) -> Result<Self, Halt> {
+        let hold = desk.state.settings.hold;
+        let discard = hold == Hold::All && reply.allows_204();
+        let ring = desk.ring(discard).ok_or(Halt::TooMany)?;
+        Ok(Self { ring, hold, discard, started: false, passed: 0, counted: 0, desk })
+    }
+
+    /// Whether bytes leave as soon as they are passed.
+    fn releases(&self) -> bool {
+        self.started || self.hold == Hold::Bytes(0)
+    }
+
+    fn exceeds_hold(&self) -> bool {
+        matches!(self.hold, Hold::Bytes(hold) if self.passed > hold as u64)
+    }
+
+    /// The engine has passed `len` bytes more.
+    fn pass(&mut self, len: usize) {
+        self.passed += len as u64;
+        // Neither can fail: `len` bytes were pending, and are passed now.
+        let passed = self.ring.pass(len);
+        let taken = if self.discard { self.ring.take(len) } else { Ok(()) };
+        debug_assert!(passed.is_ok() && taken.is_ok());
+    }
+
+    /// Ready when the reply has taken something.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Poll<Result<(), TransactError>> {
+        let ready = self.ring.passed().first;
+        if !self.started || ready.is_empty() {
+            return Poll::Pending;
+        }
+        let piece = &ready[..ready.len().min(CHUNK)];
+        let sent = piece.len();
+        reply.poll_data(cx, piece).map_ok(|()| {
+            let taken = self.ring.take(sent);
+            debug_assert!(taken.is_ok());
+        })
+    }
+
+    /// Waits until the client has taken something: the ring is full.
+    async fn make_room(&mut self, reply: &mut Reply<'_>) -> Result<(), Halt> {
+        if !self.started {
+            return Err(Halt::TooLong);
+        }
+        Ok(poll_fn(|cx| self.poll_send(cx, reply)).await?)
+    }
+
+    fn count(&mut self) {
+        let now = self.ring.pending_len() + self.ring.passed_len();
+        self.desk.counters().held.add(now as i64 - self.counted as i64);
+        self.counted = now;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.desk.counters().held.add(-(self.counted as i64));
+    }
+}

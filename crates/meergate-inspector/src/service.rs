@@ -1,0 +1,272 @@
+//! The ICAP service `/suricata`: transactions in, verdicts out.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_wire::{RequestHead, ResponseHead};
+use icap::{Headers, IsTag, Method};
+use icap_server::{Http, Options, Place, Reply, ReplyHead, Service, TransactError, Transaction};
+use suricata::{Direction, Dropped};
+
+use crate::desk::{Carrier, Desk};
+use crate::dialogue::{Asked, Turn};
+use crate::framing::{BodyFraming, Contradiction};
+use crate::halt::Halt;
+use crate::metrics::{Outcome, Uninspected};
+use crate::origin::{Correlation, Origin};
+use crate::page::Blocked;
+use crate::passage::Passage;
+
+/// The service, as one worker's connections see it.
+#[derive(Clone)]
+pub(crate) struct Inspection {
+    desk: Rc<Desk>,
+}
+
+impl Inspection {
+    /// On this worker.
+    pub(crate) fn new(desk: Rc<Desk>) -> Self {
+        Self { desk }
+    }
+}
+
+impl Service for Inspection {
+    fn istag(&self) -> IsTag {
+        self.desk.state.istag()
+    }
+
+    fn options(&self) -> Options {
+        let settings = &self.desk.state.settings;
+        let mut headers = Headers::new();
+        // The value holds no control character, so it is taken.
+        let _ = headers.push("X-Meergate", format!("raw-heads, hold={}", settings.hold));
+        Options {
+            service: format!("meergate-inspector {} (Suricata)", env!("CARGO_PKG_VERSION")),
+            allow_204: true,
+            max_connections: u32::try_from(settings.limits.max_connections).ok(),
+            ttl: Some(Duration::from_secs(60)),
+            headers,
+            ..Options::default()
+        }
+    }
+
+    fn place(&self, head: &icap::RequestHead) -> Place {
+        let state = &self.desk.state;
+        let origin = Origin::read(|name| head.headers().text(name));
+        let worker = match origin.correlation(&state.keys) {
+            Correlation::Connection(key) => state.owners.find(key),
+            Correlation::Client(key) => Some(key.bucket(state.settings.workers)),
+            Correlation::None => None,
+        };
+        match worker {
+            Some(worker) if worker != self.desk.index() => Place::Worker(worker),
+            _ => Place::Here,
+        }
+    }
+
+    async fn transact(&self, transaction: &mut Transaction<'_>) -> Result<(), TransactError> {
+        let mut tally =
+            Tally { desk: &self.desk, began: Instant::now(), outcome: Outcome::Aborted };
+        let head = transaction.head();
+        let origin = Origin::read(|name| head.headers().text(name));
+        if origin.absurd {
+            self.desk.counters().absurd.one();
+        }
+        let id: Rc<str> = match origin.transaction {
+            Some(id) => id.into(),
+            None => self.desk.state.transaction_id().into(),
+        };
+        let case = Case { desk: &self.desk, origin, id };
+        let run = match head.method() {
+            Method::Reqmod => case.request(transaction).await,
+            _ => case.response(transaction).await,
+        };
+        let (_, reply) = transaction.split();
+        let (outcome, result) = case.settle(run, reply);
+        tally.outcome = outcome;
+        result
+    }
+}
+
+/// Counts a transaction when it is over, however that came about.
+struct Tally<'a> {
+    desk: &'a Desk,
+    began: Instant,
+    outcome: Outcome,
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        let counters = self.desk.counters();
+        counters.outcome(self.outcome);
+        counters.duration.observe(self.began.elapsed());
+    }
+}
+
+/// One transaction.
+struct Case<'a> {
+    desk: &'a Rc<Desk>,
+    origin: Origin<'a>,
+    id: Rc<str>,
+}
+
+impl Case<'_> {
+    async fn request(&self, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
+        let raw = transaction.req_hdr().ok_or(Contradiction::HeadMissing)?;
+        let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
+        let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
+        let (framing, end) = BodyFraming::request(&head, has_body)?;
+        let carrier = self.desk.for_request(&self.origin, &self.id, &head)?;
+        let (first, second) = end.split(raw);
+        let passage = Passage {
+            desk: self.desk,
+            carrier: &carrier,
+            direction: Direction::ToServer,
+            lead: [first, second],
+            framing,
+            http: Http::Request(raw),
+            has_body,
+            preview,
+        };
+        let (body, reply) = transaction.split();
+        passage.run(body, reply).await?;
+        carrier.dialogue(|dialogue| {
+            if self.origin.stream.is_some() || !head.keep_alive() {
+                dialogue.close_after();
+            }
+            dialogue.asked();
+        });
+        self.desk.await_response(&self.origin, &head, &carrier);
+        carrier.done();
+        Ok(())
+    }
+
+    async fn response(&self, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
+        let raw = transaction.res_hdr().ok_or(Contradiction::HeadMissing)?;
+        let head = ResponseHead::from_bytes(raw.clone(), &self.limits())?;
+        let request = transaction
+            .req_hdr()
+            .map(|raw| RequestHead::from_bytes(raw.clone(), &self.limits()))
+            .transpose()?;
+        let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
+        let (carrier, turn) = self.desk.for_response(&self.origin, &self.id, request.as_ref())?;
+        if turn == Turn::AskFirst {
+            self.ask(&carrier, request.as_ref())?;
+        }
+        let method = carrier.dialogue(|dialogue| dialogue.method().map(Bytes::copy_from_slice));
+        let framing = BodyFraming::response(&head, method.as_deref(), has_body)?;
+        carrier.dialogue(|dialogue| {
+            dialogue.answer();
+            // After an upgrade, and after CONNECT, the connection carries something else.
+            let leaves_http = head.status() == 101 || method.as_deref() == Some(b"CONNECT");
+            if leaves_http || !framing.delimited() || !head.keep_alive() {
+                dialogue.close_after();
+            }
+        });
+        let passage = Passage {
+            desk: self.desk,
+            carrier: &carrier,
+            direction: Direction::ToClient,
+            lead: [raw, b""],
+            framing,
+            http: Http::Response(raw),
+            has_body,
+            preview,
+        };
+        let (body, reply) = transaction.split();
+        passage.run(body, reply).await?;
+        carrier.dialogue(crate::dialogue::Dialogue::answered);
+        carrier.done();
+        Ok(())
+    }
+
+    /// Shows the engine the request that a response answers, since no REQMOD did.
+    fn ask(&self, carrier: &Carrier, request: Option<&RequestHead>) -> Result<(), Halt> {
+        let Some(head) = request else {
+            self.desk.counters().unasked.one();
+            carrier.dialogue(crate::dialogue::Dialogue::unasked);
+            return Ok(());
+        };
+        let unseen = BodyFraming::request(head, false).is_err();
+        carrier.dialogue(|dialogue| {
+            dialogue.ask(Asked::new(head.method(), head.target()));
+            if self.origin.stream.is_some() || !head.keep_alive() {
+                dialogue.close_after();
+            }
+        });
+        if unseen {
+            // RESPMOD carries no request body: without the fields that announce it, the engine
+            // will not wait for one.
+            if let Ok(http_wire::Framing::Length(n)) = head.framing() {
+                self.desk.counters().uninspected(Uninspected::RequestBodyUnseen, n);
+            }
+            let mut edit = head.edit();
+            edit.remove("Content-Length").remove("Transfer-Encoding");
+            carrier.feed(Direction::ToServer, &[edit.build()?.bytes()])?;
+        } else {
+            carrier.feed(Direction::ToServer, &[head.bytes()])?;
+        }
+        carrier.dialogue(crate::dialogue::Dialogue::asked);
+        Ok(())
+    }
+
+    fn limits(&self) -> http_wire::Limits {
+        let max_head = self.desk.state.settings.limits.max_head;
+        http_wire::Limits { max_head, ..http_wire::Limits::default() }
+    }
+
+    /// Answers whatever has not been answered, and says how the transaction ended.
+    fn settle(
+        &self,
+        run: Result<(), Halt>,
+        reply: &mut Reply<'_>,
+    ) -> (Outcome, Result<(), TransactError>) {
+        let halt = match run {
+            Ok(()) => return (Outcome::Passed, Ok(())),
+            Err(Halt::Client(error)) => return (Outcome::Aborted, Err(error)),
+            Err(halt) => halt,
+        };
+        let cut = reply.is_started();
+        match &halt {
+            Halt::Blocked(dropped) => {
+                tracing::info!(
+                    transaction = &*self.id,
+                    sid = dropped.signature.as_ref().map(|s| s.sid),
+                    reason = %dropped,
+                    cut,
+                    "blocked"
+                );
+                match cut {
+                    true => (Outcome::Cut, Err(TransactError::Failed(halt.to_string()))),
+                    false => (Outcome::Blocked, self.block(dropped, reply)),
+                }
+            }
+            _ => {
+                tracing::warn!(transaction = &*self.id, cut, "{halt}");
+                let result = match cut {
+                    true => Err(TransactError::Failed(halt.to_string())),
+                    false => reply.respond_error(halt.status(), &halt.to_string()),
+                };
+                (Outcome::Failed, result)
+            }
+        }
+    }
+
+    fn block(&self, dropped: &Dropped, reply: &mut Reply<'_>) -> Result<(), TransactError> {
+        let blocked = Blocked {
+            signature: dropped.signature.as_ref(),
+            reason: dropped.reason.name(),
+            transaction: &self.id,
+        };
+        let mut headers = Headers::new();
+        for (name, value) in blocked.icap_fields() {
+            headers.push(name, value)?;
+        }
+        let page = blocked.page();
+        let http = Http::Response(page.head.as_bytes());
+        reply.start(&ReplyHead { status: 200, headers: &headers, http, has_body: true })?;
+        reply.put(page.body.as_bytes())?;
+        reply.finish()
+    }
+}

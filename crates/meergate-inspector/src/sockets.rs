@@ -1,0 +1,143 @@
+//! Listening sockets, opened once and used by every worker.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use icap_server::{Peer, Stream};
+use socket2::{Domain, Socket, Type};
+
+use crate::settings::Listen;
+
+/// Connections that may wait to be accepted, as while the engine starts.
+const BACKLOG: i32 = 4096;
+
+/// A socket that listens for ICAP.
+#[derive(Debug)]
+pub(crate) enum Listening {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl Listening {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub(crate) fn open(listen: &Listen) -> Result<Self, String> {
+        let opened = match listen {
+            Listen::Tcp(addr) => tcp(*addr).map(Self::Tcp),
+            Listen::Unix(path) => unix(path).map(Self::Unix),
+        };
+        opened.map_err(|e| {
+            format!(
+                "cannot listen: {listen}: {e}: choose another address, or end what uses this one"
+            )
+        })
+    }
+
+    /// Where it listens, with the real port.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub(crate) fn local(&self) -> io::Result<String> {
+        Ok(match self {
+            Self::Tcp(listener) => listener.local_addr()?.to_string(),
+            Self::Unix(listener) => {
+                let addr = listener.local_addr()?;
+                format!("unix:{}", addr.as_pathname().unwrap_or(Path::new("?")).display())
+            }
+        })
+    }
+
+    /// The same socket for another thread.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
+            Self::Unix(listener) => Self::Unix(listener.try_clone()?),
+        })
+    }
+
+    /// Puts it on this thread's runtime.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub(crate) fn attach(self) -> io::Result<Acceptor> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Acceptor::Tcp(tokio::net::TcpListener::from_std(listener)?)
+            }
+            Self::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Acceptor::Unix(tokio::net::UnixListener::from_std(listener)?)
+            }
+        })
+    }
+}
+
+/// A [`Listening`] on a runtime.
+#[derive(Debug)]
+pub(crate) enum Acceptor {
+    /// TCP.
+    Tcp(tokio::net::TcpListener),
+    /// A Unix socket.
+    Unix(tokio::net::UnixListener),
+}
+
+impl Acceptor {
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    /// The operating system refuses, for want of file descriptors for instance.
+    pub(crate) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, addr) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Peer::Inet(addr)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Peer::Unix))
+            }
+        }
+    }
+}
+
+/// Opens a TCP socket that listens.
+///
+/// # Errors
+/// The address is in use, or not one of this machine.
+pub(crate) fn tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A socket file that nobody listens on any more is replaced.
+fn unix(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    UnixListener::bind(path)
+}

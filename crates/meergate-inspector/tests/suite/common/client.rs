@@ -1,0 +1,298 @@
+//! An ICAP client that sends exactly what it is told.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// A request under construction.
+#[derive(Clone)]
+pub(crate) struct Request {
+    method: &'static str,
+    service: String,
+    fields: Vec<(String, String)>,
+    req_hdr: Vec<u8>,
+    res_hdr: Vec<u8>,
+    /// Chunk by chunk; `None` is null-body.
+    body: Option<Vec<Vec<u8>>>,
+}
+
+impl Request {
+    /// A REQMOD of this HTTP head.
+    pub(crate) fn reqmod(head: impl AsRef<[u8]>) -> Self {
+        Self::new("REQMOD", head.as_ref(), b"")
+    }
+
+    /// A RESPMOD of these HTTP heads; an empty request head is left out.
+    pub(crate) fn respmod(request: impl AsRef<[u8]>, response: impl AsRef<[u8]>) -> Self {
+        Self::new("RESPMOD", request.as_ref(), response.as_ref())
+    }
+
+    /// A RESPMOD of `GET path` and a 200 with a Content-Length.
+    pub(crate) fn get(path: &str, body: &[u8]) -> Self {
+        Self::respmod(
+            format!("GET {path} HTTP/1.1\r\nHost: www.test\r\n\r\n"),
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            ),
+        )
+        .body(body)
+    }
+
+    fn new(method: &'static str, req_hdr: &[u8], res_hdr: &[u8]) -> Self {
+        Self {
+            method,
+            service: "/suricata".to_owned(),
+            fields: Vec::new(),
+            req_hdr: req_hdr.to_vec(),
+            res_hdr: res_hdr.to_vec(),
+            body: None,
+        }
+    }
+
+    /// With an ICAP field.
+    pub(crate) fn field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With `Allow: 204`.
+    pub(crate) fn allow_204(self) -> Self {
+        self.field("Allow", "204")
+    }
+
+    /// As part of this connection.
+    pub(crate) fn connection(self, id: &str) -> Self {
+        self.field("X-Connection-Id", id)
+    }
+
+    /// To another service.
+    pub(crate) fn service(mut self, path: &str) -> Self {
+        self.service = path.to_owned();
+        self
+    }
+
+    /// With a body in one chunk.
+    pub(crate) fn body(self, body: &[u8]) -> Self {
+        self.chunks([body])
+    }
+
+    /// With a body in these chunks.
+    pub(crate) fn chunks<'a>(mut self, chunks: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        self.body = Some(chunks.into_iter().map(<[u8]>::to_vec).collect());
+        self
+    }
+
+    /// The ICAP head with the encapsulated heads.
+    pub(crate) fn head(&self, base: &str) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let mut offset = 0;
+        for (name, head) in [("req-hdr", &self.req_hdr), ("res-hdr", &self.res_hdr)] {
+            if !head.is_empty() {
+                parts.push(format!("{name}={offset}"));
+                offset += head.len();
+            }
+        }
+        let body = match (&self.body, self.method) {
+            (None, _) => "null-body",
+            (Some(_), "REQMOD") => "req-body",
+            (Some(_), _) => "res-body",
+        };
+        parts.push(format!("{body}={offset}"));
+        let mut out =
+            format!("{} {base}{} ICAP/1.0\r\nHost: localhost\r\n", self.method, self.service);
+        for (name, value) in &self.fields {
+            out += &format!("{name}: {value}\r\n");
+        }
+        out += &format!("Encapsulated: {}\r\n\r\n", parts.join(", "));
+        [out.as_bytes(), &self.req_hdr, &self.res_hdr].concat()
+    }
+
+    /// Everything.
+    pub(crate) fn bytes(&self, base: &str) -> Vec<u8> {
+        let mut out = self.head(base);
+        if let Some(chunks) = &self.body {
+            for chunk in chunks {
+                out.extend(chunked(chunk));
+            }
+            out.extend(b"0\r\n\r\n");
+        }
+        out
+    }
+}
+
+/// One chunk with its framing; nothing for no bytes.
+pub(crate) fn chunked(data: &[u8]) -> Vec<u8> {
+    if data.is_empty() {
+        return Vec::new();
+    }
+    [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
+}
+
+/// What the server said.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// ICAP status.
+    pub(crate) status: u16,
+    /// ICAP head as text.
+    pub(crate) head: String,
+    /// Encapsulated HTTP head.
+    pub(crate) http: String,
+    /// Encapsulated body.
+    pub(crate) body: Vec<u8>,
+    /// The connection ended before the reply did.
+    pub(crate) broken: bool,
+}
+
+impl Reply {
+    /// The first ICAP field of this name.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (n, value) = line.split_once(':')?;
+            n.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+
+    /// Panics unless this is a block page of this signature.
+    pub(crate) fn assert_blocked(&self, sid: u32) {
+        assert_eq!(self.status, 200, "{self:?}");
+        assert!(!self.broken, "{self:?}");
+        assert!(self.http.starts_with("HTTP/1.1 403 "), "{self:?}");
+        assert_eq!(self.field("X-Signature-Id"), Some(sid.to_string().as_str()), "{self:?}");
+        assert_eq!(self.field("X-Response-Info"), Some("blocked"));
+        assert!(self.field("X-Violations-Found").is_some());
+        let page = String::from_utf8_lossy(&self.body);
+        assert!(page.contains(&format!(":{sid}:")), "{page}");
+        assert!(self.http.contains(&format!("Content-Length: {}\r\n", self.body.len())));
+    }
+
+    /// Panics unless this is a complete 200 with this body.
+    pub(crate) fn assert_passed(&self, body: &[u8]) {
+        assert_eq!(self.status, 200, "{:?} {:?}", self.head, self.http);
+        assert!(!self.broken, "the reply ends too early: {} bytes", self.body.len());
+        assert!(self.body == body, "{} bytes instead of {}", self.body.len(), body.len());
+        assert!(self.field("X-Response-Info").is_none(), "{}", self.head);
+    }
+
+    /// Panics unless this is a 204.
+    pub(crate) fn assert_unmodified(&self) {
+        assert_eq!(self.status, 204, "{self:?}");
+    }
+}
+
+/// A connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    base: String,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn new(stream: TcpStream, base: &str) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, base: base.to_owned(), buffer: Vec::new() }
+    }
+
+    /// The URL in front of the service's path.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Sends a whole request and reads the reply. Writes from another thread, so that neither side
+    /// has to wait for the other.
+    pub(crate) fn ask(&mut self, request: &Request) -> Reply {
+        let bytes = request.bytes(&self.base);
+        let mut writer = self.stream.try_clone().unwrap();
+        // The server may have cut the connection before all is written.
+        let writer = std::thread::spawn(move || drop(writer.write_all(&bytes)));
+        let reply = self.reply();
+        writer.join().unwrap();
+        reply
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Reads one reply.
+    pub(crate) fn reply(&mut self) -> Reply {
+        let mut reply = Reply {
+            status: 0,
+            head: String::new(),
+            http: String::new(),
+            body: Vec::new(),
+            broken: true,
+        };
+        let Some(head) = self.until(b"\r\n\r\n") else { return reply };
+        reply.head = String::from_utf8(head).unwrap();
+        reply.status = reply.head.split(' ').nth(1).unwrap().parse().unwrap();
+        let encapsulated = reply.field("Encapsulated").unwrap_or("null-body=0").to_owned();
+        let (kind, offset) =
+            encapsulated.rsplit(',').next().unwrap().trim().split_once('=').unwrap();
+        let Some(http) = self.exactly(offset.parse().unwrap()) else { return reply };
+        reply.http = String::from_utf8(http).unwrap();
+        if kind == "null-body" {
+            reply.broken = false;
+            return reply;
+        }
+        loop {
+            let Some(line) = self.until(b"\r\n") else { return reply };
+            let line = String::from_utf8(line).unwrap();
+            let size = usize::from_str_radix(line.trim().split(';').next().unwrap(), 16).unwrap();
+            if size == 0 {
+                reply.broken = self.until(b"\r\n").is_none();
+                return reply;
+            }
+            let Some(data) = self.exactly(size) else {
+                reply.body.append(&mut self.buffer);
+                return reply;
+            };
+            reply.body.extend(data);
+            if self.exactly(2).is_none() {
+                return reply;
+            }
+        }
+    }
+
+    /// True if the server has closed the connection and nothing is left to read.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        !self.fill() && self.buffer.is_empty()
+    }
+
+    fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+        let mut from = 0;
+        loop {
+            if let Some(at) = self.buffer[from..].windows(end.len()).position(|w| w == end) {
+                return Some(self.buffer.drain(..from + at + end.len()).collect());
+            }
+            from = self.buffer.len().saturating_sub(end.len());
+            if !self.fill() {
+                return None;
+            }
+        }
+    }
+
+    fn exactly(&mut self, n: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < n {
+            if !self.fill() {
+                return None;
+            }
+        }
+        Some(self.buffer.drain(..n).collect())
+    }
+
+    fn fill(&mut self) -> bool {
+        let mut chunk = [0; 65536];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => false,
+            Ok(n) => {
+                self.buffer.extend(&chunk[..n]);
+                true
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(e) => panic!("reading the reply: {e}"),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The program over real sockets, with the real engine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this is a test program"
+)]
+
+mod common;
+mod verdicts;
