@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -88,7 +88,7 @@ impl Origin {
             .with_single_cert(certificates, key)
             .expect("a certificate that fits its key");
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self::start("https", Some(Arc::new(config)), Box::new(handler))
+        Self::start(Ipv4Addr::LOCALHOST.into(), Some(Arc::new(config)), Box::new(handler))
     }
 
     /// A server without TLS; otherwise as [`Origin::https`].
@@ -98,11 +98,22 @@ impl Origin {
     pub fn http(
         handler: impl Fn(&Request, &mut Wire<'_>) -> io::Result<After> + Send + Sync + 'static,
     ) -> Self {
-        Self::start("http", None, Box::new(handler))
+        Self::start(Ipv4Addr::LOCALHOST.into(), None, Box::new(handler))
     }
 
-    fn start(scheme: &'static str, tls: Option<Arc<ServerConfig>>, handler: Box<Handler>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+    /// A server without TLS that is reached by IPv6 only.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub fn http_ipv6(
+        handler: impl Fn(&Request, &mut Wire<'_>) -> io::Result<After> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(Ipv6Addr::LOCALHOST.into(), None, Box::new(handler))
+    }
+
+    fn start(ip: IpAddr, tls: Option<Arc<ServerConfig>>, handler: Box<Handler>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let listener = TcpListener::bind((ip, 0)).expect("a loopback port");
         let addr = listener.local_addr().expect("a bound address");
         let shared = Arc::new(Shared {
             handler,
