@@ -139,6 +139,7 @@ pub(crate) struct State {
     pub(crate) condition: Condition,
     /// Packets with data since the other side acknowledged, for each direction.
     pub(crate) unacknowledged: [u32; 2],
+    pub(crate) server_window_open: bool,
     pub(crate) fed: [u64; 2],
 }
 

@@ -131,6 +131,7 @@ impl Worker {
                 }
                 Condition::Condemned | Condition::Failed | Condition::Closed => break,
             }
+            self.open_window(flow, direction, part.len())?;
             self.send(flow, direction, Segment::Data, part)?;
             flow.state.fed[direction as usize] += part.len() as u64;
             self.acknowledge(flow, direction, part.len())?;
@@ -297,6 +298,7 @@ impl Worker {
             app_protocol: 0,
             condition: Condition::Open,
             unacknowledged: [0; 2],
+            server_window_open: false,
             fed: [0; 2],
         };
         let mut flow = Flow { state, dropped: None, orphans: Rc::clone(&self.orphans) };
@@ -344,6 +346,19 @@ impl Worker {
         self.stats.packets += 1;
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
         let _ = raw.packet(&mut self.buffer[..len], lane.bits(), id);
+        Ok(())
+    }
+
+    /// The window in a SYN/ACK is not scaled (RFC 7323 section 2.2), so until the server has said anything else, only
+    /// that much may go to it.
+    fn open_window(&mut self, flow: &mut Flow, to: Direction, bytes: usize) -> Result<(), Error> {
+        let sent = flow.state.fed[to as usize] + bytes as u64;
+        if to == Direction::ToClient {
+            flow.state.server_window_open = true;
+        } else if !flow.state.server_window_open && sent > u64::from(u16::MAX) {
+            flow.state.server_window_open = true;
+            self.send(flow, Direction::ToClient, Segment::Acknowledge, &[])?;
+        }
         Ok(())
     }
 
