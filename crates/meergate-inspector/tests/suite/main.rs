@@ -7,4 +7,5 @@
 )]
 
 mod common;
+mod holding;
 mod verdicts;

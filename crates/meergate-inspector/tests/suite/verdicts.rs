@@ -1,18 +1,6 @@
 //! Clean messages come back as they were, others are blocked, whatever their form.
 
-use crate::common::{EICAR, Request, Server};
-
-fn random(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    })
-    .take(len)
-    .collect()
-}
+use crate::common::{EICAR, Request, Server, random};
 
 #[test]
 fn clean_responses_pass_and_eicar_is_blocked() {

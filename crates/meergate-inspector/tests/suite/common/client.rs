@@ -238,22 +238,50 @@ impl Client {
             return reply;
         }
         loop {
-            let Some(line) = self.until(b"\r\n") else { return reply };
-            let line = String::from_utf8(line).unwrap();
-            let size = usize::from_str_radix(line.trim().split(';').next().unwrap(), 16).unwrap();
-            if size == 0 {
-                reply.broken = self.until(b"\r\n").is_none();
-                return reply;
-            }
-            let Some(data) = self.exactly(size) else {
-                reply.body.append(&mut self.buffer);
-                return reply;
-            };
-            reply.body.extend(data);
-            if self.exactly(2).is_none() {
-                return reply;
+            match self.chunk() {
+                Some(chunk) if chunk.is_empty() => {
+                    reply.broken = false;
+                    return reply;
+                }
+                Some(chunk) => reply.body.extend(chunk),
+                None => {
+                    // What is left is part of a chunk, and as much with the client as the rest.
+                    reply.body.append(&mut self.buffer);
+                    return reply;
+                }
             }
         }
+    }
+
+    /// Reads the head of a reply and then so much of its body.
+    pub(crate) fn body_so_far(&mut self, len: usize) -> Vec<u8> {
+        let head = String::from_utf8(self.until(b"\r\n\r\n").unwrap()).unwrap();
+        assert!(head.starts_with("ICAP/1.0 200 "), "{head}");
+        let offset = head.split("res-body=").nth(1).unwrap().split("\r\n").next().unwrap();
+        self.exactly(offset.parse().unwrap()).unwrap();
+        let mut body = Vec::new();
+        while body.len() < len {
+            body.extend(self.chunk().unwrap());
+        }
+        body
+    }
+
+    /// Reads a body to its end.
+    pub(crate) fn rest_of_body(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().filter(|chunk| !chunk.is_empty()) {
+            body.extend(chunk);
+        }
+        body
+    }
+
+    /// One chunk; the last one is empty.
+    fn chunk(&mut self) -> Option<Vec<u8>> {
+        let line = String::from_utf8(self.until(b"\r\n")?).unwrap();
+        let size = usize::from_str_radix(line.trim().split(';').next().unwrap(), 16).unwrap();
+        let data = self.exactly(size)?;
+        self.exactly(2)?;
+        Some(data)
     }
 
     /// True if the server has closed the connection and nothing is left to read.

@@ -1,7 +1,9 @@
 //! Starts the program and talks ICAP to it by hand, so that every byte of a test is its own.
 
 mod client;
+mod noise;
 mod server;
 
 pub(crate) use client::{Client, Reply, Request, chunked};
+pub(crate) use noise::random;
 pub(crate) use server::{EICAR, RULES, Server};
