@@ -1,1 +1,58 @@
-//! An ICAP client: services, OPTIONS cache, connection pools, chains, balancing and failure policy.
+//! An ICAP client for proxies: services, OPTIONS cache, connection pools, chains, balancing and
+//! failure policy, on tokio.
+//!
+//! What it does: sends a message through one or several services and hands back what became of
+//! it, streaming both ways. What it does not: it reads no HTTP from anyone and forwards none; it
+//! makes no error pages; it logs and counts, but shows nothing.
+//!
+//! ```text
+//!   Chain ── Service ── Endpoint ─┬─ Options (cached by TTL)
+//!     │         │          │      ├─ Health  (circuit breaker, slow revival)
+//!     │         │          │      └─ Pool    (kept connections, affinity, Max-Connections)
+//!     │         │          ▼
+//!     │         └──── Transaction: one connection + icap::client::Exchange
+//!     ▼                    │
+//!   Adapted { head, body } ◄── the body goes on driving the transaction while it is read
+//! ```
+//!
+//! No task is spawned for a transaction: the future resolves when the answer's head is known, and
+//! the returned [`Body`] moves bytes in both directions whenever it is polled.
+#![forbid(unsafe_code)]
+
+mod body;
+mod bypass;
+mod capabilities;
+mod chain;
+mod config;
+mod connection;
+mod endpoint;
+mod error;
+mod failure;
+mod head;
+mod health;
+mod incoming;
+mod info;
+mod live;
+mod metrics;
+mod monitor;
+mod outcome;
+mod pool;
+mod request;
+mod service;
+mod transaction;
+mod transport;
+mod uri;
+
+pub use body::{Body, BodyError, BodySource, Frame, Full, next_frame};
+pub use capabilities::{Capabilities, Transfer};
+pub use chain::{Chain, Chains};
+pub use config::{
+    Balance, ChainConfig, Fail, FailPolicy, Filter, Health, Identity, MethodName, Network,
+    OnOverload, Seconds, ServiceConfig, Size, Subject, Timeouts, TlsConfig,
+};
+pub use error::ConfigError;
+pub use failure::{Failure, FailureKind};
+pub use info::{SharedHeaders, TransactionInfo};
+pub use metrics::{Counter, Gauge, ServiceMetrics};
+pub use outcome::{Adapted, AdaptedResponse, Block, Did, Step, Trail};
+pub use service::Service;

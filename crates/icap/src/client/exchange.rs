@@ -16,6 +16,8 @@ pub struct Terms {
     pub allow_204: bool,
     /// Whether `Allow: 206` was sent.
     pub allow_206: bool,
+    /// Whether the server takes trailers after the body; if not, they are kept but not sent.
+    pub send_trailers: bool,
     /// How many bytes of the body, the preview aside, are kept so that the original can go on.
     pub keep: u64,
     /// Whether to ask for no more body once `keep` bytes have been sent until the server answers:
@@ -130,11 +132,12 @@ impl Exchange {
     /// Takes the end of the body, with its trailers as raw lines if it has some.
     pub fn push_end(&mut self, trailers: Option<Bytes>) {
         let trailers = trailers.filter(|t| !t.is_empty());
+        let sent = trailers.as_deref().filter(|_| self.terms.send_trailers);
         match self.sending {
             // An ieof chunk ends the body for good; trailers, if any, follow it as they would
             // follow any last chunk.
-            Sending::Preview(_) => self.send_last(LAST_CHUNK_IEOF, trailers.as_deref()),
-            Sending::Body => self.send_last(LAST_CHUNK, trailers.as_deref()),
+            Sending::Preview(_) => self.send_last(LAST_CHUNK_IEOF, sent),
+            Sending::Body => self.send_last(LAST_CHUNK, sent),
             Sending::AwaitContinue | Sending::Done | Sending::Stopped => return,
         }
         self.sending = Sending::Done;
@@ -167,7 +170,7 @@ impl Exchange {
         match &event {
             Event::Continue => self.on_continue()?,
             Event::Pass(_) => self.on_pass()?,
-            Event::Reply(reply) => self.on_reply(reply.head.status)?,
+            Event::Reply(reply) => self.on_reply(reply.head.status())?,
             Event::End { use_original: Some(_), .. } => {
                 if self.kept.is_none() {
                     return Err(Fault::Unexpected("use-original-body for a body no longer kept"));
@@ -232,7 +235,7 @@ impl Exchange {
         }
         self.trim();
         let mut line = [0; crate::CHUNK_HEADER_MAX];
-        self.output.put(chunk_header(data.len(), &mut line));
+        self.output.put(chunk_header(data.len() as u64, &mut line));
         self.output.push(data);
         self.output.put(b"\r\n");
     }

@@ -1,0 +1,135 @@
+//! One connection to an endpoint, between and during transactions.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BytesMut;
+use icap::client::Output;
+use tokio::io::AsyncWrite;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::ServiceMetrics;
+use crate::pool::Slot;
+use crate::transport::Stream;
+
+/// Room that a read has at least, in bytes.
+const READ_ROOM: usize = 16 * 1024;
+/// Room that is reserved when there is less than that.
+const READ_BLOCK: usize = 64 * 1024;
+/// Segments of one write.
+const SEGMENTS: usize = 64;
+
+pub(crate) struct Connection {
+    stream: Stream,
+    /// Bytes received and not yet understood.
+    pub(crate) input: BytesMut,
+    pub(crate) peer: Option<SocketAddr>,
+    /// The client connection whose transaction it served last.
+    pub(crate) affinity: Arc<str>,
+    pub(crate) idle_since: Instant,
+    /// Whether it has served a transaction before.
+    pub(crate) reused: bool,
+    alarm: Alarm,
+    metrics: Arc<ServiceMetrics>,
+    _slot: Slot,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: Stream,
+        peer: Option<SocketAddr>,
+        slot: Slot,
+        metrics: Arc<ServiceMetrics>,
+    ) -> Self {
+        metrics.connections_opened.add(1);
+        metrics.connections.add(1);
+        Self {
+            stream,
+            input: BytesMut::new(),
+            peer,
+            affinity: Arc::default(),
+            idle_since: Instant::now(),
+            reused: false,
+            alarm: Alarm::default(),
+            metrics,
+            _slot: slot,
+        }
+    }
+
+    /// Writes as much of `output` as the stream takes in one go; at least one byte.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        output: &mut Output,
+    ) -> Poll<io::Result<()>> {
+        let mut slices = [IoSlice::new(&[]); SEGMENTS];
+        let count = output.fill(&mut slices);
+        let stream = Pin::new(&mut self.stream);
+        let written = ready!(stream.poll_write_vectored(cx, &slices[..count]))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.metrics.sent_bytes.add(written as u64);
+        output.advance(written);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands what was written to the peer, where the transport keeps some back (TLS).
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Reads once into `input`; 0 means that the peer has closed.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < READ_ROOM {
+            self.input.reserve(READ_BLOCK);
+        }
+        let before = self.input.len();
+        let read =
+            std::pin::pin!(tokio::io::AsyncReadExt::read_buf(&mut self.stream, &mut self.input));
+        let result = ready!(Future::poll(read, cx));
+        let count = self.input.len() - before;
+        self.metrics.received_bytes.add(count as u64);
+        Poll::Ready(result)
+    }
+
+    /// Whether it can serve another transaction: still open, and nothing unasked has come.
+    pub(crate) fn is_fresh(&mut self) -> bool {
+        self.input.is_empty()
+            && self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Ready when `deadline` has passed.
+    pub(crate) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.alarm.poll(cx, deadline)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.metrics.connections.add(-1);
+    }
+}
+
+/// A timer that is moved only when it rings: deadlines mostly move on before they are reached.
+#[derive(Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        loop {
+            if sleep.deadline() > deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            ready!(sleep.as_mut().poll(cx));
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! One endpoint of a service: what it offers, its connections, its health.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use icap::Method;
+use icap::client::{Event, Terms};
+use tokio::time::{Instant, timeout};
+
+use crate::capabilities::Capabilities;
+use crate::connection::Connection;
+use crate::health::{Breaker, Change};
+use crate::pool::{Lease, Pool, Slot};
+use crate::transaction::{Transaction, Trouble};
+use crate::transport::Connector;
+use crate::uri::ServiceUri;
+use crate::{
+    ConfigError, Failure, FailureKind, OnOverload, ServiceConfig, ServiceMetrics, request,
+};
+
+pub(crate) struct Endpoint {
+    pub(crate) service: Arc<str>,
+    pub(crate) label: String,
+    pub(crate) uri: ServiceUri,
+    pub(crate) config: Arc<ServiceConfig>,
+    pub(crate) pool: Pool,
+    pub(crate) breaker: Breaker,
+    connector: Connector,
+    outstanding: Arc<AtomicU32>,
+    known: Mutex<Option<Known>>,
+    fetching: tokio::sync::Mutex<()>,
+    metrics: Arc<ServiceMetrics>,
+}
+
+#[derive(Clone)]
+struct Known {
+    capabilities: Arc<Capabilities>,
+    refresh: Instant,
+    expires: Instant,
+}
+
+/// Counts a transaction as in work for as long as it lives.
+pub(crate) struct Ongoing(Arc<AtomicU32>);
+
+impl Endpoint {
+    pub(crate) fn new(
+        url: &str,
+        service: &Arc<str>,
+        config: &Arc<ServiceConfig>,
+        metrics: &Arc<ServiceMetrics>,
+    ) -> Result<Self, ConfigError> {
+        let uri = ServiceUri::parse(url)?;
+        Ok(Self {
+            service: service.clone(),
+            label: uri.label(),
+            connector: Connector::new(uri.place.clone(), &config.tls)?,
+            uri,
+            pool: Pool::new(config.idle_connections, config.timeouts.keep.0),
+            breaker: Breaker::new(config.health),
+            config: config.clone(),
+            outstanding: Arc::default(),
+            known: Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// What it offers, from the cache as long as that holds.
+    pub(crate) async fn capabilities(self: &Arc<Self>) -> Result<Arc<Capabilities>, Failure> {
+        let fresh = |known: Option<Known>| {
+            known.filter(|k| k.expires > Instant::now()).map(|k| k.capabilities)
+        };
+        if let Some(capabilities) = fresh(self.known()) {
+            return Ok(capabilities);
+        }
+        let _fetching = self.fetching.lock().await;
+        match fresh(self.known()) {
+            Some(capabilities) => Ok(capabilities),
+            None => self.fetch().await,
+        }
+    }
+
+    /// Looks after it between transactions: OPTIONS when due, a try if it is down, old
+    /// connections closed.
+    pub(crate) async fn look_after(self: &Arc<Self>) {
+        self.connector.refresh().await;
+        self.pool.sweep(&self.connector);
+        let now = Instant::now();
+        let due = match self.known() {
+            Some(known) => known.refresh <= now,
+            None => false,
+        };
+        let down = self.breaker.is_down();
+        if (due || down) && self.breaker.admit(now) {
+            let _fetching = self.fetching.lock().await;
+            match self.fetch().await {
+                Ok(_) => self.report_success(),
+                Err(failure) => self.report_failure(&failure),
+            }
+        }
+    }
+
+    /// Notes the ISTag of an answer; a new one makes OPTIONS due.
+    pub(crate) fn note_istag(&self, istag: Option<&str>) {
+        let Some(istag) = istag else { return };
+        let mut known = self.lock_known();
+        if let Some(known) = known.as_mut()
+            && known.capabilities.istag.as_deref().is_some_and(|k| k != istag.trim_matches('"'))
+        {
+            known.refresh = Instant::now();
+        }
+    }
+
+    /// Whether OPTIONS should be asked again although the cached answer holds.
+    pub(crate) fn refresh_due(&self) -> bool {
+        self.lock_known().as_ref().is_some_and(|k| k.refresh <= Instant::now())
+    }
+
+    /// Asks OPTIONS again, once however many ask for it.
+    pub(crate) async fn refresh(self: &Arc<Self>) {
+        let Ok(_fetching) = self.fetching.try_lock() else { return };
+        if self.refresh_due()
+            && let Err(failure) = self.fetch().await
+        {
+            // The cached answer holds on; the next due look tries again.
+            let mut known = self.lock_known();
+            if let Some(known) = known.as_mut() {
+                known.refresh = Instant::now() + self.config.health.interval.0;
+            }
+            tracing::warn!(service = %self.service, %failure, "OPTIONS not refreshed; the last answer is used until it expires");
+        }
+    }
+
+    /// A connection for a transaction: kept or new.
+    pub(crate) async fn connect(
+        &self,
+        affinity: &Arc<str>,
+        capabilities: &Capabilities,
+        on_overload: OnOverload,
+        prefer_new: bool,
+    ) -> Result<Connection, Failure> {
+        let offered = capabilities.max_connections.unwrap_or(u32::MAX);
+        let limit = offered.min(self.config.max_connections.unwrap_or(u32::MAX)).max(1);
+        let wait = self.config.timeouts.wait.0;
+        let lease =
+            self.pool.lease(affinity, limit, on_overload, wait, prefer_new, &self.connector).await;
+        match lease {
+            Ok(Lease::Kept(connection)) => {
+                self.metrics.reused.add(1);
+                Ok(connection)
+            }
+            Ok(Lease::New(slot)) => self.open(slot).await,
+            Err(crate::pool::Full) => Err(self.failure(
+                FailureKind::Overload,
+                format!("{} has all {limit} connections it may have in use", self.label),
+            )),
+        }
+    }
+
+    pub(crate) fn begin(&self) -> Ongoing {
+        self.outstanding.fetch_add(1, Relaxed);
+        Ongoing(self.outstanding.clone())
+    }
+
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.outstanding.load(Relaxed)
+    }
+
+    pub(crate) fn report_success(&self) {
+        if self.breaker.succeeded() == Change::Revived {
+            tracing::info!(service = %self.service, endpoint = %self.label, "ICAP endpoint is up again");
+        }
+    }
+
+    /// Counts a failure that speaks against the endpoint.
+    pub(crate) fn report_failure(&self, failure: &Failure) {
+        let blames_endpoint = match failure.kind() {
+            FailureKind::Closed
+            | FailureKind::Connect
+            | FailureKind::Protocol
+            | FailureKind::Timeout => true,
+            FailureKind::Overload
+            | FailureKind::Refused
+            | FailureKind::Source
+            | FailureKind::Unsuitable => false,
+        };
+        if blames_endpoint && self.breaker.failed() == Change::Tripped {
+            self.pool.clear();
+            tracing::error!(
+                service = %self.service,
+                endpoint = %self.label,
+                reason = failure.detail(),
+                "ICAP endpoint is down: it gets no transactions until it answers again"
+            );
+        }
+    }
+
+    pub(crate) fn failure(&self, kind: FailureKind, detail: String) -> Failure {
+        Failure::new(self.service.clone(), kind, detail)
+    }
+
+    async fn open(&self, slot: Slot) -> Result<Connection, Failure> {
+        let limit = self.config.timeouts.connect.0;
+        let why = match timeout(limit, self.connector.connect()).await {
+            Ok(Ok((stream, peer))) => {
+                return Ok(Connection::new(stream, peer, slot, self.metrics.clone()));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {limit:?}"),
+        };
+        Err(self.failure(FailureKind::Connect, format!("no connection to {}: {why}", self.label)))
+    }
+
+    async fn fetch(self: &Arc<Self>) -> Result<Arc<Capabilities>, Failure> {
+        let limit = self.config.timeouts.options.0;
+        let capabilities = match timeout(limit, self.ask()).await {
+            Ok(answer) => Arc::new(answer?),
+            Err(_) => {
+                let detail = format!("{} has not answered OPTIONS within {limit:?}", self.label);
+                return Err(self.failure(FailureKind::Timeout, detail));
+            }
+        };
+        let now = Instant::now();
+        *self.lock_known() = Some(Known {
+            // In time for the next one to be there before this one expires.
+            refresh: now + capabilities.ttl.mul_f64(0.75),
+            expires: now + capabilities.ttl,
+            capabilities: capabilities.clone(),
+        });
+        tracing::debug!(service = %self.service, endpoint = %self.label, ?capabilities, "OPTIONS");
+        Ok(capabilities)
+    }
+
+    async fn ask(self: &Arc<Self>) -> Result<Capabilities, Failure> {
+        self.metrics.options.add(1);
+        let terms = Terms {
+            method: Method::Options,
+            has_body: false,
+            preview: None,
+            allow_204: false,
+            allow_206: false,
+            send_trailers: false,
+            keep: 0,
+            wait_at_keep: false,
+        };
+        // A connection of its own: a kept one may be stale, and the answer must not depend on it.
+        let connection = self.open(self.pool.force()).await?;
+        let head = [request::options(&self.uri)];
+        let mut transaction =
+            Transaction::start(self, connection, terms, head, None, Arc::default(), self.begin());
+        let failed = |trouble: Trouble| trouble.into_failure(self);
+        let capabilities = match transaction.event().await.map_err(failed)? {
+            Event::Reply(reply) => Capabilities::from_headers(reply.head.headers()),
+            Event::Refused(head) => return Err(self.refusal(head.status(), "OPTIONS")),
+            _ => {
+                let detail =
+                    format!("{} answered OPTIONS with neither 200 nor an error", self.label);
+                return Err(self.failure(FailureKind::Protocol, detail));
+            }
+        };
+        // An opt-body tells nothing that is used here.
+        while !matches!(transaction.event().await.map_err(failed)?, Event::End { .. }) {}
+        transaction.finish();
+        Ok(capabilities)
+    }
+
+    /// The failure for an error status.
+    pub(crate) fn refusal(&self, status: u16, asked: &str) -> Failure {
+        let kind = match status {
+            503 => FailureKind::Overload,
+            _ => FailureKind::Refused,
+        };
+        let hint = match status {
+            404 => ": the URL names no service there",
+            405 => ": the service does not offer the method",
+            _ => "",
+        };
+        self.failure(kind, format!("{} answered {asked} with {status}{hint}", self.label))
+    }
+
+    fn known(&self) -> Option<Known> {
+        self.lock_known().clone()
+    }
+
+    fn lock_known(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

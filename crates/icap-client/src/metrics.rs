@@ -1,0 +1,80 @@
+//! Counters that the surrounding program reads and shows.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use crate::FailureKind;
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A level that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    pub(crate) fn add(&self, n: i64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The level now.
+    pub fn value(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Counters of one service, over all its endpoints.
+#[derive(Debug, Default)]
+pub struct ServiceMetrics {
+    /// Transactions begun.
+    pub transactions: Counter,
+    /// Transactions being worked on.
+    pub active: Gauge,
+    /// Answered 204: the original goes on.
+    pub passed: Counter,
+    /// Answered with a message of the service's own.
+    pub adapted: Counter,
+    /// Requests the service answered itself, and responses it replaced by a block.
+    pub blocked: Counter,
+    /// Messages that the service asked not to see (`Transfer-Ignore`).
+    pub ignored: Counter,
+    /// Messages that went on without this service because it failed and is set to fail open.
+    pub bypassed: Counter,
+    /// Body bytes of bypassed messages: traffic this service did not see.
+    pub unadapted_bytes: Counter,
+    /// Bytes written to the service.
+    pub sent_bytes: Counter,
+    /// Bytes read from the service.
+    pub received_bytes: Counter,
+    /// Connections opened.
+    pub connections_opened: Counter,
+    /// Connections open now, idle ones included.
+    pub connections: Gauge,
+    /// Transactions that ran on a kept connection.
+    pub reused: Counter,
+    /// Transactions sent a second time because the connection died before any answer.
+    pub retries: Counter,
+    /// OPTIONS requests sent.
+    pub options: Counter,
+    /// Copies that a monitor service did not get, or not wholly, because it was too slow.
+    pub monitor_lost: Counter,
+    failures: [Counter; FailureKind::ALL.len()],
+}
+
+impl ServiceMetrics {
+    /// Failures of one kind, those that policy turned into a bypass included.
+    pub fn failures(&self, kind: FailureKind) -> &Counter {
+        &self.failures[kind.index()]
+    }
+}

@@ -1,0 +1,157 @@
+//! Kept connections of one endpoint, and how many it may have.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::OnOverload;
+use crate::connection::Connection;
+use crate::transport::Connector;
+
+pub(crate) struct Pool {
+    idle: Mutex<Vec<Connection>>,
+    slots: Arc<Slots>,
+    most_idle: usize,
+    keep: Duration,
+}
+
+struct Slots {
+    open: AtomicU32,
+    freed: Notify,
+}
+
+/// The right to have one connection open.
+pub(crate) struct Slot(Arc<Slots>);
+
+/// What there is for a transaction.
+pub(crate) enum Lease {
+    Kept(Connection),
+    New(Slot),
+}
+
+/// No connection may be had.
+pub(crate) struct Full;
+
+impl Pool {
+    pub(crate) fn new(most_idle: usize, keep: Duration) -> Self {
+        Self {
+            idle: Mutex::default(),
+            slots: Arc::new(Slots { open: AtomicU32::new(0), freed: Notify::new() }),
+            most_idle,
+            keep,
+        }
+    }
+
+    /// A kept connection, preferably the one that served `affinity` last, or the right to open
+    /// one. `prefer_new` turns that round, for a transaction that a stale connection has lost.
+    pub(crate) async fn lease(
+        &self,
+        affinity: &Arc<str>,
+        limit: u32,
+        on_overload: OnOverload,
+        wait: Duration,
+        prefer_new: bool,
+        connector: &Connector,
+    ) -> Result<Lease, Full> {
+        if prefer_new && let Some(slot) = self.slots.take(limit) {
+            return Ok(Lease::New(slot));
+        }
+        let mut deadline = None;
+        loop {
+            let freed = self.slots.freed.notified();
+            tokio::pin!(freed);
+            // Registered before the look, so that nothing freed in between is missed.
+            freed.as_mut().enable();
+            while let Some(mut connection) = self.take_idle(affinity) {
+                let aged = connection.idle_since.elapsed() > self.keep;
+                if !aged && connector.is_current(connection.peer) && connection.is_fresh() {
+                    connection.reused = true;
+                    return Ok(Lease::Kept(connection));
+                }
+            }
+            if let Some(slot) = self.slots.take(limit) {
+                return Ok(Lease::New(slot));
+            }
+            match on_overload {
+                OnOverload::Block | OnOverload::Bypass => return Err(Full),
+                OnOverload::Force => return Ok(Lease::New(self.slots.force())),
+                OnOverload::Wait => {
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + wait);
+                    if timeout_at(deadline, freed).await.is_err() {
+                        return Err(Full);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A slot whatever the limit, for what is not a transaction.
+    pub(crate) fn force(&self) -> Slot {
+        self.slots.force()
+    }
+
+    /// Takes a connection back after a transaction that left it clean.
+    pub(crate) fn give_back(&self, mut connection: Connection, affinity: &Arc<str>) {
+        connection.idle_since = Instant::now();
+        connection.affinity = affinity.clone();
+        let surplus = {
+            let mut idle = self.lock();
+            idle.push(connection);
+            (idle.len() > self.most_idle).then(|| idle.remove(0))
+        };
+        drop(surplus);
+        self.slots.freed.notify_one();
+    }
+
+    /// Closes what has been idle for too long or leads to an address the name has lost.
+    pub(crate) fn sweep(&self, connector: &Connector) {
+        let keep = self.keep;
+        self.lock().retain_mut(|c| {
+            c.idle_since.elapsed() <= keep && connector.is_current(c.peer) && c.is_fresh()
+        });
+    }
+
+    /// Closes all idle connections.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// The one that served `affinity` last, else the one idle longest: its own client connection
+    /// is the least likely to come back for it.
+    fn take_idle(&self, affinity: &Arc<str>) -> Option<Connection> {
+        let mut idle = self.lock();
+        if idle.is_empty() {
+            return None;
+        }
+        let at = idle.iter().rposition(|c| c.affinity == *affinity).unwrap_or(0);
+        Some(idle.remove(at))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    fn take(self: &Arc<Self>, limit: u32) -> Option<Slot> {
+        self.open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
+            .ok()
+            .map(|_| Slot(self.clone()))
+    }
+
+    fn force(self: &Arc<Self>) -> Slot {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        Slot(self.clone())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.freed.notify_one();
+    }
+}
