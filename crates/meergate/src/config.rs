@@ -12,13 +12,13 @@ use serde::Deserialize;
 
 use crate::error::StartError;
 
-pub use http::Http;
+pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
 pub use value::{Bytes, Span};
 
 /// All settings.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the CA made on first run is kept; default `$XDG_STATE_HOME/meergate`, else
     /// `~/.local/state/meergate`.
@@ -45,7 +45,7 @@ pub struct Config {
 
 /// One way in.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct Listen {
     /// Where to listen.
     pub address: SocketAddr,
@@ -56,7 +56,7 @@ pub struct Listen {
 
 /// What arrives at a listener.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum ListenKind {
     /// Requests of clients that know of the proxy: CONNECT and absolute-form.
     #[default]
@@ -74,7 +74,7 @@ impl ListenKind {
 
 /// The forging CA.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Ca {
     /// Certificate (PEM), followed by its chain if it is an intermediate.
     pub cert: Option<PathBuf>,
@@ -84,7 +84,7 @@ pub struct Ca {
 
 /// Towards origins.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Upstream {
     /// Files (PEM) with CAs to trust besides the system's.
     pub ca: Vec<PathBuf>,
@@ -112,7 +112,7 @@ impl Default for Upstream {
 
 /// TLS towards clients.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// A file that secrets of all TLS connections are appended to (NSS key log format), for
     /// debugging. Also read from `SSLKEYLOGFILE` when `--keylog` is given without a file.
@@ -131,7 +131,7 @@ impl Default for Tls {
 
 /// Bounds; each has a metric.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Client connections open at once.
     pub connections: usize,
@@ -159,7 +159,7 @@ impl Default for Limits {
 
 /// Where records go; nothing is written where no file is named.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// A file for one JSON line a client connection.
     pub connections: Option<PathBuf>,
@@ -169,7 +169,7 @@ pub struct Log {
 
 /// The console.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Console {
     /// Where it listens; `off` for nowhere.
     #[serde(deserialize_with = "value::address_or_off")]
@@ -257,7 +257,7 @@ mod tests {
         for (text, line) in [
             ("[[listen]]\naddress = \"nowhere\"\n", ":2"),
             ("[[listen]]\naddress = \"127.0.0.1:1\"\nkind = \"magic\"\n", ":3"),
-            ("\n\n[limits]\nidle-timeout = \"soon\"\n", ":4"),
+            ("\n\n[limits]\nidle_timeout = \"soon\"\n", ":4"),
             ("a = [\n", ":1"),
         ] {
             let e = Config::from_toml(text, "m.toml").unwrap_err().to_string();

@@ -6,7 +6,7 @@ use super::value::Bytes;
 
 /// How requests and responses are treated.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Longest message head, in bytes; for HTTP/2 the longest header list.
     pub max_head: Bytes,
@@ -31,7 +31,7 @@ pub struct Http {
 
 /// What becomes of a body that no service can look into.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Uninspectable {
     /// The client gets a page instead.
     Block,
@@ -41,7 +41,7 @@ pub enum Uninspectable {
 
 /// What becomes of range requests.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Ranges {
     /// Partial responses are answered with a page instead.
     Block,

@@ -1,1 +1,0 @@
-//! One transaction's way through the ICAP services.

@@ -1,0 +1,206 @@
+//! What is remembered of a transaction until its record is written.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http_wire::RequestHead;
+use icap_client::{Block, Did, Trail, TransactionInfo};
+
+use super::pump::{Counted, Progress};
+use super::trouble::Trouble;
+use crate::log::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3339};
+use crate::metrics::{Towards, TransactionLabels};
+use crate::session::{Session, Target};
+
+/// Longest path that a record holds, in bytes.
+const MAX_PATH: usize = 4096;
+
+/// One transaction, from its request's head on.
+pub(crate) struct Transaction<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) progress: Arc<Progress>,
+    id: Arc<str>,
+    protocol: &'static str,
+    stream_id: Option<u64>,
+    target: Option<Target>,
+    began: Instant,
+    counted: [u64; 4],
+    /// Kept only if there is a log to write it to.
+    request: Option<RequestHead>,
+    pub(super) server: Option<SocketAddr>,
+    pub(super) status: Option<u16>,
+    pub(super) outcome: &'static str,
+    pub(super) detail: Option<String>,
+    pub(super) reqmod: Option<Adaptation>,
+    pub(super) respmod: Option<Adaptation>,
+    pub(super) block: Option<BlockRecord>,
+    pub(super) opaque_request: Option<&'static str>,
+    pub(super) opaque_response: Option<&'static str>,
+}
+
+impl<'a> Transaction<'a> {
+    /// Begins a transaction of `session` whose request is `head`.
+    pub(crate) fn begin(
+        session: &'a Session,
+        protocol: &'static str,
+        stream_id: Option<u64>,
+        progress: &Arc<Progress>,
+        head: Option<&RequestHead>,
+        target: Option<&Target>,
+    ) -> Self {
+        let number = session.totals.next_transaction();
+        let logged = session.shared.logs.transactions.is_some();
+        Self {
+            session,
+            progress: progress.clone(),
+            id: format!("{}-{number}", session.id).into(),
+            protocol,
+            stream_id,
+            target: target.cloned(),
+            began: Instant::now(),
+            counted: counts(progress),
+            request: head.filter(|_| logged).cloned(),
+            server: None,
+            status: None,
+            outcome: "forwarded",
+            detail: None,
+            reqmod: None,
+            respmod: None,
+            block: None,
+            opaque_request: None,
+            opaque_response: None,
+        }
+    }
+
+    /// The transaction's name, in all logs and on pages.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What services are told of it.
+    pub(super) fn info(&self) -> TransactionInfo {
+        let mut info =
+            TransactionInfo::new(self.protocol, self.session.id.clone(), self.id.clone());
+        info.client = Some(self.session.client);
+        info.server = self.server;
+        info.stream_id = self.stream_id;
+        info.username = self.session.user.clone();
+        info
+    }
+
+    pub(super) fn blocked(&mut self, block: Option<&Block>, by: &Arc<str>) {
+        self.outcome = match block {
+            Some(_) => "blocked",
+            None => "answered",
+        };
+        self.block = block.map(|block| BlockRecord {
+            service: by.to_string(),
+            signature_id: block.signature_id.clone(),
+            violations: block.violations.clone(),
+        });
+    }
+
+    pub(super) fn failed(&mut self, trouble: &Trouble) {
+        self.outcome = trouble.outcome();
+        self.detail = Some(trouble.to_string());
+    }
+
+    /// Counts and logs; the transaction is over.
+    pub(crate) fn finish(&self) {
+        let now = counts(&self.progress);
+        let [from_client, from_server, to_client, to_server] =
+            std::array::from_fn(|i| now[i].wrapping_sub(self.counted[i]));
+        let session = self.session;
+        session.totals.add_from_client(from_client);
+        session.totals.add_from_server(from_server);
+        let metrics = &session.shared.metrics;
+        let labels = TransactionLabels { protocol: self.protocol, outcome: self.outcome };
+        metrics.transactions.get_or_create(&labels).inc();
+        let took = self.began.elapsed();
+        metrics.transaction_seconds.observe(took.as_secs_f64());
+
+        let unseen = |trail: &Option<Adaptation>| match trail {
+            _ if session.settings.chain.is_none() => Some("no-service"),
+            Some(a) if a.services.iter().any(|s| s.did == "bypassed") => Some("service-bypassed"),
+            Some(a) if !a.services.is_empty() && a.services.iter().all(|s| s.did == "ignored") => {
+                Some("service-ignored")
+            }
+            _ => None,
+        };
+        let request = unseen(&self.reqmod).or(self.opaque_request);
+        let response = unseen(&self.respmod).or(self.opaque_response);
+        if let Some(reason) = request {
+            metrics.uninspected(reason, Towards::Server, to_server);
+        }
+        if let Some(reason) = response {
+            metrics.uninspected(reason, Towards::Client, to_client);
+        }
+        let bytes = [from_client, from_server, to_client, to_server];
+        self.log(took, bytes, &[request, response]);
+    }
+
+    fn log(&self, took: Duration, bytes: [u64; 4], uninspected: &[Option<&'static str>]) {
+        let Some(log) = &self.session.shared.logs.transactions else { return };
+        let mut uninspected: Vec<_> = uninspected.iter().copied().flatten().collect();
+        uninspected.dedup();
+        let (method, path) = match &self.request {
+            Some(head) => (head.method(), head.target()),
+            None => (&b""[..], &b""[..]),
+        };
+        let method = String::from_utf8_lossy(method);
+        let path = String::from_utf8_lossy(&path[..path.len().min(MAX_PATH)]);
+        let host = self.target.as_ref().map_or("", |t| &t.host);
+        let [bytes_from_client, bytes_from_server, bytes_to_client, bytes_to_server] = bytes;
+        log.write(&TransactionRecord {
+            time: rfc3339(SystemTime::now() - took),
+            transaction_id: &self.id,
+            connection_id: &self.session.id,
+            stream_id: self.stream_id,
+            client: self.session.client,
+            server: self.server,
+            user: self.session.user.as_deref(),
+            protocol: self.protocol,
+            scheme: self.session.scheme.as_str(),
+            method: &method,
+            host,
+            path: &path,
+            status: self.status,
+            bytes_from_client,
+            bytes_to_server,
+            bytes_from_server,
+            bytes_to_client,
+            reqmod: self.reqmod.as_ref(),
+            respmod: self.respmod.as_ref(),
+            block: self.block.as_ref(),
+            uninspected: &uninspected,
+            outcome: self.outcome,
+            detail: self.detail.as_deref(),
+            ms: milliseconds(took),
+        });
+    }
+}
+
+/// The record of one message's way through the services.
+pub(super) fn adaptation(trail: &Trail, took: Duration) -> Adaptation {
+    let services = trail.steps.iter().map(|step| ServiceRecord {
+        service: step.service.to_string(),
+        did: match step.did {
+            Did::Adapted => "adapted",
+            Did::Bypassed(_) => "bypassed",
+            Did::Ignored => "ignored",
+            Did::Passed => "passed",
+            _ => "other",
+        },
+    });
+    Adaptation { ms: milliseconds(took), services: services.collect() }
+}
+
+fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn counts(progress: &Progress) -> [u64; 4] {
+    [Counted::FromClient, Counted::FromOrigin, Counted::ToClient, Counted::ToOrigin]
+        .map(|place| progress.count(place))
+}

@@ -1,0 +1,231 @@
+//! One transaction from its request to the end of its response.
+
+use std::future::poll_fn;
+use std::io;
+use std::time::Instant;
+
+use http_wire::ResponseHead;
+use icap_client::{Adapted, Body};
+
+use super::drive::{Drive, Watch};
+use super::pump::{Counted, Pump, Stopped};
+use super::record::{Transaction, adaptation};
+use super::rules::Rules;
+use super::trouble::Trouble;
+use super::{Client, Origin, Request, Sink};
+
+/// Interim responses before a final one: a peer that sends more is playing.
+const MAX_INTERIM: usize = 32;
+
+/// How a transaction ended, for the connection that carried it.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The response is complete, the connection may carry on if its state allows.
+    Complete,
+    /// The client must see a cut: nothing more may follow.
+    Cut,
+    /// The origin agreed to another protocol: this head is the answer, then bytes are relayed.
+    Upgraded(ResponseHead),
+}
+
+/// Takes `request` through the services to `origin` and the response back to `client`.
+pub(crate) async fn transact<C: Client, O: Origin>(
+    tx: &mut Transaction<'_>,
+    request: Request,
+    client: &mut C,
+    origin: &mut O,
+    watch: &mut Watch,
+) -> Ended {
+    let ended = match run(tx, request, client, origin, watch).await {
+        Ok(ended) => ended,
+        Err(trouble) => explain(tx, trouble, client, watch).await,
+    };
+    tx.finish();
+    ended
+}
+
+/// Answers a request that goes nowhere.
+pub(crate) async fn refuse<C: Client>(
+    tx: &mut Transaction<'_>,
+    trouble: Trouble,
+    client: &mut C,
+    watch: &mut Watch,
+) -> Ended {
+    let ended = explain(tx, trouble, client, watch).await;
+    tx.finish();
+    ended
+}
+
+async fn run<C: Client, O: Origin>(
+    tx: &mut Transaction<'_>,
+    request: Request,
+    client: &mut C,
+    origin: &mut O,
+    watch: &mut Watch,
+) -> Result<Ended, Trouble> {
+    let session = tx.session;
+    let chain = session.settings.chain.as_deref();
+    let rules = Rules::new(&session.settings.config.http, chain.is_some());
+    let progress = tx.progress.clone();
+    let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
+
+    let (head, opaque) = rules.request(request.head)?;
+    tx.opaque_request = opaque;
+    let mut request = Request { head, body: request.body };
+    // Before the services are asked: they are told the origin's address.
+    tx.server = Some(drive.run(origin.connect()).await??);
+
+    let info = chain.map(|_| tx.info());
+    if let (Some(chain), Some(info)) = (chain, &info) {
+        let began = Instant::now();
+        let adapted = drive.run(chain.reqmod(info, request.head, request.body)).await?;
+        match adapted.map_err(Trouble::Chain)? {
+            Adapted::Forward { head, body, trail, .. } => {
+                tx.reqmod = Some(adaptation(&trail, began.elapsed()));
+                request = Request { head, body };
+            }
+            Adapted::Respond { head, body, by, block, trail } => {
+                tx.reqmod = Some(adaptation(&trail, began.elapsed()));
+                tx.blocked(block.as_ref(), &by);
+                return deliver(tx, head, body, client, &mut drive).await;
+            }
+        }
+    }
+
+    let asked = request.head.clone();
+    let (head, body) = ask(request, &rules, client, origin, &mut drive).await?;
+    if head.status() == 101 {
+        tx.status = Some(101);
+        tx.outcome = "upgraded";
+        return Ok(Ended::Upgraded(head));
+    }
+    let (mut head, opaque) = rules.response(head, body.is_some())?;
+    tx.opaque_response = opaque;
+    let mut body = body;
+    if let (Some(chain), Some(info)) = (chain, &info) {
+        let began = Instant::now();
+        let adapted = drive.run(chain.respmod(info, &asked, head, body)).await?;
+        let adapted = adapted.map_err(Trouble::Chain)?;
+        tx.respmod = Some(adaptation(&adapted.trail, began.elapsed()));
+        if let Some(block) = &adapted.blocked_by {
+            tx.blocked(Some(block), &block.service);
+        }
+        head = adapted.head;
+        body = adapted.body;
+    }
+    deliver(tx, head, body, client, &mut drive).await
+}
+
+/// Sends the request and awaits the final response, over a new connection if a kept one is dead.
+async fn ask<C: Client, O: Origin>(
+    request: Request,
+    rules: &Rules<'_>,
+    client: &mut C,
+    origin: &mut O,
+    drive: &mut Drive<'_, O::Sink>,
+) -> Result<(ResponseHead, Option<Body>), Trouble> {
+    let Request { head: asked, mut body } = request;
+    let waits = asked.expects_continue().map_err(Trouble::RequestFault)?;
+    // Only what may be done twice is asked twice (RFC 9110 section 9.2.2).
+    let mut again = body.is_none() && is_idempotent(asked.method());
+    let mut interim = 0;
+    'send: loop {
+        let sink = origin.send(&asked, body.as_ref())?;
+        drive.begin(body.take(), sink, waits);
+        loop {
+            let progress = drive.progress();
+            let (head, content) = match drive.run(origin.response(&progress)).await? {
+                Err(Trouble::Stale) if again => {
+                    again = false;
+                    drive.run(origin.connect()).await??;
+                    continue 'send;
+                }
+                response => response?,
+            };
+            match head.status() {
+                100 => drive.release(),
+                101 if rules.may_upgrade(&asked) => return Ok((head, None)),
+                101 => {
+                    return Err(Trouble::OriginGone(io::Error::other(
+                        "a protocol that nobody asked for",
+                    )));
+                }
+                102..=199 => {
+                    let sent = drive.run(client.interim(&head)).await?;
+                    sent.map_err(Trouble::ClientGone)?;
+                }
+                _ => return Ok((head, content)),
+            }
+            interim += 1;
+            if interim > MAX_INTERIM {
+                return Err(Trouble::OriginGone(io::Error::other("too many interim responses")));
+            }
+        }
+    }
+}
+
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+/// Sends the final response while what is left of the request flows on.
+async fn deliver<C: Client, S: Sink>(
+    tx: &mut Transaction<'_>,
+    head: ResponseHead,
+    body: Option<Body>,
+    client: &mut C,
+    drive: &mut Drive<'_, S>,
+) -> Result<Ended, Trouble> {
+    let status = head.status();
+    let sink = client.respond(head, body.as_ref())?;
+    tx.status = Some(status);
+    let mut pump = Pump::new(body, sink, Counted::ToClient);
+    let progress = tx.progress.clone();
+    let cut = match drive.run(poll_fn(|cx| pump.poll(cx, &progress))).await {
+        Ok(Ok(())) => {
+            drive.finish().await;
+            return Ok(Ended::Complete);
+        }
+        Ok(Err(Stopped::Sink(e))) => Trouble::ClientGone(e),
+        Ok(Err(Stopped::Source(e))) => match e.failure() {
+            Some(failure) => Trouble::Chain(failure.clone()),
+            None => Trouble::OriginGone(io::Error::other(e)),
+        },
+        Err(trouble) => {
+            pump.abort();
+            trouble
+        }
+    };
+    drive.abort();
+    tx.failed(&cut);
+    Ok(Ended::Cut)
+}
+
+/// Tells the client what went wrong, if it can still be told.
+async fn explain<C: Client>(
+    tx: &mut Transaction<'_>,
+    trouble: Trouble,
+    client: &mut C,
+    watch: &mut Watch,
+) -> Ended {
+    let trouble = match (trouble, client.fault()) {
+        (Trouble::RequestBody(e), Some(fault)) if e.failure().is_none() => {
+            Trouble::RequestFault(fault)
+        }
+        (trouble, _) => trouble,
+    };
+    tx.failed(&trouble);
+    let Some((head, body)) = trouble.page().and_then(|page| page.render(tx.id())) else {
+        return Ended::Cut;
+    };
+    let status = head.status();
+    let Ok(sink) = client.respond(head, Some(&body)) else { return Ended::Cut };
+    tx.status = Some(status);
+    let progress = tx.progress.clone();
+    let mut pump = Pump::new(Some(body), sink, Counted::ToClient);
+    let mut drive: Drive<'_, C::Sink> = Drive::new(watch, &progress);
+    match drive.run(poll_fn(|cx| pump.poll(cx, &progress))).await {
+        Ok(Ok(())) => Ended::Complete,
+        _ => Ended::Cut,
+    }
+}

@@ -1,0 +1,122 @@
+//! Why a transaction can't go on as it should, and what the client is told.
+
+use std::io;
+
+use icap_client::{BodyError, Failure, FailureKind};
+
+use crate::pages::Page;
+use crate::upstream::{UpstreamError, UpstreamErrorKind};
+
+/// Why a transaction can't go on.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// No service could be asked, or it failed: nothing passes.
+    Chain(Failure),
+    /// The client went away.
+    ClientGone(io::Error),
+    /// The origin's connection ended or failed before its response was complete.
+    OriginGone(io::Error),
+    /// The origin's response is not one that is safe to pass on.
+    OriginFault(http_wire::Error),
+    /// A rule of ours refuses it: the page says which.
+    Refused(Box<Page>),
+    /// The request is not one that is safe to pass on.
+    RequestFault(http_wire::Error),
+    /// The request's content failed, in the client's connection or in a service.
+    RequestBody(BodyError),
+    /// Nothing moved for too long.
+    Stalled,
+    /// A kept origin connection had ended already.
+    Stale,
+    /// The origin can't be reached or trusted.
+    Upstream(UpstreamError),
+}
+
+impl Trouble {
+    /// How the transaction ended, in one word, for logs and metrics.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Chain(_) => "service-failed",
+            Self::ClientGone(_) => "client-gone",
+            Self::OriginFault(_) => "bad-response",
+            Self::OriginGone(_) | Self::Stale => "origin-gone",
+            Self::Refused(_) => "refused",
+            Self::RequestBody(e) if e.failure().is_some() => "service-failed",
+            Self::RequestBody(_) => "client-gone",
+            Self::RequestFault(_) => "bad-request",
+            Self::Stalled => "timeout",
+            Self::Upstream(_) => "origin-unreachable",
+        }
+    }
+
+    /// What the client is told, if it can still be told anything.
+    pub(crate) fn page(&self) -> Option<Page> {
+        Some(match self {
+            Self::Chain(failure) => chain_page(failure),
+            Self::ClientGone(_) | Self::Stale => return None,
+            Self::OriginFault(e) => Page::new(502, "The server's answer is malformed")
+                .detail(e.to_string())
+                .status("http_protocol_error"),
+            Self::OriginGone(e) => Page::new(502, "The server ended the connection")
+                .detail(e.to_string())
+                .status("connection_terminated"),
+            Self::Refused(page) => (**page).clone(),
+            Self::RequestBody(e) => match e.failure() {
+                Some(failure) => chain_page(failure),
+                None => return None,
+            },
+            Self::RequestFault(e) => Page::new(e.status(), "The request is malformed")
+                .detail(e.to_string())
+                .status("http_request_error"),
+            Self::Stalled => Page::new(504, "The server does not answer")
+                .detail("Nothing came in time.".to_owned())
+                .status("connection_read_timeout"),
+            Self::Upstream(e) => upstream_page(e),
+        })
+    }
+}
+
+/// What went wrong, for the transaction's record.
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Chain(e) => e.fmt(f),
+            Self::ClientGone(e) => write!(f, "the client's connection failed: {e}"),
+            Self::OriginFault(e) => write!(f, "the response: {e}"),
+            Self::OriginGone(e) => write!(f, "the origin's connection failed: {e}"),
+            Self::Refused(page) => f.write_str(page.title()),
+            Self::RequestBody(e) => e.fmt(f),
+            Self::RequestFault(e) => write!(f, "the request: {e}"),
+            Self::Stale => f.write_str("the origin ended a kept connection"),
+            Self::Stalled => f.write_str("nothing moved in time"),
+            Self::Upstream(e) => e.fmt(f),
+        }
+    }
+}
+
+fn chain_page(failure: &Failure) -> Page {
+    let status = match failure.kind() {
+        FailureKind::Overload => 503,
+        FailureKind::Timeout => 504,
+        _ => 502,
+    };
+    // What exactly is wrong with a service is for the operator's log, not for whoever asks.
+    Page::new(status, "The content could not be inspected")
+        .detail(format!("The inspection service did not do its work ({}).", failure.kind().name()))
+        .status("proxy_internal_response")
+}
+
+fn upstream_page(e: &UpstreamError) -> Page {
+    let (title, status) = match e.kind() {
+        UpstreamErrorKind::Certificate => {
+            ("The server's certificate is not valid", "tls_certificate_error")
+        }
+        UpstreamErrorKind::Connect => ("The server can't be reached", "destination_unavailable"),
+        UpstreamErrorKind::Name => ("The server's name has no address", "dns_error"),
+        UpstreamErrorKind::Timeout => ("The server does not answer", "connection_timeout"),
+        UpstreamErrorKind::Tls => ("No secure connection to the server", "tls_protocol_error"),
+    };
+    Page::new(e.kind().status(), title)
+        .detail(format!("{}: {}", e.target(), e.detail()))
+        .status(status)
+}

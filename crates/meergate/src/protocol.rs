@@ -1,0 +1,54 @@
+//! What is spoken inside a connection.
+
+mod http1;
+
+use bytes::BytesMut;
+use http_wire::RequestHead;
+
+use crate::io::Io;
+use crate::session::{Session, Target};
+use crate::tls::Alpn;
+use crate::upstream::UpstreamSlot;
+
+/// The protocols that are served after a TLS handshake, most wanted first; nothing else is offered
+/// to origins or agreed on with clients.
+pub const SERVED: &[Alpn] = &[Alpn::Http1];
+
+/// How a client connection left its protocol.
+#[derive(Debug)]
+pub enum End {
+    /// It is closed; why, in one word, for the connection's record.
+    Closed(&'static str),
+    /// The client of an explicit proxy asked for a tunnel, and was not answered yet.
+    Connect(Box<ConnectRequest>),
+}
+
+/// A CONNECT request (RFC 9110 section 9.3.6), with its connection.
+pub struct ConnectRequest {
+    /// The client's connection.
+    pub client: Io,
+    /// What came after the request's head already.
+    pub read_ahead: BytesMut,
+    /// The request's head.
+    pub head: RequestHead,
+    /// Where the tunnel shall lead.
+    pub target: Target,
+}
+
+impl std::fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectRequest").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// Serves one client connection until it ends. `read_ahead` is what was read from `client` before.
+///
+/// To be called in a task of its own; dropping the future cuts the connection.
+pub async fn serve(
+    client: Io,
+    read_ahead: BytesMut,
+    session: &Session,
+    upstream: UpstreamSlot,
+) -> End {
+    http1::serve(client, read_ahead, session, upstream).await
+}

@@ -1,0 +1,259 @@
+//! HTTP/1.1 and 1.0: the loop over the requests of one client connection.
+
+mod body;
+mod client;
+mod framing;
+mod origin;
+mod sink;
+mod target;
+mod wire;
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http_wire::{Error, Limits, RequestHead, ResponseHead};
+use tokio::time::timeout;
+
+use super::{ConnectRequest, End};
+use crate::adapt::{
+    Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, transact,
+};
+use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
+use crate::metrics::Towards;
+use crate::session::Session;
+use crate::upstream::{Route, UpstreamSlot};
+use body::WireBody;
+use client::WireClient;
+use origin::WireOrigin;
+use target::{Destination, destination};
+use wire::SharedWire;
+
+/// How long, and how much, is still read from a client that sends on after its last answer: closing
+/// at once would make its system throw the answer away (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(10);
+const LINGER_BYTES: usize = 64 << 20;
+
+/// Serves one client connection until it ends.
+pub(super) async fn serve(
+    client: Io,
+    read_ahead: BytesMut,
+    session: &Session,
+    upstream: UpstreamSlot,
+) -> End {
+    let config = &session.settings.config;
+    let limits = Limits {
+        max_head: usize::try_from(config.http.max_head.0).unwrap_or(usize::MAX),
+        max_fields: config.http.max_fields,
+    };
+    let mut connection = Connection {
+        wire: SharedWire::new(client, read_ahead),
+        origin: WireOrigin::new(session, upstream, limits),
+        session,
+        limits,
+        progress: Arc::default(),
+        watch: Watch::new(config.limits.begin_timeout.0),
+    };
+    loop {
+        let head = match connection.next_head().await {
+            Next::Head(head) => head,
+            Next::Fault(e) => {
+                connection.refuse(None, Trouble::RequestFault(e)).await;
+                return connection.close("bad-request").await;
+            }
+            Next::End(why) => return End::Closed(why),
+        };
+        let destination = match destination(&head, session) {
+            Ok(destination) => destination,
+            Err(trouble) => {
+                let why = trouble.outcome();
+                connection.refuse(Some(&head), trouble).await;
+                return connection.close(why).await;
+            }
+        };
+        let (head, route) = match destination {
+            Destination::Fixed(route) => (head, route),
+            Destination::Named { head, route } => (head, route),
+            Destination::Tunnel(target) => {
+                let Some((client, read_ahead)) = connection.wire.into_parts() else {
+                    return End::Closed("failed");
+                };
+                return End::Connect(Box::new(ConnectRequest { client, read_ahead, head, target }));
+            }
+        };
+        match connection.exchange(head, route).await {
+            After::Another => {}
+            After::Close(why) => return connection.close(why).await,
+            After::Cut(why) => return End::Closed(why),
+            After::Relay(head) => return connection.relay(&head).await,
+        }
+    }
+}
+
+struct Connection<'a> {
+    wire: SharedWire,
+    origin: WireOrigin<'a>,
+    session: &'a Session,
+    limits: Limits,
+    progress: Arc<Progress>,
+    watch: Watch,
+}
+
+enum Next {
+    End(&'static str),
+    Fault(Error),
+    Head(RequestHead),
+}
+
+enum After {
+    Another,
+    Close(&'static str),
+    Cut(&'static str),
+    Relay(ResponseHead),
+}
+
+impl Connection<'_> {
+    /// Awaits the next request. The time limit of a head runs from its first byte, however slowly
+    /// the others come.
+    async fn next_head(&mut self) -> Next {
+        let limits = &self.session.settings.config.limits;
+        let (begin, idle) = (limits.begin_timeout.0, limits.idle_timeout.0);
+        let mut began = self.watch.span() == begin;
+        let next = poll_fn(|cx| {
+            let mut wire = self.wire.lock();
+            loop {
+                match RequestHead::parse(&mut wire.input, &self.limits) {
+                    Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
+                    Ok(None) => {}
+                    Err(e) => return Poll::Ready(Next::Fault(e)),
+                }
+                match wire.poll_fill(cx, 0) {
+                    Poll::Ready(Ok(0)) if wire.input.is_empty() => {
+                        return Poll::Ready(Next::End("client-closed"));
+                    }
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::End("client-gone")),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            if !began && !wire.input.is_empty() {
+                began = true;
+                self.watch.restart(begin);
+            }
+            self.origin.poll_idle(cx);
+            let over = match began {
+                true => self.watch.poll_over(cx),
+                false => self.watch.poll_stalled(cx, self.progress.total()),
+            };
+            over.map(|()| Next::End(if began { "slow-client" } else { "idle" }))
+        })
+        .await;
+        if began {
+            self.watch.restart(idle);
+        }
+        next
+    }
+
+    async fn exchange(&mut self, head: RequestHead, route: Option<Route>) -> After {
+        let target = route.as_ref().map(|r| r.target.clone());
+        let target = target.as_ref().or(self.session.target());
+        let mut tx =
+            Transaction::begin(self.session, "http", None, &self.progress, Some(&head), target);
+        let mut client = WireClient::new(&self.wire, &head);
+        let framing = match head.expects_continue().and_then(|c| Ok((head.framing()?, c))) {
+            Ok((framing, continues)) => {
+                WireBody::begin(&self.wire, framing, &self.progress, Counted::FromClient, continues)
+            }
+            Err(e) => {
+                client.close_after();
+                refuse(&mut tx, Trouble::RequestFault(e), &mut client, &mut self.watch).await;
+                return After::Close("bad-request");
+            }
+        };
+        if let Some(route) = route {
+            self.origin.lead_to(route);
+        }
+        let request = Request { head, body: framing };
+        let ended =
+            transact(&mut tx, request, &mut client, &mut self.origin, &mut self.watch).await;
+        match ended {
+            Ended::Complete if client.carries_on() => After::Another,
+            Ended::Complete => After::Close("done"),
+            Ended::Cut => After::Cut("cut"),
+            Ended::Upgraded(head) => After::Relay(head),
+        }
+    }
+
+    async fn refuse(&mut self, head: Option<&RequestHead>, trouble: Trouble) {
+        let mut tx = Transaction::begin(self.session, "http", None, &self.progress, head, None);
+        let mut client = WireClient::unknown(&self.wire, head);
+        refuse(&mut tx, trouble, &mut client, &mut self.watch).await;
+    }
+
+    /// Ends the connection after a complete answer.
+    async fn close(self, why: &'static str) -> End {
+        let Self { wire, .. } = self;
+        let lingers = {
+            let wire = wire.lock();
+            wire.in_body || !wire.input.is_empty() || why == "bad-request"
+        };
+        let ended = timeout(LINGER, async {
+            poll_fn(|cx| wire.lock().poll_shutdown(cx)).await?;
+            let mut left = if lingers { LINGER_BYTES } else { 0 };
+            while left > 0 {
+                let read = poll_fn(|cx| {
+                    let mut wire = wire.lock();
+                    wire.input.clear();
+                    wire.poll_fill(cx, 0)
+                });
+                match read.await? {
+                    0 => break,
+                    n => left = left.saturating_sub(n),
+                }
+            }
+            io::Result::Ok(())
+        });
+        // The answer is out; what happens to the connection now is the client's affair.
+        drop(ended.await);
+        End::Closed(why)
+    }
+
+    /// After a 101: bytes pass both ways, counted as uninspected.
+    async fn relay(self, head: &ResponseHead) -> End {
+        let Self { wire, origin, session, .. } = self;
+        wire.lock().out.put(head.bytes());
+        if wire.flush().await.is_err() {
+            return End::Closed("client-gone");
+        }
+        let (Some((client, ahead)), Some((server, answered))) =
+            (wire.into_parts(), origin.into_parts())
+        else {
+            return End::Closed("failed");
+        };
+        let mut client = Prefixed::new(ahead.freeze(), client);
+        let mut server = Prefixed::new(answered.freeze(), server);
+        let idle = session.settings.config.limits.idle_timeout.0;
+        let end = relay(&mut client, &mut server, idle, |direction, bytes| {
+            let bytes = bytes as u64;
+            let towards = match direction {
+                Direction::ToServer => {
+                    session.totals.add_from_client(bytes);
+                    Towards::Server
+                }
+                Direction::ToClient => {
+                    session.totals.add_from_server(bytes);
+                    Towards::Client
+                }
+            };
+            session.shared.metrics.uninspected("upgrade", towards, bytes);
+        });
+        End::Closed(match end.await {
+            RelayEnd::Finished => "upgraded-done",
+            RelayEnd::Idle => "upgraded-idle",
+            RelayEnd::Failed(_) => "upgraded-failed",
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! The origin of HTTP/1 requests: a kept connection, opened when it is needed.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use http_wire::{Limits, RequestHead, ResponseHead};
+use icap_client::Body;
+
+use super::body::WireBody;
+use super::framing;
+use super::sink::WireSink;
+use super::wire::SharedWire;
+use crate::adapt::{Counted, Origin, Progress, Trouble};
+use crate::io::Io;
+use crate::session::Session;
+use crate::tls::Alpn;
+use crate::upstream::{
+    Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, connect as open,
+};
+
+/// Whoever is asked over HTTP/1. It belongs to one client connection, so that nothing of one client
+/// (authentication by connection, above all) can reach another.
+pub(crate) struct WireOrigin<'a> {
+    session: &'a Session,
+    limits: Limits,
+    route: Option<Route>,
+    failed: Option<UpstreamError>,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    wire: SharedWire,
+    address: SocketAddr,
+    method: Vec<u8>,
+    /// It carried a whole transaction before, so that its end may cross with our request.
+    kept: bool,
+    /// Something of the present response has come.
+    answered: bool,
+    /// It carries no further transaction.
+    last: bool,
+}
+
+impl<'a> WireOrigin<'a> {
+    pub(crate) fn new(session: &'a Session, upstream: UpstreamSlot, limits: Limits) -> Self {
+        let (connection, failed) = match upstream {
+            UpstreamSlot::Failed(e) => (None, Some(e)),
+            UpstreamSlot::PerRequest | UpstreamSlot::Unconnected => (None, None),
+            UpstreamSlot::Ready(upstream) => (Some(Connection::new(*upstream)), None),
+        };
+        Self { session, limits, route: session.route.clone(), failed, connection }
+    }
+
+    /// Sets where the next request goes.
+    pub(crate) fn lead_to(&mut self, route: Route) {
+        let same =
+            self.route.as_ref().is_some_and(|r| r.target == route.target && r.tls == route.tls);
+        if !same {
+            self.connection = None;
+            self.route = Some(route);
+        }
+    }
+
+    /// Notices that the origin ended a waiting connection. One that speaks without being asked is
+    /// not to be trusted with a request.
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &self.connection
+            && connection.wire.lock().poll_fill(cx, 0).is_ready()
+        {
+            self.connection = None;
+        }
+    }
+
+    pub(super) fn into_parts(self) -> Option<(Io, BytesMut)> {
+        self.connection?.wire.into_parts()
+    }
+
+    fn gone(&mut self, e: io::Error) -> Trouble {
+        match self.connection.take() {
+            Some(c) if c.kept && !c.answered => Trouble::Stale,
+            _ => Trouble::OriginGone(e),
+        }
+    }
+}
+
+impl Connection {
+    fn new(upstream: Upstream) -> Self {
+        Self {
+            wire: SharedWire::new(upstream.io, BytesMut::new()),
+            address: upstream.address,
+            method: Vec::new(),
+            kept: false,
+            answered: false,
+            last: false,
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        let wire = self.wire.lock();
+        !self.last && !wire.in_body && !wire.broken && wire.input.is_empty() && wire.out.is_empty()
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+    ) -> Poll<Result<Result<ResponseHead, http_wire::Error>, io::Error>> {
+        let mut wire = self.wire.lock();
+        loop {
+            match ResponseHead::parse(&mut wire.input, limits) {
+                Ok(Some(head)) => return Poll::Ready(Ok(Ok(head))),
+                Ok(None) => {}
+                Err(e) => return Poll::Ready(Ok(Err(e))),
+            }
+            if ready!(wire.poll_fill(cx, 0))? == 0 {
+                let e =
+                    io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before its response");
+                return Poll::Ready(Err(e));
+            }
+            self.answered = true;
+        }
+    }
+}
+
+impl Origin for WireOrigin<'_> {
+    type Sink = WireSink;
+
+    async fn connect(&mut self) -> Result<SocketAddr, Trouble> {
+        if let Some(connection) = self.connection.take_if(|c| c.is_usable()) {
+            let address = connection.address;
+            self.connection = Some(connection);
+            return Ok(address);
+        }
+        self.connection = None;
+        if let Some(e) = &self.failed {
+            return Err(Trouble::Upstream(e.clone()));
+        }
+        let Some(route) = &self.route else {
+            return Err(Trouble::OriginGone(io::Error::other("no origin is named")));
+        };
+        let upstream = open(&self.session.shared, &self.session.settings, route)
+            .await
+            .map_err(Trouble::Upstream)?;
+        if upstream.alpn == Some(Alpn::H2) {
+            let e =
+                UpstreamError::new(UpstreamErrorKind::Tls, &route.target, "HTTP/2 was not offered");
+            return Err(Trouble::Upstream(e));
+        }
+        let connection = self.connection.insert(Connection::new(upstream));
+        Ok(connection.address)
+    }
+
+    fn send(&mut self, head: &RequestHead, body: Option<&Body>) -> Result<WireSink, Trouble> {
+        let (head, encoding) = framing::request(head, body).map_err(Trouble::RequestFault)?;
+        let Some(connection) = &mut self.connection else {
+            return Err(Trouble::OriginGone(io::Error::other("not connected")));
+        };
+        connection.method.clear();
+        connection.method.extend_from_slice(head.method());
+        connection.answered = false;
+        connection.wire.lock().out.put(head.bytes());
+        Ok(WireSink::new(&connection.wire, encoding))
+    }
+
+    async fn response(
+        &mut self,
+        progress: &Arc<Progress>,
+    ) -> Result<(ResponseHead, Option<Body>), Trouble> {
+        let limits = self.limits;
+        let Some(connection) = &mut self.connection else {
+            return Err(Trouble::OriginGone(io::Error::other("not connected")));
+        };
+        let head = match poll_fn(|cx| connection.poll_head(cx, &limits)).await {
+            Err(e) => return Err(self.gone(e)),
+            Ok(head) => head,
+        };
+        let framing = head.and_then(|head| Ok((head.framing(&connection.method)?, head)));
+        let (framing, head) = framing.map_err(|e| {
+            connection.last = true;
+            Trouble::OriginFault(e)
+        })?;
+        if head.status() >= 200 {
+            connection.kept = true;
+            connection.last |= !head.keep_alive();
+        }
+        let body = WireBody::begin(&connection.wire, framing, progress, Counted::FromOrigin, false);
+        Ok((head, body))
+    }
+}

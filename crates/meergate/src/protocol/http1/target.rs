@@ -1,0 +1,110 @@
+//! Where a request wants to go, read in one way only.
+
+use std::sync::Arc;
+
+use http_wire::{Authority, Error, RequestHead, TargetForm};
+
+use crate::adapt::Trouble;
+use crate::pages::Page;
+use crate::session::{Scheme, Session, Target};
+use crate::tls::Alpn;
+use crate::upstream::{Route, TlsPlan};
+
+/// Where a request goes.
+pub(super) enum Destination {
+    /// Where all requests of this connection go.
+    Fixed(Option<Route>),
+    /// Where its target (absolute-form) says; the head is in origin-form, as origins expect it.
+    Named { head: RequestHead, route: Option<Route> },
+    /// A tunnel is asked for.
+    Tunnel(Target),
+}
+
+/// Reads the request's target and Host.
+///
+/// # Errors
+/// They contradict each other or the kind of connection.
+pub(super) fn destination(head: &RequestHead, session: &Session) -> Result<Destination, Trouble> {
+    let form = head.target_form().map_err(Trouble::RequestFault)?;
+    let host = head.host().map_err(Trouble::RequestFault)?;
+    let explicit = session.route.is_none();
+    match form {
+        TargetForm::Authority(authority) if explicit => {
+            let target = target(&authority, 443)?;
+            head.framing().map_err(Trouble::RequestFault)?;
+            Ok(Destination::Tunnel(target))
+        }
+        TargetForm::Authority(_) => Err(refuse(405, "No tunnels here", "CONNECT inside a tunnel")),
+        TargetForm::Origin | TargetForm::Asterisk if explicit => Err(refuse(
+            400,
+            "This is a proxy",
+            "Set it as the proxy of your browser or program, rather than opening it as a site.",
+        )),
+        TargetForm::Origin | TargetForm::Asterisk => Ok(Destination::Fixed(None)),
+        TargetForm::Absolute { scheme, authority, path } => {
+            let scheme = match scheme.to_ascii_lowercase().as_str() {
+                "http" => Scheme::Http,
+                "https" => Scheme::Https,
+                _ => return Err(refuse(400, "Unknown scheme", "Only http and https are proxied.")),
+            };
+            let target = target(&authority, scheme.default_port())?;
+            // The target wins over Host (RFC 9112 section 3.2.2), but not every server knows that.
+            if let Some(host) = host
+                && self::target(&host, scheme.default_port())? != target
+            {
+                return Err(refuse(
+                    400,
+                    "The request contradicts itself",
+                    "Target and Host differ.",
+                ));
+            }
+            if !explicit {
+                return Ok(Destination::Fixed(None));
+            }
+            let head = origin_form(head, path, &authority).map_err(Trouble::RequestFault)?;
+            let mut route = Route::plain(target);
+            if scheme == Scheme::Https {
+                let server_name = Arc::clone(&route.target.host);
+                route.tls = Some(TlsPlan { server_name, alpn: vec![Alpn::Http1] });
+            }
+            Ok(Destination::Named { head, route: Some(route) })
+        }
+    }
+}
+
+fn target(authority: &Authority<'_>, default_port: u16) -> Result<Target, Trouble> {
+    Target::new(authority.host, authority.port.unwrap_or(default_port))
+        .map_err(|e| refuse(400, "The host can't be read", &e.to_string()))
+}
+
+/// The head without what was meant for a proxy.
+fn origin_form(
+    head: &RequestHead,
+    path: &[u8],
+    authority: &Authority<'_>,
+) -> Result<RequestHead, Error> {
+    let mut edit = head.edit();
+    match path.first() {
+        Some(b'/') => edit.target(path),
+        Some(_) => edit.target([b"/", path].concat()),
+        None if head.method() == b"OPTIONS" => edit.target("*"),
+        None => edit.target("/"),
+    };
+    edit.remove("Proxy-Connection").remove("Proxy-Authorization");
+    if head.field("Host").is_none() {
+        let host = match authority.host.contains(':') {
+            true => format!("[{}]", authority.host),
+            false => authority.host.to_owned(),
+        };
+        match authority.port {
+            Some(port) => edit.prepend("Host", format!("{host}:{port}")),
+            None => edit.prepend("Host", host),
+        };
+    }
+    edit.build()
+}
+
+fn refuse(status: u16, title: &str, detail: &str) -> Trouble {
+    let page = Page::new(status, title).detail(detail.to_owned()).status("http_request_error");
+    Trouble::Refused(Box::new(page))
+}
