@@ -67,7 +67,7 @@ fn build() -> Result<(), String> {
     for library in system_libraries(&prefix)? {
         println!("cargo:rustc-link-lib={library}");
     }
-    println!("cargo:rustc-env=LIBSURICATA_SHARE={}", prefix.join("share/suricata").display());
+    println!("cargo:rustc-env=LIBSURICATA_ETC={}", prefix.join("etc/suricata").display());
     println!("cargo:rustc-env=LIBSURICATA_PROGRAM={}", prefix.join("bin/suricata").display());
     Ok(())
 }

@@ -103,8 +103,9 @@ void mgs_worker_idle(mgs_worker *worker)
 {
     ThreadVars *tv = worker->tv;
 
-    /* A reload waits until each worker has processed something under the new rules, and puts a packet in its queue. */
-    if (!TmThreadsHandleInjectedPackets(tv) && tv->flow_queue != NULL && SC_ATOMIC_GET(tv->flow_queue->non_empty))
+    /* A reload waits until each worker has processed something under the new rules. The packets that it injects itself
+     * go to threads with an input queue only, which workers of ours do not have. */
+    if (!DetectEngineReloadIsIdle() || (tv->flow_queue != NULL && SC_ATOMIC_GET(tv->flow_queue->non_empty)))
         TmThreadsCaptureInjectPacket(tv, NULL);
     StatsSyncCountersIfSignalled(tv);
 }

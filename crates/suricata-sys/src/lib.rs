@@ -29,7 +29,7 @@ pub use worker::{FIELD_SLOTS, RawWorker, Seat};
 
 /// The folder of the library's `classification.config`, `reference.config` and sample `suricata.yaml`, as it was when
 /// this crate was built. It need not exist where the program runs.
-pub const SHARE: &str = env!("LIBSURICATA_SHARE");
+pub const ETC: &str = env!("LIBSURICATA_ETC");
 
 /// The `suricata` program of the same build, for comparisons. It need not exist where the program runs.
 pub const PROGRAM: &str = env!("LIBSURICATA_PROGRAM");

@@ -61,13 +61,25 @@ impl Monitor {
         lock(&self.stats).clone()
     }
 
+    fn complain(&self, message: &str) {
+        let mut complaints = lock(&self.complaints);
+        if complaints.len() == COMPLAINTS_KEPT {
+            complaints.pop_front();
+        }
+        complaints.push_back(message.to_owned());
+    }
+
     fn judge(&self, counts: RuleCounts, bad_rules: &[BadRule]) -> Option<String> {
         if counts.bad_files > 0 {
+            let about_files = lock(&self.complaints)
+                .iter()
+                .filter(|complaint| complaint.contains("rule file"))
+                .cloned()
+                .collect::<Vec<_>>();
             return Some(format!(
-                "{} of {} rule files cannot be read: {}",
+                "{} rule file(s) cannot be read: {}",
                 counts.bad_files,
-                counts.files,
-                self.complaints()
+                about_files.join("; ")
             ));
         }
         if counts.bad > 0 && !self.policy.tolerate_bad {
@@ -92,13 +104,15 @@ impl Sink for MonitorSink {
         match level {
             Level::Error => {
                 error!(target: "suricata", "{message}");
-                let mut complaints = lock(&self.0.complaints);
-                if complaints.len() == COMPLAINTS_KEPT {
-                    complaints.pop_front();
-                }
-                complaints.push_back(message.to_owned());
+                self.0.complain(message);
             }
-            Level::Warning => warn!(target: "suricata", "{message}"),
+            Level::Warning => {
+                warn!(target: "suricata", "{message}");
+                // A missing rule file is only worth a warning to Suricata.
+                if message.contains("rule file") {
+                    self.0.complain(message);
+                }
+            }
             Level::Notice => info!(target: "suricata", "{message}"),
             Level::Info | Level::Config => debug!(target: "suricata", "{message}"),
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use suricata_sys::{MainThread, SHARE};
+use suricata_sys::{ETC, MainThread};
 
 use crate::config::{EngineConfig, EveOutput, Mode, Override};
 use crate::error::Error;
@@ -154,7 +154,7 @@ pub(crate) fn built_in(config: &EngineConfig, log_dir: &Path) -> String {
         ("classification-file", "classification.config"),
         ("reference-config-file", "reference.config"),
     ] {
-        let path = Path::new(SHARE).join(file);
+        let path = Path::new(ETC).join(file);
         if path.exists() {
             let _ = writeln!(yaml, "{setting}: {}", quoted(&path));
         }

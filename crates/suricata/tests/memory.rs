@@ -1,0 +1,67 @@
+//! Memory stays flat: over a long body, over many flows, over many drops.
+
+mod common;
+
+use std::sync::LazyLock;
+
+use common::{EICAR, Lab, exchange, get, noise, resident, sid, tuple, with_length};
+use suricata::{Direction, Verdict};
+
+static LAB: LazyLock<Lab> = LazyLock::new(|| Lab::start(common::RULES, |config| config));
+
+/// What memory may wander in all, in KiB. Each test below moves many times this through the engine.
+const SLACK: u64 = 96 * 1024;
+
+#[test]
+fn a_gigabyte_in_one_flow_either_way_needs_no_more_memory_than_a_megabyte() {
+    LAB.run(|worker| {
+        let piece = noise(1 << 20, 9);
+        for direction in [Direction::ToClient, Direction::ToServer] {
+            let mut flow = worker.open(tuple(1), None).unwrap();
+            let length = 512_u64 << 20;
+            if direction == Direction::ToClient {
+                let _ = worker.feed(&mut flow, Direction::ToServer, &get("/")).unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                let _ = worker.feed(&mut flow, direction, head.as_bytes()).unwrap();
+            } else {
+                let head =
+                    format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+                let _ = worker.feed(&mut flow, direction, head.as_bytes()).unwrap();
+            }
+            let mut after_warming = 0;
+            for number in 0..512 {
+                assert_eq!(worker.feed(&mut flow, direction, &piece).unwrap(), Verdict::Pass);
+                if number == 16 {
+                    after_warming = resident();
+                }
+            }
+            let grown = resident().saturating_sub(after_warming);
+            assert!(grown < SLACK, "{direction:?}: grew by {grown} KiB");
+            let _ = worker.close(flow).unwrap();
+        }
+    });
+}
+
+#[test]
+fn flows_that_ended_or_were_dropped_are_forgotten() {
+    LAB.run(|worker| {
+        let dirty = with_length(EICAR);
+        let clean = with_length(b"clean");
+        let mut after_warming = 0;
+        for round in 0..60_000_u32 {
+            // Tuples that hardly ever repeat: the engine must forget by itself.
+            let server = ([10, 9, (round >> 8) as u8, round as u8], 80).into();
+            let client = ([10, 1, 1, 1], 1024 + (round % 60_000) as u16).into();
+            let tuple = suricata::Tuple::new(client, server).unwrap();
+            let (message, expected) =
+                if round % 2 == 0 { (&dirty, Some(1_000_001)) } else { (&clean, None) };
+            let verdict = exchange(worker, tuple, &get("/"), message, 4096).unwrap();
+            assert_eq!(sid(&verdict), expected, "round {round}");
+            if round == 20_000 {
+                after_warming = resident();
+            }
+        }
+        let grown = resident().saturating_sub(after_warming);
+        assert!(grown < SLACK, "grew by {grown} KiB");
+    });
+}

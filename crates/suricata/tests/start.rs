@@ -1,0 +1,257 @@
+//! Starts that cannot work say what is wrong and where. A process has one engine, so each case that reaches Suricata
+//! runs in a process of its own: this test program again, asked for one case.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use suricata::{Engine, EngineConfig, ErrorKind, EveOutput};
+
+const CASE: &str = "SURICATA_TEST_CASE";
+
+/// Runs the calling test again in a process of its own, with `CASE` set; `true` in that process.
+fn alone(name: &str) -> bool {
+    if env::var_os(CASE).is_some() {
+        return true;
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CASE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    false
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn start_error(config: EngineConfig) -> suricata::Error {
+    match Engine::start(config) {
+        Ok(_) => panic!("the engine started"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn what_is_wrong_with_files_is_found_before_suricata_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = write(folder.path(), "good.rules", common::RULES);
+    let missing = folder.path().join("missing");
+    let cases = [
+        (EngineConfig::new(), ErrorKind::Rules, "no rules"),
+        (EngineConfig::new().rules([&missing]), ErrorKind::Rules, "missing"),
+        (EngineConfig::new().rules([folder.path()]), ErrorKind::Rules, "folder"),
+        (
+            EngineConfig::new().rules([write(folder.path(), "empty.rules", "# none\n")]),
+            ErrorKind::Rules,
+            "empty.rules holds no rule",
+        ),
+        (EngineConfig::new().yaml(&missing), ErrorKind::Config, "missing"),
+        (EngineConfig::new().rules([&good]).log_dir(&missing), ErrorKind::Config, "missing"),
+        (
+            EngineConfig::new().rules([&good]).eve(EveOutput::File(missing.join("eve.json"))),
+            ErrorKind::Config,
+            "missing",
+        ),
+        (EngineConfig::new().rules([&good]).workers(0), ErrorKind::Config, "workers"),
+    ];
+    for (config, kind, expected) in cases {
+        let error = start_error(config);
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_rule_that_does_not_parse_is_named_with_file_line_and_reason() {
+    if !alone("a_rule_that_does_not_parse_is_named_with_file_line_and_reason") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(
+        folder.path(),
+        "my.rules",
+        "\n# a comment\ndrop tcp any any -> any any (msg:\"x\"; bogus:1; sid:5;)\n",
+    );
+    let error = start_error(EngineConfig::new().rules([&rules]));
+    assert_eq!(error.kind(), ErrorKind::Rules);
+    let text = error.to_string();
+    assert!(text.contains(&format!("{}:3: ", rules.display())) && text.contains("bogus"), "{text}");
+    // And the process lives on, but cannot try again.
+    let good = write(folder.path(), "good.rules", common::RULES);
+    assert_eq!(start_error(EngineConfig::new().rules([good])).kind(), ErrorKind::AlreadyStarted);
+}
+
+#[test]
+fn bad_rules_can_be_tolerated() {
+    if !alone("bad_rules_can_be_tolerated") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        format!("{}drop tcp any any -> any any (msg:\"x\"; bogus:1; sid:5;)\n", common::RULES);
+    let rules = write(folder.path(), "my.rules", &text);
+    let (engine, _seeds) =
+        Engine::start(EngineConfig::new().rules([&rules]).tolerate_bad_rules(true)).unwrap();
+    let stats = engine.rules();
+    assert_eq!((stats.good, stats.bad), (5, 1));
+    assert_eq!((stats.bad_rules[0].file.as_path(), stats.bad_rules[0].line), (rules.as_path(), 7));
+}
+
+#[test]
+fn a_yaml_that_is_none_is_an_error_and_not_the_end_of_the_process() {
+    if !alone("a_yaml_that_is_none_is_an_error_and_not_the_end_of_the_process") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = write(folder.path(), "bad.yaml", "%YAML 1.1\n---\nstream:\n  memcap: [unclosed\n");
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let error = start_error(EngineConfig::new().yaml(&yaml).rules([rules]));
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("bad.yaml"), "{error}");
+}
+
+#[test]
+fn a_setting_at_which_suricata_exits_is_an_error_and_not_the_end_of_the_process() {
+    if !alone("a_setting_at_which_suricata_exits_is_an_error_and_not_the_end_of_the_process") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let error = start_error(EngineConfig::new().rules([rules]).set("flow.memcap", "a lot"));
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("flow.memcap"), "{error}");
+}
+
+#[test]
+fn a_yaml_of_the_user_serves_and_what_is_forced_is_told() {
+    if !alone("a_yaml_of_the_user_serves_and_what_is_forced_is_told") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "site.rules", common::RULES);
+    let yaml = format!(
+        "%YAML 1.1\n---\ndefault-log-dir: {0}\ndefault-rule-path: {0}\nrule-files:\n  - site.rules\n\
+         unix-command:\n  enabled: no\nvlan:\n  use-for-tracking: no\nstream:\n  inline: auto\n  midstream: yes\n  \
+         checksum-validation: no\n  reassembly:\n    depth: 1mb\nexception-policy: ignore\nflow:\n  memcap: 64mb\n",
+        folder.path().display()
+    );
+    let yaml = write(folder.path(), "user.yaml", &yaml);
+    let (engine, seeds) = Engine::start(EngineConfig::new().yaml(yaml)).unwrap();
+    let mut told =
+        engine.overrides().iter().map(|it| (it.name.as_str(), it.was.as_str())).collect::<Vec<_>>();
+    told.sort_unstable();
+    let expected = [
+        ("exception-policy", "ignore"),
+        ("stream.inline", "auto"),
+        ("stream.midstream", "yes"),
+        ("stream.reassembly.depth", "1mb"),
+        ("vlan.use-for-tracking", "no"),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(engine.rules().good, 5);
+    let rules_of_yaml = rules;
+    for seed in seeds {
+        let mut worker = seed.attach().unwrap();
+        let eicar = common::with_length(common::EICAR);
+        let verdict =
+            common::exchange(&mut worker, common::tuple(1), &common::get("/"), &eicar, 5).unwrap();
+        assert_eq!(common::sid(&verdict), Some(1_000_001));
+    }
+    drop(rules_of_yaml);
+    engine.stop().unwrap();
+}
+
+#[test]
+fn a_rule_file_that_the_yaml_names_and_that_is_missing_is_an_error() {
+    if !alone("a_rule_file_that_the_yaml_names_and_that_is_missing_is_an_error") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let yaml = format!(
+        "%YAML 1.1\n---\ndefault-log-dir: {0}\ndefault-rule-path: {0}\nrule-files:\n  - absent.rules\n",
+        folder.path().display()
+    );
+    let yaml = write(folder.path(), "user.yaml", &yaml);
+    let error = start_error(EngineConfig::new().yaml(yaml).rules([rules]));
+    assert_eq!(error.kind(), ErrorKind::Rules, "{error}");
+    assert!(error.to_string().contains("absent.rules"), "{error}");
+}
+
+#[test]
+fn a_pass_rule_for_everything_fails_the_canary() {
+    if !alone("a_pass_rule_for_everything_fails_the_canary") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("{}pass ip any any -> any any (msg:\"all\"; sid:9;)\n", common::RULES);
+    let rules = write(folder.path(), "my.rules", &text);
+    let (_engine, seeds) = Engine::start(EngineConfig::new().rules([rules])).unwrap();
+    for seed in seeds {
+        let error = seed.attach().err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InspectionFailed, "{error}");
+    }
+}
+
+#[test]
+fn a_seed_thrown_away_stops_the_others_instead_of_letting_them_wait() {
+    if !alone("a_seed_thrown_away_stops_the_others_instead_of_letting_them_wait") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let (engine, mut seeds) = Engine::start(EngineConfig::new().rules([rules]).workers(2)).unwrap();
+    drop(seeds.pop());
+    let error = seeds.pop().unwrap().attach().err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Stopped);
+    engine.stop().unwrap();
+}
+
+#[test]
+fn many_workers_feed_at_once() {
+    if !alone("many_workers_feed_at_once") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let (engine, seeds) = Engine::start(EngineConfig::new().rules([rules]).workers(4)).unwrap();
+    // The first worker that is dropped stops the engine.
+    let done = std::sync::Arc::new(std::sync::Barrier::new(seeds.len()));
+    let feeders = seeds
+        .into_iter()
+        .map(|seed| {
+            let done = std::sync::Arc::clone(&done);
+            std::thread::spawn(move || {
+                let mut worker = seed.attach().unwrap();
+                for round in 0..500 {
+                    let body = if round % 2 == 0 { common::EICAR } else { b"clean" };
+                    let message = common::with_length(body);
+                    // All workers use the same tuple.
+                    let verdict = common::exchange(
+                        &mut worker,
+                        common::tuple(1),
+                        &common::get("/"),
+                        &message,
+                        20,
+                    )
+                    .unwrap();
+                    assert_eq!(common::sid(&verdict), (round % 2 == 0).then_some(1_000_001));
+                }
+                done.wait();
+            })
+        })
+        .collect::<Vec<_>>();
+    for feeder in feeders {
+        feeder.join().unwrap();
+    }
+    engine.stop().unwrap();
+}
