@@ -15,13 +15,17 @@
 compile_error!("meergate runs on Linux: it needs netfilter's original destinations and landlock");
 
 pub mod adapt;
+pub mod cli;
 pub mod config;
+mod console;
 pub mod error;
 pub mod io;
+mod listen;
 pub mod log;
 pub mod metrics;
 pub mod pages;
 pub mod protocol;
+mod run;
 pub mod session;
 pub mod tls;
 pub mod upstream;

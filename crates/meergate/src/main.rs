@@ -1,3 +1,7 @@
-//! The program `meergate`.
+//! The program `meergate`; all of it lives in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meergate::cli::main()
+}

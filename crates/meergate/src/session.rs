@@ -5,6 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use icap_client::Chain;
+use tokio::sync::watch;
+
 use crate::config::Config;
 use crate::log::Logs;
 use crate::metrics::Metrics;
@@ -187,15 +190,79 @@ pub struct Shared {
     pub resolver: Resolver,
     /// The connection and transaction logs.
     pub logs: Logs,
+    stopping: watch::Sender<bool>,
+    ids: Ids,
+}
+
+impl Shared {
+    /// Puts them together for a process that begins.
+    pub fn new(metrics: Metrics, logs: Logs) -> Self {
+        Self {
+            metrics,
+            resolver: Resolver::new(),
+            logs,
+            stopping: watch::Sender::new(false),
+            ids: Ids::new(),
+        }
+    }
+
+    /// Asks all connections to end after what they are in the middle of.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether connections are to end after what they are in the middle of.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Resolves once connections are to end.
+    pub async fn stopping(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// A name for a new client connection.
+    pub fn next_connection_id(&self) -> Arc<str> {
+        self.ids.next()
+    }
+}
+
+/// Names of connections: a random start for each run, then a count.
+#[derive(Debug)]
+struct Ids {
+    run: u64,
+    count: AtomicU64,
+}
+
+impl Ids {
+    fn new() -> Self {
+        let mut bytes = [0; 8];
+        // Without random numbers no TLS works either; ids then repeat among runs only.
+        let _ = aws_lc_rs::rand::fill(&mut bytes);
+        Self { run: u64::from_be_bytes(bytes) >> 24, count: AtomicU64::new(1) }
+    }
+
+    fn next(&self) -> Arc<str> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        format!("{:010x}-{count:x}", self.run).into()
+    }
 }
 
 /// What a reload replaces as a whole; open connections keep the ones they began with.
-#[derive(Debug)]
 pub struct Settings {
     /// The settings as read.
     pub config: Config,
     /// The CA, forged leaves and everything else of TLS.
     pub tls: tls::Context,
+    /// The ICAP services in order; `None` when none is configured.
+    pub chain: Option<Arc<Chain>>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 /// Sums of one connection.

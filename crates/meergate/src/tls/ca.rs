@@ -1,5 +1,6 @@
 //! The CA that signs forged leaves: made, kept, loaded and checked.
 
+mod profile;
 mod store;
 
 use std::fmt;

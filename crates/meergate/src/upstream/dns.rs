@@ -20,7 +20,7 @@ const QUESTIONS: usize = 64;
 const NEGATIVE: Duration = Duration::from_secs(2);
 
 /// Resolves names and keeps the answers for a while. The system's resolver does not tell how long
-/// an answer is valid, so the setting `upstream.dns-cache` bounds it.
+/// an answer is valid, so the setting `upstream.dns_cache` bounds it.
 #[derive(Debug)]
 pub struct Resolver {
     answers: Cache<Arc<str>, Answer>,

@@ -1,0 +1,120 @@
+//! `meergate ca`: the CA that signs forged certificates.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::say;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::tls::ca::{self, Authority, Place};
+
+#[derive(Args, Debug)]
+pub(super) struct Ca {
+    /// Settings file (TOML).
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Directory with the CA.
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Write the certificate (never the key) to standard output, for clients to trust.
+    Export {
+        /// The form to write it in.
+        #[arg(long, value_enum, default_value_t = Form::Pem)]
+        form: Form,
+    },
+    /// Take over a CA from elsewhere, such as an intermediate of the company's own CA.
+    Import {
+        /// Certificate (PEM), followed by its chain.
+        cert: PathBuf,
+        /// Private key (PEM).
+        key: PathBuf,
+        /// Overwrite the CA that is there.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Make a CA.
+    New {
+        /// Overwrite the CA that is there.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Say where the CA is, its fingerprint and how long it is valid.
+    Show,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    /// DER, as Windows and Android take it.
+    Der,
+    /// A profile for iPhones and Macs.
+    Mobileconfig,
+    /// PEM, as most take it.
+    Pem,
+}
+
+impl Ca {
+    pub(super) fn run(&self) -> Result<(), StartError> {
+        let mut config = match &self.config {
+            Some(path) => Config::from_file(path)?,
+            None => Config::default(),
+        };
+        if self.state_dir.is_some() {
+            config.state_dir.clone_from(&self.state_dir);
+        }
+        let place = Place::of(&config)?;
+        match &self.action {
+            Action::Export { form } => export(&ca::load(&place)?, *form),
+            Action::Import { cert, key, replace } => {
+                let authority =
+                    Authority::from_pem(&read(cert)?, &read(key)?, &cert.display().to_string())?;
+                ca::import(&place, &authority, *replace)?;
+                describe(&place, &authority)
+            }
+            Action::New { replace } => describe(&place, &ca::make(&place, *replace)?),
+            Action::Show => describe(&place, &ca::load(&place)?),
+        }
+    }
+}
+
+fn describe(place: &Place, authority: &Authority) -> Result<(), StartError> {
+    say(&format!("certificate  {}", place.cert.display()))?;
+    say(&format!("key          {}", place.key.display()))?;
+    say(&format!("subject      {}", authority.subject_text()))?;
+    say(&format!("fingerprint  {}", authority.fingerprint()))?;
+    say(&format!("valid until  {}", authority.valid_until()))
+}
+
+fn export(authority: &Authority, form: Form) -> Result<(), StartError> {
+    let bytes = match form {
+        Form::Der => authority.certificate().to_vec(),
+        Form::Mobileconfig => authority.mobileconfig().into_bytes(),
+        Form::Pem => authority.chain_pem().into_bytes(),
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(&bytes).and_then(|()| out.flush()).map_err(|e| {
+        StartError::new(
+            format!("cannot write ({e})"),
+            "standard output",
+            "send it to a file: meergate ca export > ca.pem",
+        )
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+    fs::read(path).map_err(|e| {
+        StartError::new(
+            format!("cannot read ({e})"),
+            path.display().to_string(),
+            "name a PEM file that this user may read",
+        )
+    })
+}

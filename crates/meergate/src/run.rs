@@ -1,0 +1,159 @@
+//! From settings to a serving program, and to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::{Flags, say};
+use crate::config::Config;
+use crate::console;
+use crate::error::StartError;
+use crate::listen::{Gateway, Listener};
+use crate::log::Logs;
+use crate::metrics::Metrics;
+use crate::session::{Settings, Shared};
+use crate::tls;
+use crate::tls::ca::{self, Place};
+
+/// `meergate check`: reads all that `run` would, opens nothing.
+pub(crate) fn check(flags: &Flags) -> Result<(), StartError> {
+    let config = flags.config()?;
+    let metrics = Metrics::new();
+    let place = Place::of(&config)?;
+    if place.ours && !place.cert.exists() {
+        say(&format!("the CA will be made at {}", place.cert.display()))?;
+        config.icap.default_chain().map_err(|e| chain_error(&e))?;
+    } else {
+        settings(config, &metrics)?;
+    }
+    say("settings are right")
+}
+
+/// `meergate run`: serves until SIGTERM or SIGINT.
+pub(crate) fn run(flags: &Flags) -> Result<(), StartError> {
+    let config = flags.config()?;
+    let runtime = Builder::new_multi_thread().enable_all().thread_name("meergate").build();
+    let runtime = runtime.map_err(|e| {
+        StartError::new(
+            format!("cannot start threads ({e})"),
+            "the system",
+            "raise the limit of processes",
+        )
+    })?;
+    let done = runtime.block_on(serve(config));
+    // Connections that did not end in time are cut here.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(config: Config) -> Result<(), StartError> {
+    let mut signals = Signals::catch().map_err(|e| {
+        StartError::new(format!("cannot catch signals ({e})"), "the system", "report this as a bug")
+    })?;
+    let metrics = Metrics::new();
+    let logs = Logs::open(&config.log, &metrics)?;
+    let listeners =
+        config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, StartError>>()?;
+    let console = match config.console.address {
+        Some(address) => Some(bind_console(address).await?),
+        None => None,
+    };
+    let settings = settings(config, &metrics)?;
+    let shared = Arc::new(Shared::new(metrics, logs));
+    let gateway = Arc::new(Gateway::new(shared.clone(), Arc::new(settings)));
+
+    let mut names = Vec::new();
+    for listener in listeners {
+        let address = listener.address().map_err(|e| {
+            StartError::new(format!("a listener is gone ({e})"), "the system", "try again")
+        })?;
+        names.push((address, listener.kind().as_str()));
+        tokio::spawn(listener.serve(gateway.clone()));
+    }
+    for (address, kind) in &names {
+        say(&format!("listening on {address} ({kind})"))?;
+    }
+    if let Some((socket, address)) = console {
+        say(&format!("listening on {address} (console)"))?;
+        tokio::spawn(console::serve(socket, gateway.clone(), names));
+    }
+    say("ready")?;
+
+    signals.next().await;
+    let limit = gateway.settings.load().config.limits.shutdown_timeout.0;
+    tracing::info!(seconds = limit.as_secs_f64(), "stopping when open connections end");
+    shared.stop();
+    tokio::select! {
+        () = gateway.drained() => tracing::info!("stopped"),
+        () = tokio::time::sleep(limit) => tracing::warn!("stopped, connections were cut"),
+        () = signals.next() => tracing::warn!("stopped at once, connections were cut"),
+    }
+    Ok(())
+}
+
+/// All that a reload replaces.
+fn settings(config: Config, metrics: &Metrics) -> Result<Settings, StartError> {
+    let place = Place::of(&config)?;
+    let (authority, made) = ca::load_or_make(&place)?;
+    if made {
+        tracing::info!(
+            certificate = %place.cert.display(),
+            fingerprint = authority.fingerprint(),
+            "a CA was made; clients must trust it"
+        );
+    }
+    if let Some(days) = authority.expires_soon() {
+        tracing::warn!(days, certificate = %place.cert.display(), "the CA expires soon");
+    }
+    let tls = tls::Context::new(&config, Arc::new(authority), metrics)?;
+    let chain = config.icap.default_chain().map_err(|e| chain_error(&e))?.map(Arc::new);
+    if chain.is_none() {
+        tracing::warn!("no ICAP service is set: all traffic passes uninspected, and is counted so");
+    }
+    Ok(Settings { config, tls, chain })
+}
+
+fn chain_error(error: &icap_client::ConfigError) -> StartError {
+    StartError::new(error.to_string(), "the ICAP services", "correct [icap] or --icap")
+}
+
+async fn bind_console(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok((socket, address))
+    };
+    bound.await.map_err(|e: io::Error| {
+        StartError::new(
+            format!("cannot listen for the console ({e})"),
+            address.to_string(),
+            "choose another address with --console, or --console off",
+        )
+    })
+}
+
+/// The signals that end the program.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
