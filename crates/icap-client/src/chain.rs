@@ -37,6 +37,12 @@ pub struct Chain {
     plan: Arc<[usize]>,
 }
 
+impl std::fmt::Debug for Chain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chain").field("services", &self.plan.len()).finish_non_exhaustive()
+    }
+}
+
 #[derive(Default)]
 struct Registry {
     services: Vec<Arc<Service>>,

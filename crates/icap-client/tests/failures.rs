@@ -1,0 +1,241 @@
+//! A service that misbehaves on purpose, against every policy.
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use icap_client::{Adapted, Chain, Fail, FailPolicy, FailureKind, Seconds, ServiceConfig};
+
+const BODY: usize = 3000;
+
+/// What a misbehaving service does with a request, and the failure that this must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Misdeed {
+    AcceptsAndNeverAnswers,
+    AnswersOneCrlfAndStops,
+    ClosesAfter100,
+    ClosesInBody,
+    ClosesInHead,
+    ClosesInHttpHead,
+    Drips,
+    EndlessHead,
+    Garbage,
+    Refuses500,
+    Refuses503,
+    RefusesTheConnection,
+    SecondContinue,
+    Unasked206,
+    WrongEncapsulated,
+}
+
+use Misdeed::*;
+
+const ALL: [(Misdeed, FailureKind); 14] = [
+    (AcceptsAndNeverAnswers, FailureKind::Timeout),
+    (AnswersOneCrlfAndStops, FailureKind::Timeout),
+    (ClosesAfter100, FailureKind::Closed),
+    (ClosesInHead, FailureKind::Closed),
+    (ClosesInHttpHead, FailureKind::Closed),
+    (Drips, FailureKind::Timeout),
+    (EndlessHead, FailureKind::Protocol),
+    (Garbage, FailureKind::Protocol),
+    (Refuses500, FailureKind::Refused),
+    (Refuses503, FailureKind::Overload),
+    (RefusesTheConnection, FailureKind::Connect),
+    (SecondContinue, FailureKind::Protocol),
+    (Unasked206, FailureKind::Protocol),
+    (WrongEncapsulated, FailureKind::Protocol),
+];
+
+async fn misbehave(misdeed: Misdeed) -> Server {
+    serve(move |mut peer| async move {
+        let options = "Methods: REQMOD, RESPMOD\r\nISTag: \"t\"\r\nAllow: 204\r\nPreview: 100\r\nTransfer-Preview: *\r\n";
+        let Some(mut request) = peer.after_options(options).await else { return };
+        match misdeed {
+            AcceptsAndNeverAnswers => peer.drain().await,
+            AnswersOneCrlfAndStops => {
+                peer.send("ICAP/1.0 400 Bad Request\r\n").await;
+                peer.drain().await;
+            }
+            ClosesAfter100 => peer.go_on(&mut request).await,
+            ClosesInBody => {
+                peer.go_on(&mut request).await;
+                let whole = echo(&request);
+                peer.send(&whole[..whole.len() - 500]).await;
+            }
+            ClosesInHead => peer.send("ICAP/1.0 200 OK\r\nISTag: ").await,
+            ClosesInHttpHead => {
+                peer.send("ICAP/1.0 200 OK\r\nEncapsulated: req-hdr=0, null-body=50\r\n\r\nPOST /").await;
+            }
+            Drips => {
+                for byte in b"ICAP/1.0 204 No Content\r\n".iter().cycle() {
+                    peer.send([*byte]).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    if peer.stream.try_read(&mut [0; 1024]).is_ok_and(|n| n == 0) {
+                        return;
+                    }
+                }
+            }
+            EndlessHead => {
+                peer.send("ICAP/1.0 200 OK\r\n").await;
+                for n in 0..100_000 {
+                    peer.send(format!("X-{n}: {n}\r\n")).await;
+                }
+            }
+            Garbage => {
+                peer.send("SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+                peer.drain().await;
+            }
+            Refuses500 => {
+                peer.send("ICAP/1.0 500 Internal Server Error\r\n\r\n").await;
+                peer.drain().await;
+            }
+            Refuses503 => {
+                peer.send("ICAP/1.0 503 Overloaded\r\n\r\n").await;
+                peer.drain().await;
+            }
+            RefusesTheConnection => {}
+            SecondContinue => {
+                peer.go_on(&mut request).await;
+                peer.send("ICAP/1.0 100 Continue\r\n\r\n").await;
+                peer.drain().await;
+            }
+            Unasked206 => {
+                peer.send("ICAP/1.0 206 Partial\r\nEncapsulated: req-hdr=0, req-body=18\r\n\r\nGET / HTTP/1.1\r\n\r\n0; use-original-body=0\r\n\r\n").await;
+                peer.drain().await;
+            }
+            WrongEncapsulated => {
+                peer.send("ICAP/1.0 200 OK\r\nEncapsulated: req-hdr=0, req-body=99999999999999999999\r\n\r\n").await;
+                peer.drain().await;
+            }
+        }
+    })
+    .await
+}
+
+async fn set_up(misdeed: Misdeed, fail: FailPolicy) -> (Option<Server>, Chain) {
+    let server = misbehave(misdeed).await;
+    let mut config = ServiceConfig::new("the-culprit", server.url());
+    config.fail = fail;
+    config.allow_206 = false;
+    config.timeouts.answer = Seconds(Duration::from_millis(300));
+    config.timeouts.idle = Seconds(Duration::from_millis(300));
+    // Bound and dropped: nobody listens there now.
+    let server = (misdeed != RefusesTheConnection).then_some(server);
+    if server.is_none() {
+        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        config.url = vec![format!("icap://{}/svc", free.local_addr().unwrap())];
+    }
+    (server, Chain::from_services(&[config]).unwrap())
+}
+
+#[tokio::test]
+async fn every_failure_is_closed_by_default() {
+    for (misdeed, kind) in ALL {
+        let (_server, chain) = set_up(misdeed, FailPolicy::default()).await;
+        let outcome = reqmod(&chain, post(BODY), full(&noise(BODY))).await;
+        let failure = outcome.err().unwrap_or_else(|| panic!("{misdeed:?} let the message on"));
+        assert_eq!(failure.kind(), kind, "{misdeed:?}: {failure}");
+        assert_eq!(&**failure.service(), "the-culprit", "{misdeed:?}");
+        let metrics = chain.services().next().unwrap().metrics();
+        assert_eq!(metrics.failures(kind).value(), 1, "{misdeed:?}");
+        assert_eq!(metrics.bypassed.value(), 0, "{misdeed:?}");
+        assert_eq!(metrics.active.value(), 0, "{misdeed:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_failure_can_be_open_and_is_counted() {
+    for (misdeed, kind) in ALL {
+        let (_server, chain) = set_up(misdeed, FailPolicy::all(Fail::Open)).await;
+        let body = noise(BODY);
+        let got = forward(&chain, post(BODY), full(&body)).await;
+        assert_eq!(got.body, body, "{misdeed:?}");
+        assert!(!got.changed, "{misdeed:?}");
+        assert_eq!(got.bypassed, 1, "{misdeed:?}");
+        let metrics = chain.services().next().unwrap().metrics();
+        assert_eq!(metrics.bypassed.value(), 1, "{misdeed:?}");
+        assert_eq!(metrics.unadapted_bytes.value(), BODY as u64, "{misdeed:?}");
+        assert_eq!(metrics.failures(kind).value(), 1, "{misdeed:?}");
+    }
+}
+
+#[tokio::test]
+async fn causes_are_told_apart() {
+    for (misdeed, kind) in ALL {
+        let mut fail = FailPolicy::all(Fail::Open);
+        match kind {
+            FailureKind::Connect => fail.connect = Fail::Closed,
+            FailureKind::Overload => fail.overload = Fail::Closed,
+            _ => fail.error = Fail::Closed,
+        }
+        let (_server, chain) = set_up(misdeed, fail).await;
+        let outcome = reqmod(&chain, post(BODY), full(&noise(BODY))).await;
+        assert!(outcome.is_err(), "{misdeed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_cut_off_is_never_a_whole_one() {
+    for fail in [Fail::Closed, Fail::Open] {
+        let (_server, chain) = set_up(ClosesInBody, FailPolicy::all(fail)).await;
+        match reqmod(&chain, post(BODY), full(&noise(BODY))).await {
+            Ok(Adapted::Forward { body, .. }) => {
+                let error = collect(body).await.expect_err("the body was cut off");
+                assert_eq!(error.failure().map(|f| f.kind()), Some(FailureKind::Closed));
+            }
+            Ok(Adapted::Respond { .. }) => panic!("no response was sent"),
+            Err(failure) => assert_eq!(failure.kind(), FailureKind::Closed),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_too_long_to_keep_can_not_be_bypassed() {
+    let server = misbehave(ClosesAfter100).await;
+    let mut config = config(&server);
+    config.fail = FailPolicy::all(Fail::Open);
+    config.keep_copy = icap_client::Size(1000);
+    let chain = Chain::from_services(&[config]).unwrap();
+    let outcome = reqmod(&chain, post(BODY), full(&noise(BODY))).await;
+    assert_eq!(outcome.err().map(|f| f.kind()), Some(FailureKind::Closed));
+}
+
+#[tokio::test]
+async fn a_failing_sender_is_never_bypassed() {
+    let server = serve_requests(OPTIONS_204, |mut peer, request| async move {
+        peer.send(echo(&request)).await;
+        Some(peer)
+    })
+    .await;
+    let mut config = config(&server);
+    config.fail = FailPolicy::all(Fail::Open);
+    let chain = Chain::from_services(&[config]).unwrap();
+    let (frames, body) = channel();
+    frames.send(data(b"half of it")).await.unwrap();
+    frames.send(Err(icap_client::BodyError::source("the client has gone"))).await.unwrap();
+    match reqmod(&chain, post(BODY), body).await {
+        Err(failure) => assert_eq!(failure.kind(), FailureKind::Source),
+        Ok(_) => panic!("half a message went on"),
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_stops_reading_is_given_up() {
+    let server = serve(move |mut peer| async move {
+        let Some(request) = peer.head().await else { return };
+        if request.method == Some(icap::Method::Options) {
+            peer.send(options_reply(OPTIONS_204)).await;
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let mut config = config(&server);
+    config.timeouts.idle = Seconds(Duration::from_millis(300));
+    config.timeouts.answer = Seconds(Duration::from_millis(300));
+    let chain = Chain::from_services(&[config]).unwrap();
+    let size = 64 << 20;
+    let outcome = reqmod(&chain, post(size), full(&vec![0; size])).await;
+    assert_eq!(outcome.err().map(|f| f.kind()), Some(FailureKind::Timeout));
+}
