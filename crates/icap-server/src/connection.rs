@@ -77,7 +77,7 @@ enum Next {
     Close {
         linger: bool,
     },
-    /// The end at once, so that the client sees that its reply is not whole.
+    /// The end without another word, so that the client sees that its reply is not whole.
     Cut,
     Migrate(usize),
 }
@@ -94,7 +94,11 @@ impl<R: Routes> Session<'_, R> {
                     let _ = self.close(buf, linger).await;
                     return End::Closed;
                 }
-                Next::Cut => return End::Closed,
+                Next::Cut => {
+                    // Replies to earlier requests may still be waiting to be sent.
+                    let _ = poll_fn(|cx| self.wire.poll_flush(cx)).await;
+                    return End::Closed;
+                }
                 Next::Migrate(worker) => {
                     return match poll_fn(|cx| self.wire.poll_flush(cx)).await {
                         Ok(()) => End::Migrate(worker),
@@ -238,10 +242,7 @@ impl<R: Routes> Session<'_, R> {
         let finished = self.wire.core.borrow().reply_finished();
         match result {
             Ok(()) | Err(TransactError::Failed(_)) if finished => None,
-            _ if started && !finished => {
-                self.wire.output.borrow_mut().discard();
-                Some(Next::Cut)
-            }
+            _ if started && !finished => Some(Next::Cut),
             Ok(()) => self.fail_service("the service gave no reply"),
             Err(TransactError::Failed(reason)) => self.fail_service(&reason),
             Err(TransactError::Protocol(error)) if error.kind() == ErrorKind::Sequence => {

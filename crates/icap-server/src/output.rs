@@ -29,12 +29,6 @@ impl Output {
         self.waiting() == 0 && !self.unflushed
     }
 
-    pub(crate) fn discard(&mut self) {
-        self.bytes.clear();
-        self.sent = 0;
-        self.unflushed = false;
-    }
-
     /// Gives back memory that a large reply needed.
     pub(crate) fn shrink(&mut self) {
         if self.is_empty() && self.bytes.capacity() > Self::KEPT {
