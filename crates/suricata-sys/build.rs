@@ -9,8 +9,15 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 /// What the shim puts itself in front of (`ld --wrap`).
-const WRAPPED: &[&str] =
-    &["exit", "SCLog", "SCLogErr", "SCLogMessage", "SigLoadSignatures", "OutputJsonBuilderBuffer"];
+const WRAPPED: &[&str] = &[
+    "exit",
+    "HtpBodyPrune",
+    "OutputJsonBuilderBuffer",
+    "SCLog",
+    "SCLogErr",
+    "SCLogMessage",
+    "SigLoadSignatures",
+];
 
 /// The shim's functions, and those of ours that it calls.
 const VISIBLE: &str = "mgs_*";
@@ -47,6 +54,7 @@ fn build() -> Result<(), String> {
     let objects = cc::Build::new()
         .files(sources()?)
         .include(&headers)
+        .include("shim/stand-in")
         .define("HAVE_CONFIG_H", None)
         .opt_level(2)
         .flag("-fno-strict-aliasing")

@@ -50,7 +50,7 @@ int mgs_worker_attach(mgs_worker *worker)
 }
 
 int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t lane, uint64_t flow_id,
-        struct mgs_outcome *outcome)
+        int forget, struct mgs_outcome *outcome)
 {
     ThreadVars *tv = worker->tv;
     struct timespec now;
@@ -85,6 +85,7 @@ int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t 
     worker->packet = p;
     worker->outcome = outcome;
     worker->flow_id = flow_id;
+    worker->forget = forget;
 
     TmEcode code = MGS_FAILED;
     if (PacketSetData(p, data, len) == 0) {
@@ -169,7 +170,7 @@ static int observe(ThreadVars *tv, void *data, const Packet *p)
 {
     struct mgs_worker *worker = mgs_current;
     struct mgs_outcome *outcome = worker->outcome;
-    const Flow *f = p->flow;
+    Flow *f = p->flow;
 
     if (p != worker->packet) {
         if (f == NULL || worker->flow_id == 0 || FlowGetId(f) != worker->flow_id)
@@ -182,8 +183,13 @@ static int observe(ThreadVars *tv, void *data, const Packet *p)
     outcome->flags |= MGS_INSPECTED;
     if (p->flags & PKT_STREAM_ADD)
         outcome->flags |= MGS_ADDED;
-    if (f != NULL)
+    if (f != NULL) {
         note_flow(outcome, f);
+        /* TCP packets of a flow that is dropped, or that lost its session, no longer end it: it would stay until its
+         * timeout. Closed, it goes as others do. */
+        if (worker->forget)
+            FlowUpdateState(f, FLOW_STATE_CLOSED);
+    }
     note_events(outcome, p);
     note_alerts(outcome, p);
     return TM_ECODE_OK;

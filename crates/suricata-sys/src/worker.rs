@@ -48,6 +48,29 @@ impl RawWorker {
     /// # Errors
     /// The packet was not processed, or not to the end.
     pub fn packet(&mut self, packet: &mut [u8], lane: u64, flow_id: u64) -> Result<(), Failure> {
+        self.run(packet, lane, flow_id, false)
+    }
+
+    /// Like [`RawWorker::packet`], and the engine may forget the flow afterwards, whatever state it is in.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn last_packet(
+        &mut self,
+        packet: &mut [u8],
+        lane: u64,
+        flow_id: u64,
+    ) -> Result<(), Failure> {
+        self.run(packet, lane, flow_id, true)
+    }
+
+    fn run(
+        &mut self,
+        packet: &mut [u8],
+        lane: u64,
+        flow_id: u64,
+        forget: bool,
+    ) -> Result<(), Failure> {
         let len = u32::try_from(packet.len()).map_err(|_| Failure::Failed)?;
         // SAFETY: on the worker's thread (not Send); the packet and the outcome are borrowed for the call, in which
         // the engine releases the packet.
@@ -58,6 +81,7 @@ impl RawWorker {
                 len,
                 lane,
                 flow_id,
+                forget.into(),
                 &raw mut *self.outcome,
             )
         })

@@ -29,7 +29,7 @@ const FORCED: &[(&str, &str, &str)] = &[
     ("app-layer.protocols.http.libhtp.default-config.response-body-limit", "0", COMPLETE),
     ("flow-timeouts.tcp.new", "86400", OWNED),
     ("flow-timeouts.tcp.established", "86400", OWNED),
-    ("flow-timeouts.tcp.closed", "1", OWNED),
+    ("flow-timeouts.tcp.closed", "0", OWNED),
     ("flow-timeouts.tcp.emergency-new", "86400", OWNED),
     ("flow-timeouts.tcp.emergency-established", "86400", OWNED),
     ("flow-timeouts.tcp.emergency-closed", "0", OWNED),
@@ -185,7 +185,8 @@ const EVE_TYPES: &str = "      types:
             flows: start
 ";
 
-/// Memory limits are generous: at a limit, flows are dropped. The address groups are `any`: what a rule's author meant
+/// Memory limits are generous: at a limit, flows are dropped. The flow table is small on purpose: ended flows are
+/// forgotten by those who look into the same row, and else only every ten seconds. The address groups are `any`: what a rule's author meant
 /// by home and outside is not known here, and a rule that does not apply would inspect nothing.
 const BUILT_IN: &str = "%YAML 1.1
 ---
@@ -232,7 +233,7 @@ pcre:
   match-limit-recursion: 1500
 flow:
   memcap: 512mb
-  hash-size: 65536
+  hash-size: 8192
   prealloc: 4096
 stream:
   memcap: 512mb

@@ -311,41 +311,36 @@ impl Worker {
     fn finish(&mut self, flow: &mut Flow) -> Result<(), Error> {
         let result = match flow.state.condition {
             Condition::Open => self.finish_in_order(flow),
-            Condition::Condemned => self.reset(flow),
-            Condition::Bypassed | Condition::Closed | Condition::Failed => Ok(()),
+            Condition::Bypassed | Condition::Condemned | Condition::Failed => self.reset(flow),
+            Condition::Closed => Ok(()),
         };
         flow.state.condition = Condition::Closed;
         result
     }
 
+    /// Both ends finish. The last acknowledgement is left out: by then the engine may have forgotten the flow, and would
+    /// begin another with it.
     fn finish_in_order(&mut self, flow: &mut Flow) -> Result<(), Error> {
-        let sweep = [
-            (Direction::ToServer, Segment::Finish),
-            (Direction::ToClient, Segment::Finish),
-            (Direction::ToServer, Segment::Acknowledge),
-        ];
-        for (direction, segment) in sweep {
-            self.send(flow, direction, segment, &[])?;
-            if flow.state.condition != Condition::Open {
-                return if flow.state.condition == Condition::Condemned {
-                    self.reset(flow)
-                } else {
-                    Ok(())
-                };
-            }
+        let client = self.send(flow, Direction::ToServer, Segment::Finish, &[]);
+        if client.is_err() || flow.state.condition != Condition::Open {
+            self.reset(flow)?;
+            return client;
         }
-        self.remember_lane(flow);
+        self.send_last(flow, Direction::ToClient, Segment::Finish)?;
+        if flow.state.condition == Condition::Open {
+            self.remember_lane(flow);
+        }
         Ok(())
     }
 
-    /// Lets the engine forget a condemned flow. What it says to that changes nothing any more.
+    /// Lets the engine forget a flow that did not end in order. What it says to that changes nothing any more.
     fn reset(&mut self, flow: &mut Flow) -> Result<(), Error> {
         let State { lane, id, .. } = flow.state;
-        let len =
-            flow.state.stream.write(&mut self.buffer, Direction::ToServer, Segment::Reset, &[]);
+        let buffer = &mut self.buffer;
+        let len = flow.state.stream.write(buffer, Direction::ToServer, Segment::Reset, &[]);
         self.stats.packets += 1;
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
-        let _ = raw.packet(&mut self.buffer[..len], lane.bits(), id);
+        let _ = raw.last_packet(&mut buffer[..len], lane.bits(), id);
         Ok(())
     }
 
@@ -394,12 +389,39 @@ impl Worker {
         segment: Segment,
         data: &[u8],
     ) -> Result<(), Error> {
+        self.transmit(flow, direction, segment, data, false)
+    }
+
+    /// Like [`Worker::send`], and the engine may forget the flow.
+    fn send_last(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+        segment: Segment,
+    ) -> Result<(), Error> {
+        self.transmit(flow, direction, segment, &[], true)
+    }
+
+    fn transmit(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+        segment: Segment,
+        data: &[u8],
+        last: bool,
+    ) -> Result<(), Error> {
         let State { lane, id, .. } = flow.state;
         let len = flow.state.stream.write(&mut self.buffer, direction, segment, data);
         self.stats.packets += 1;
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
         let alerts_before = raw.outcome().alerts().len();
-        if let Err(failure) = raw.packet(&mut self.buffer[..len], lane.bits(), id) {
+        let packet = &mut self.buffer[..len];
+        let processed = if last {
+            raw.last_packet(packet, lane.bits(), id)
+        } else {
+            raw.packet(packet, lane.bits(), id)
+        };
+        if let Err(failure) = processed {
             return Err(self.fail(flow, format!("the engine did not process a packet: {failure}")));
         }
         let outcome = raw.outcome();

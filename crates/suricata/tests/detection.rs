@@ -302,3 +302,29 @@ fn a_flow_that_is_merely_dropped_is_closed_by_its_worker() {
         assert_eq!(worker.stats().orphans, before + 1);
     });
 }
+
+#[test]
+fn what_a_single_packet_unpacks_to_is_inspected_from_end_to_end() {
+    LAB.run(|worker| {
+        for len in [100_000, 1_000_000, 20_000_000] {
+            for place in 0..=10 {
+                let mut body = vec![b' '; len];
+                let at = (len - EICAR.len()) / 10 * place;
+                body[at..at + EICAR.len()].copy_from_slice(EICAR);
+                let zipped = gzip(&body);
+                assert!(zipped.len() < 65_000);
+                let message = response(
+                    &format!("Content-Encoding: gzip\r\nContent-Length: {}", zipped.len()),
+                    &zipped,
+                );
+                let verdict = exchange(worker, tuple(9200), &get("/"), &message, usize::MAX);
+                match verdict {
+                    Ok(verdict) => {
+                        assert_eq!(sid(&verdict), Some(1_000_001), "{len} bytes, at {at}")
+                    }
+                    Err(error) => eprintln!("{len} at {at}: {error}"),
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Stands in for a header that app-layer-htp.h asks for and `make install-headers` leaves out. Only pointers to these
+ * types occur in what we use of it. */
+#ifndef MGS_STAND_IN_HTP_RS_H
+#define MGS_STAND_IN_HTP_RS_H
+
+typedef struct htp_cfg_t htp_cfg_t;
+typedef struct htp_conn_t htp_conn_t;
+typedef struct htp_connp_t htp_connp_t;
+typedef struct htp_tx_t htp_tx_t;
+
+#endif
