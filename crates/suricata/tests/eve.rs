@@ -1,4 +1,5 @@
 //! EVE records carry the true tuple and the caller's fields, and the engine's own check leaves no trace.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests.
 
 mod common;
 

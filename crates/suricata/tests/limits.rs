@@ -1,4 +1,5 @@
 //! At a memory limit the engine drops or fails; it never passes what it did not look at.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests.
 
 mod common;
 

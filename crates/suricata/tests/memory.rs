@@ -1,4 +1,5 @@
 //! Memory stays flat: over a long body, over many flows, over many drops.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests.
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Rules change while traffic flows, and a set that would let traffic through is refused.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests.
 
 mod common;
 

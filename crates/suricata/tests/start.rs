@@ -1,5 +1,6 @@
 //! Starts that cannot work say what is wrong and where. A process has one engine, so each case that reaches Suricata
 //! runs in a process of its own: this test program again, asked for one case.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests.
 
 mod common;
 

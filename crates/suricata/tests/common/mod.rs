@@ -1,5 +1,6 @@
 //! A real engine with one worker, shared by the tests of a file (a process has one engine).
 #![allow(dead_code)] // No test file uses all of it.
+#![allow(clippy::unwrap_used, clippy::panic)] // Only #[test] functions are exempt by clippy.toml.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -40,29 +41,25 @@ impl Lab {
         let (engine, seeds) = Engine::start(adjust(EngineConfig::new().rules([&file]))).unwrap();
         let (jobs, queue) = sync_channel::<Job>(16);
         let (ready, is_ready) = sync_channel(1);
-        for seed in seeds {
-            let ready = ready.clone();
-            thread::spawn(move || {
-                let mut worker = match seed.attach() {
-                    Ok(worker) => worker,
-                    Err(error) => return ready.send(Err(error)).unwrap(),
-                };
-                ready.send(Ok(())).unwrap();
-                loop {
-                    match queue.recv_timeout(Duration::from_millis(2)) {
-                        Ok(job) => job(&mut worker),
-                        Err(RecvTimeoutError::Timeout) => {
-                            if worker.idle().is_err() {
-                                return;
-                            }
+        let seed = seeds.into_iter().next().unwrap();
+        thread::spawn(move || {
+            let mut worker = match seed.attach() {
+                Ok(worker) => worker,
+                Err(error) => return ready.send(Err(error)).unwrap(),
+            };
+            ready.send(Ok(())).unwrap();
+            loop {
+                match queue.recv_timeout(Duration::from_millis(2)) {
+                    Ok(job) => job(&mut worker),
+                    Err(RecvTimeoutError::Timeout) => {
+                        if worker.idle().is_err() {
+                            return;
                         }
-                        Err(RecvTimeoutError::Disconnected) => return,
                     }
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
-            });
-            // One worker takes the jobs.
-            break;
-        }
+            }
+        });
         is_ready.recv().unwrap().unwrap();
         Self { engine, jobs, folder }
     }
