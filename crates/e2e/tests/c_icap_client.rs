@@ -50,8 +50,16 @@ fn clean_bodies_come_back_identical() {
                 eprintln!("{service} {size} {way:?}");
                 let options = [way, &["-resp", "http://files.test/file"]].concat();
                 let answer = ask(&inspector, service, &file, &options);
-                // With a 204, the client saves what it sent.
-                assert!(answer.body == body, "{size} {way:?}: {}", answer.said);
+                // A 204 says that the body is fine as it is; the client saves nothing then.
+                if answer.said.contains("ICAP/1.0 204") {
+                    assert!(
+                        answer.body.is_empty() && way != ["-nopreview", "-no204"],
+                        "{}",
+                        answer.said
+                    );
+                } else {
+                    assert!(answer.body == body, "{size} {way:?}: {}", answer.said);
+                }
             }
         }
     }
@@ -82,7 +90,8 @@ fn the_echo_service_passes_what_the_engine_would_block() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, content::eicar()).unwrap();
-    let answer = ask(&inspector, "echo", &file, &["-resp", "http://files.test/file"]);
+    let options = ["-no204", "-nopreview", "-resp", "http://files.test/file"];
+    let answer = ask(&inspector, "echo", &file, &options);
     assert!(answer.body == content::eicar(), "{}", answer.said);
 }
 

@@ -3,6 +3,9 @@
 //! A peer owns its [`Process`](crate::Process), its [`Port`](crate::Port) and its temporary folder,
 //! and ends with the value. None of them touches the machine's own services or settings.
 
+pub mod c_icap;
+pub mod clamd;
+pub mod e2guardian;
 pub mod nginx;
 pub mod squid;
 

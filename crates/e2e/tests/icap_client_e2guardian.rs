@@ -1,0 +1,80 @@
+//! Our ICAP client against E2Guardian, alone and at the head of a chain.
+
+mod icap_client;
+
+use e2e::content;
+use e2e::peers::c_icap::CIcap;
+use e2e::peers::e2guardian::E2Guardian;
+use icap_client::*;
+
+use ::icap_client::{Adapted, Chain};
+
+fn guardian(server: &E2Guardian, rest: &[String]) -> Chain {
+    let urls = [&[server.request_url(), server.response_url()], rest].concat();
+    Chain::from_urls(&urls).expect("a chain")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clean_messages_stay_as_they_are_and_its_header_is_carried_over() {
+    let server = E2Guardian::start();
+    let chain = guardian(&server, &[]);
+    // Without the header that REQMOD returned, RESPMOD would be a 418.
+    bodies_stay_as_they_are(&chain, "o.test").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_response_without_its_request_fails_closed() {
+    let server = E2Guardian::start();
+    let chain = guardian(&server, &[]);
+    let adapted =
+        respmod(&chain, &info(1), &get("o.test"), ok(Some(3)), body(b"abc", 3, true)).await;
+    assert!(adapted.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_banned_site_is_answered_with_its_page() {
+    let server = E2Guardian::start();
+    let chain = guardian(&server, &[]);
+    for _ in 0..3 {
+        let adapted = reqmod(&chain, &info(1), get(E2Guardian::BANNED), None).await;
+        match adapted.expect("an answer") {
+            Adapted::Respond { head, body, .. } => {
+                assert_eq!(head.status(), 200);
+                let page = collect(body).await.expect("a whole page");
+                assert!(page.len() > 10_000, "{}", page.len());
+                assert!(
+                    page.windows(E2Guardian::BANNED.len())
+                        .any(|w| w == E2Guardian::BANNED.as_bytes())
+                );
+            }
+            Adapted::Forward { .. } => panic!("let through"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chains_of_two_and_three() {
+    let guardian_server = E2Guardian::start();
+    let scanner = CIcap::with_virus_scan();
+    for rest in
+        [vec![scanner.url("virus_scan")], vec![scanner.url("virus_scan"), scanner.url("ex206")]]
+    {
+        let chain = guardian(&guardian_server, &rest);
+        bodies_stay_as_they_are(&chain, "o.test").await;
+        // Each link still does its own work.
+        let info = info(1);
+        let adapted = reqmod(&chain, &info, get(E2Guardian::BANNED), None).await;
+        assert!(matches!(adapted, Ok(Adapted::Respond { .. })));
+        assert!(matches!(
+            reqmod(&chain, &info, get("o.test"), None).await,
+            Ok(Adapted::Forward { .. })
+        ));
+        let eicar = content::eicar();
+        let length = Some(eicar.len());
+        let adapted =
+            respmod(&chain, &info, &get("o.test"), ok(length), body(&eicar, 10, true)).await;
+        let adapted = adapted.expect("an answer");
+        assert!(adapted.blocked_by.is_some());
+        assert!(!content::has_eicar(&collect(adapted.body).await.expect("a page")));
+    }
+}
