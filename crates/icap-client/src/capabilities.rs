@@ -76,7 +76,8 @@ impl Capabilities {
             preview: number("Preview"),
             allow_204: headers.list_contains("Allow", "204"),
             allow_206: headers.list_contains("Allow", "206"),
-            allow_trailers: headers.list_contains("Allow", "trailers"),
+            allow_trailers: headers.list_contains("Allow", "trailers")
+                || headers.list_contains("X-Meergate", "raw-heads"),
             max_connections: number("Max-Connections")
                 .filter(|n| *n > 0)
                 .map(|n| u32::try_from(n).unwrap_or(u32::MAX)),

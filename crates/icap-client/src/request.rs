@@ -28,11 +28,17 @@ pub(crate) fn adaptation(
     info: &TransactionInfo,
 ) -> [Bytes; 3] {
     let mut head = Writer::start(terms.method, uri);
-    match (terms.allow_204, terms.allow_206) {
-        (true, true) => head.line("Allow", b"204, 206"),
-        (true, false) => head.line("Allow", b"204"),
-        // A server was seen to answer `Allow: 206` alone with 500.
-        (false, _) => {}
+    // A server was seen to answer `Allow: 206` alone with 500.
+    let allow: &[u8] = match (terms.allow_204, terms.allow_206, terms.send_trailers) {
+        (true, true, true) => b"204, 206, trailers",
+        (true, true, false) => b"204, 206",
+        (true, false, true) => b"204, trailers",
+        (true, false, false) => b"204",
+        (false, _, true) => b"trailers",
+        (false, _, false) => b"",
+    };
+    if !allow.is_empty() {
+        head.line("Allow", allow);
     }
     if let Some(preview) = terms.preview {
         head.display("Preview", preview);

@@ -55,7 +55,8 @@ pub struct ServiceConfig {
     #[serde(default = "yes")]
     pub allow_206: bool,
     /// ICAP reply headers handed on to the services after this one, and from REQMOD to RESPMOD.
-    #[serde(default)]
+    /// `X-ICAP-E2G` unless set: E2Guardian can't do without it.
+    #[serde(default = "default_share")]
     pub share: Vec<String>,
     /// Whether `X-Next-Services` in its replies decides which services follow.
     #[serde(default)]
@@ -96,7 +97,7 @@ impl ServiceConfig {
             max_preview: None,
             keep_copy: default_keep(),
             allow_206: true,
-            share: Vec::new(),
+            share: default_share(),
             routing: false,
             monitor: false,
             identity: Identity::default(),
@@ -300,6 +301,10 @@ pub struct TlsConfig {
 
 fn default_idle() -> usize {
     64
+}
+
+fn default_share() -> Vec<String> {
+    vec!["X-ICAP-E2G".into()]
 }
 
 fn default_keep() -> Size {

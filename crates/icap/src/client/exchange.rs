@@ -301,10 +301,8 @@ impl Exchange {
         } else {
             self.kept = None;
         }
-        // An answer to the preview, or before its end: the server wants no more.
-        if matches!(self.sending, Sending::Preview(_)) {
-            self.stop();
-        }
+        // A preview is sent to its end all the same: the server may read it on, and only then is
+        // the connection of further use.
         Ok(())
     }
 
