@@ -265,7 +265,7 @@ app-layer:
           request-body-minimal-inspect-size: 32kb
           request-body-inspect-window: 16kb
           response-body-minimal-inspect-size: 40kb
-          response-body-inspect-window: 64kb
+          response-body-inspect-window: 16kb
           response-body-decompress-layer-limit: 2
           http-body-inline: auto
           swf-decompression:

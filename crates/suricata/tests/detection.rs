@@ -325,3 +325,20 @@ fn what_a_single_packet_unpacks_to_is_inspected_from_end_to_end() {
         }
     });
 }
+
+#[test]
+fn two_contents_some_kilobytes_apart_are_found_deep_in_a_body_of_small_pieces() {
+    LAB.run(|worker| {
+        let gap = noise(6000, 8);
+        let body =
+            [&noise(300_000, 6)[..], b"first-half", &gap, b"second-half", &noise(5000, 7)].concat();
+        for size in [100, 1460, 65_495] {
+            let verdict =
+                exchange(worker, tuple(9300), &get("/"), &with_length(&body), size).unwrap();
+            assert_eq!(sid(&verdict), Some(1_000_006), "pieces of {size}");
+            let verdict =
+                exchange(worker, tuple(9301), &get("/"), &chunked(&body, 512), size).unwrap();
+            assert_eq!(sid(&verdict), Some(1_000_006), "chunked, pieces of {size}");
+        }
+    });
+}

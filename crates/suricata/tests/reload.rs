@@ -76,7 +76,7 @@ fn one_bad_rule_among_good_ones_is_named() {
     );
     fs::write(LAB.rules_file(), bad).unwrap();
     let error = LAB.engine.reload().unwrap_err().to_string();
-    assert!(error.contains("test.rules:8: ") && error.contains("sideways"), "{error}");
+    assert!(error.contains("test.rules:9: ") && error.contains("sideways"), "{error}");
 }
 
 #[test]

@@ -103,8 +103,8 @@ fn bad_rules_can_be_tolerated() {
     let (engine, _seeds) =
         Engine::start(EngineConfig::new().rules([&rules]).tolerate_bad_rules(true)).unwrap();
     let stats = engine.rules();
-    assert_eq!((stats.good, stats.bad), (5, 1));
-    assert_eq!((stats.bad_rules[0].file.as_path(), stats.bad_rules[0].line), (rules.as_path(), 7));
+    assert_eq!((stats.good, stats.bad), (6, 1));
+    assert_eq!((stats.bad_rules[0].file.as_path(), stats.bad_rules[0].line), (rules.as_path(), 8));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_yaml_of_the_user_serves_and_what_is_forced_is_told() {
         ("vlan.use-for-tracking", "no"),
     ];
     assert_eq!(told, expected);
-    assert_eq!(engine.rules().good, 5);
+    assert_eq!(engine.rules().good, 6);
     let rules_of_yaml = rules;
     for seed in seeds {
         let mut worker = seed.attach().unwrap();

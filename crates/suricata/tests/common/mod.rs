@@ -22,6 +22,7 @@ drop http any any -> any any (msg:"EICAR in an upload"; flow:established,to_serv
 drop http any any -> any any (msg:"forbidden URL"; flow:established,to_server; http.uri; content:"/forbidden"; sid:1000003; rev:1;)
 alert http any any -> any any (msg:"worth a note"; flow:established,to_server; http.uri; content:"/noted"; sid:1000004; rev:1;)
 drop tcp any any -> any 2525 (msg:"raw bytes"; flow:established,to_server; content:"swordfish"; sid:1000005; rev:1;)
+drop http any any -> any any (msg:"two halves"; flow:established,to_client; file.data; content:"first-half"; content:"second-half"; distance:0; sid:1000006; rev:1;)
 "#;
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
