@@ -1,13 +1,17 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::settings::{Hold, Listen, Settings, SettingsError};
+use crate::link::Loaded;
+use crate::settings::{Hold, Listen, Settings};
 use crate::sockets::{self, Listening};
-use crate::{log, process};
+use crate::supervisor::Sockets;
+use crate::{control, log, process, supervisor};
 
 #[derive(Parser)]
 #[command(
@@ -22,13 +26,38 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until stopped by SIGTERM or SIGINT.
-    Run(Run),
+    /// Try settings and rules without serving: exit code 0 if the engine inspects with them.
+    Check(Flags),
+    /// The process that the supervisor starts; of no use by itself.
+    #[command(hide = true)]
+    Engine,
+    /// Make a running inspector load its rules and settings anew.
+    Reload(Reload),
+    /// Serve until stopped by SIGTERM or SIGINT; SIGHUP reloads.
+    Run(Flags),
+}
+
+#[derive(Args)]
+struct Reload {
+    /// Settings (TOML) of the running inspector.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its control socket.
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+}
+
+impl Reload {
+    fn control(&self) -> Result<PathBuf, String> {
+        let mut settings = read(self.config.as_deref())?;
+        settings.control = self.control.clone().or(settings.control);
+        Ok(settings.control_path())
+    }
 }
 
 /// Flags; each wins over its key in the settings file.
-#[derive(Args)]
-struct Run {
+#[derive(Args, Clone)]
+struct Flags {
     /// Settings (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -53,39 +82,55 @@ struct Run {
     /// Where to answer GET /metrics.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<std::net::SocketAddr>,
+    /// Where commands are taken.
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Reload when rule files or the suricata.yaml change.
+    #[arg(long)]
+    watch: bool,
     /// ICAP connections at once.
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
 }
 
-impl Run {
-    fn settings(self) -> Result<Settings, SettingsError> {
-        let mut s = match &self.config {
-            Some(path) => Settings::read(path)?,
-            None => Settings::default(),
-        };
+impl Flags {
+    /// Reads the settings file, which may have changed since the last time.
+    fn settings(&self) -> Result<Settings, String> {
+        let mut s = read(self.config.as_deref())?;
         if !self.listen.is_empty() {
-            s.listen = self.listen;
+            s.listen = self.listen.clone();
         }
         if !self.rules.is_empty() {
-            s.rules = self.rules;
+            s.rules = self.rules.clone();
         }
-        s.suricata_yaml = self.suricata_yaml.or(s.suricata_yaml);
-        s.eve = self.eve.or(s.eve);
+        s.suricata_yaml = self.suricata_yaml.clone().or(s.suricata_yaml);
+        s.eve = self.eve.clone().or(s.eve);
         s.metrics = self.metrics.or(s.metrics);
+        s.control = self.control.clone().or(s.control);
+        s.watch |= self.watch;
         s.workers = self.workers.unwrap_or(s.workers);
         s.hold = self.hold.unwrap_or(s.hold);
         s.limits.max_connections = self.max_connections.unwrap_or(s.limits.max_connections);
-        s.complete()
+        s.complete().map_err(|e| e.to_string())
     }
+}
+
+fn read(config: Option<&Path>) -> Result<Settings, String> {
+    config.map_or_else(|| Ok(Settings::default()), Settings::read).map_err(|e| e.to_string())
 }
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let Command::Run(run) = Cli::parse().command;
+    let command = Cli::parse().command;
     log::begin();
-    match run.settings().map_err(|e| e.to_string()).and_then(serve) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match command {
+        Command::Check(flags) => flags.settings().and_then(|s| check(&s)),
+        Command::Engine => process::run(),
+        Command::Reload(flags) => flags.control().and_then(|path| reload(&path)),
+        Command::Run(flags) => run(flags),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("meergate-inspector: {error}");
             ExitCode::FAILURE
@@ -93,9 +138,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(settings: Settings) -> Result<(), String> {
-    let listening = settings.listen.iter().map(Listening::open).collect::<Result<Vec<_>, _>>()?;
-    for socket in &listening {
+fn run(flags: Flags) -> Result<ExitCode, String> {
+    let settings = flags.settings()?;
+    let icap = settings.listen.iter().map(Listening::open).collect::<Result<Vec<_>, _>>()?;
+    for socket in &icap {
         say(format_args!("listening on {} (icap)", socket.local().map_err(|e| e.to_string())?));
     }
     let metrics = match settings.metrics {
@@ -109,13 +155,27 @@ fn serve(settings: Settings) -> Result<(), String> {
         }
         None => None,
     };
-    process::serve(settings, &listening, metrics, || say(format_args!("ready")))
+    let source = Box::new(move || flags.settings());
+    supervisor::run(settings, source, Sockets { icap, metrics }).map(|()| ExitCode::SUCCESS)
+}
+
+fn check(settings: &Settings) -> Result<ExitCode, String> {
+    let Loaded { rules, skipped, milliseconds, .. } = process::check(settings)?;
+    say(format_args!("good: {rules} rules ({skipped} skipped), {milliseconds} ms"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reload(control: &Path) -> Result<ExitCode, String> {
+    let Loaded { rules, skipped, version, milliseconds } = control::reload(control)?;
+    say(format_args!(
+        "reloaded: {rules} rules ({skipped} skipped), version {version}, {milliseconds} ms"
+    ));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A line on standard output, for scripts that wait for it.
-fn say(line: std::fmt::Arguments<'_>) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
     // Whoever closed our output does not want to know.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -18,24 +18,32 @@
 
 #![forbid(unsafe_code)]
 
+mod child;
 mod cli;
+mod control;
+mod crew;
 mod desk;
 mod dialogue;
 mod exposition;
 mod flows;
 mod framing;
 mod halt;
+mod link;
 mod log;
 mod metrics;
 mod origin;
 mod owners;
 mod page;
 mod passage;
+mod privileges;
 mod process;
+mod sandbox;
 mod service;
 mod settings;
 mod sockets;
 mod state;
+mod supervisor;
+mod watch;
 mod worker;
 
 pub use cli::main;

@@ -1,9 +1,12 @@
 //! What is counted, and its form for Prometheus.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::link::Totals;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -18,6 +21,11 @@ impl Counter {
     /// Adds `n`.
     pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Makes it `n` and returns what it was.
+    fn replace(&self, n: u64) -> u64 {
+        self.0.swap(n, Relaxed)
     }
 
     /// The sum so far.
@@ -157,6 +165,8 @@ pub(crate) struct Counters {
     pub(crate) duration: Histogram,
     /// Grows while the worker's thread is alive.
     pub(crate) beats: Counter,
+    /// Where `beats` stood when it was last asked.
+    seen: Counter,
 }
 
 impl Counters {
@@ -176,14 +186,20 @@ impl Counters {
 pub(crate) struct Process {
     /// Rules that are loaded.
     pub(crate) rules: Gauge,
-    /// Version of the rule set; grows with every reload.
+    /// Version of the rule set; grows with every reload of this process.
     pub(crate) rules_version: Gauge,
-    /// Reloads that took.
-    pub(crate) reloads: Counter,
-    /// Reloads that were refused.
-    pub(crate) reloads_refused: Counter,
-    /// Times that the engine process was started again.
-    pub(crate) restarts: Gauge,
+    totals: Mutex<Totals>,
+}
+
+impl Process {
+    /// What the supervisor has counted.
+    pub(crate) fn set_totals(&self, totals: Totals) {
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = totals;
+    }
+
+    fn totals(&self) -> Totals {
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// All counters of the process.
@@ -212,8 +228,15 @@ impl Metrics {
         self.workers.iter().map(|w| gauge(w).value()).sum()
     }
 
-    /// The text exposition format of Prometheus, version 0.0.4.
-    pub(crate) fn render(&self) -> String {
+    /// Whether every worker has given a sign of life since this was last asked.
+    pub(crate) fn all_alive(&self) -> bool {
+        let seen = |w: &Counters| w.seen.replace(w.beats.value()) != w.beats.value();
+        // All of them are asked, so that each is compared with its own last time.
+        self.workers.iter().map(seen).fold(true, |all, alive| all & alive)
+    }
+
+    /// The text exposition format of Prometheus, version 0.0.4, with the engine's counters.
+    pub(crate) fn render(&self, engine: &BTreeMap<String, u64>) -> String {
         let mut out = Page(String::with_capacity(8192));
         out.family("transactions_total", "counter", "Transactions by how they ended.");
         for &o in Outcome::ALL {
@@ -253,15 +276,15 @@ impl Metrics {
         let p = &self.process;
         out.single("rules", "gauge", "Rules loaded.", p.rules.value());
         out.single("rules_version", "gauge", "Version of the rule set.", p.rules_version.value());
-        out.single("reloads_total", "counter", "Reloads that took.", p.reloads.value());
-        out.single(
-            "reloads_refused_total",
-            "counter",
-            "Reloads refused.",
-            p.reloads_refused.value(),
-        );
-        out.single("engine_restarts_total", "counter", "Engine restarts.", p.restarts.value());
+        let totals = p.totals();
+        out.single("reloads_total", "counter", "Reloads that took.", totals.reloads);
+        out.single("reloads_refused_total", "counter", "Reloads refused.", totals.refused);
+        out.single("engine_restarts_total", "counter", "Engine restarts.", totals.restarts);
         self.render_histogram(&mut out);
+        out.family("suricata", "untyped", "Suricata's own counters, by name.");
+        for (name, value) in engine {
+            out.labelled("suricata", "counter", name, *value);
+        }
         out.0
     }
 

@@ -1,157 +1,236 @@
-//! The process that runs the engine: from the start of the engine to its orderly end.
+//! The process that runs the engine: from its first order to its end.
 
-use std::sync::{Arc, Barrier};
-use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use icap_server::Shutdown;
-use suricata::{Engine, EngineConfig, EveOutput};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use suricata::{Engine, EngineConfig, EveOutput, RuleStats, WorkerSeed};
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
 
-use crate::exposition;
+use crate::crew::Crew;
+use crate::link::{self, Begin, Loaded, Order, Receiver, Report, Sender};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::sockets::Listening;
 use crate::state::State;
-use crate::worker::{self, Plan};
+use crate::{exposition, sandbox};
 
-/// Serves ICAP on these sockets until told to stop by SIGTERM or SIGINT. `ready` is called once
-/// every worker serves.
+/// How often it is told that all workers are alive.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long transactions in flight may take when the program is to stop.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long, when another engine has taken over.
+const DRAIN_GRACE: Duration = Duration::from_secs(3600);
+
+/// Does what the supervisor at the other end of standard input says, and tells it what goes wrong.
+///
+/// # Errors
+/// There is no supervisor.
+pub(crate) fn run() -> Result<ExitCode, String> {
+    // Without its supervisor this process must not go on serving, not even to finish.
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| format!("cannot start: {e}"))?;
+    let runtime = runtime()?;
+    let link = || -> io::Result<_> {
+        let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let sockets = link::receive_sockets(&stream)?;
+        let _guard = runtime.enter();
+        Ok((sockets, link::open(stream)?))
+    };
+    let (sockets, (mut sender, mut receiver)) =
+        link().map_err(|e| format!("this is for the supervisor alone: standard input: {e}"))?;
+    let begin = match runtime.block_on(receiver.next()) {
+        Ok(Some(Order::Begin(begin))) => begin,
+        other => return Err(format!("no order from the supervisor: {other:?}")),
+    };
+    let result = if begin.check {
+        // Traffic comes first.
+        let _ = rustix::process::nice(10);
+        check(&begin.settings).map(Some)
+    } else {
+        let (listening, metrics) = link::sort_sockets(sockets, &begin);
+        let process = Process { listening, metrics, begin };
+        process.serve(&runtime, &mut sender, &mut receiver).map(|()| None)
+    };
+    let report = match &result {
+        Ok(Some(loaded)) => Some(Report::Ready(loaded.clone())),
+        Ok(None) => None,
+        Err(reason) => Some(Report::Failed(reason.clone())),
+    };
+    if let Some(report) = report {
+        // Without a supervisor there is nobody to tell.
+        let _ = runtime.block_on(sender.send(&report));
+    }
+    Ok(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Starts an engine with these settings, proves that it inspects, and ends it.
 ///
 /// # Errors
 /// One line for the operator.
-pub(crate) fn serve(
-    settings: Settings,
-    listening: &[Listening],
-    metrics_listener: Option<std::net::TcpListener>,
-    ready: impl FnOnce(),
-) -> Result<(), String> {
+pub(crate) fn check(settings: &Settings) -> Result<Loaded, String> {
     let began = Instant::now();
-    let (engine, seeds) = Engine::start(engine_config(&settings)?).map_err(|e| e.to_string())?;
-    for o in engine.overrides() {
-        tracing::warn!(setting = o.name, was = o.was, now = o.now, "overridden: {}", o.why);
-    }
-    let metrics = Metrics::new(settings.workers);
-    let state = Arc::new(State::new(settings, metrics.clone(), run_number()));
-    note_rules(&state, &engine);
+    let mut settings = settings.clone();
+    settings.workers = 1;
+    // A check leaves no trace in the logs of the engine that serves.
+    let config = engine_config(&settings)?.eve(EveOutput::None);
+    let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
+    let prove = |seed: WorkerSeed| seed.attach().map(drop).map_err(|e| e.to_string());
+    seeds.into_iter().try_for_each(prove)?;
+    let loaded = loaded(&engine.rules(), began);
+    engine.stop().map_err(|e| e.to_string())?;
+    Ok(loaded)
+}
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
+struct Process {
+    listening: Vec<crate::sockets::Listening>,
+    metrics: Option<std::net::TcpListener>,
+    begin: Box<Begin>,
+}
+
+impl Process {
+    fn serve(
+        self,
+        runtime: &Runtime,
+        sender: &mut Sender,
+        receiver: &mut Receiver,
+    ) -> Result<(), String> {
+        let began = Instant::now();
+        let settings = self.begin.settings;
+        sandbox::enter(&settings);
+        let (engine, seeds) =
+            Engine::start(engine_config(&settings)?).map_err(|e| e.to_string())?;
+        for o in engine.overrides() {
+            tracing::warn!(setting = o.name, was = o.was, now = o.now, "overridden: {}", o.why);
+        }
+        let metrics = Metrics::new(settings.workers);
+        metrics.process.set_totals(self.begin.totals);
+        let state = Arc::new(State::new(settings, metrics.clone()));
+        let shutdown = Shutdown::new();
+        let (reloading, reloads) = watch::channel(false);
+        let crew = Crew::start(&state, seeds, &self.listening, &shutdown, &reloads)?;
+        let engine = Arc::new(engine);
+        let duty = Duty { state, engine, shutdown, reloading, crew, began };
+        let engine = runtime.block_on(async {
+            if let Some(listener) = self.metrics {
+                let engine = Arc::downgrade(&duty.engine);
+                let page = move || {
+                    let stats = engine.upgrade().map(|engine| engine.stats()).unwrap_or_default();
+                    metrics.render(&stats.counters)
+                };
+                tokio::spawn(exposition::serve(listener, page));
+            }
+            duty.fulfil(sender, receiver).await
+        })?;
+        match Arc::into_inner(engine) {
+            Some(engine) => engine.stop().map_err(|e| format!("the engine did not stop: {e}")),
+            // A reload still runs: it ends with the process.
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the main thread does while the workers work.
+struct Duty {
+    state: Arc<State>,
+    engine: Arc<Engine>,
+    shutdown: Shutdown,
+    reloading: watch::Sender<bool>,
+    crew: Crew,
+    began: Instant,
+}
+
+impl Duty {
+    async fn fulfil(
+        mut self,
+        sender: &mut Sender,
+        receiver: &mut Receiver,
+    ) -> Result<Arc<Engine>, String> {
+        self.crew.ready().await?;
+        let rules = self.engine.rules();
+        self.note_rules(&rules);
+        self.tell(sender, &Report::Ready(loaded(&rules, self.began))).await;
+        let mut beat = tokio::time::interval(BEAT);
+        let mut reload: Option<oneshot::Receiver<Result<Loaded, String>>> = None;
+        let grace = loop {
+            tokio::select! {
+                order = receiver.next() => match order {
+                    Ok(Some(Order::Reload)) => {
+                        self.reloading.send_replace(true);
+                        reload = Some(self.reload());
+                    }
+                    Ok(Some(Order::Count(totals))) => {
+                        self.state.metrics.process.set_totals(totals);
+                    }
+                    Ok(Some(Order::Drain)) => break DRAIN_GRACE,
+                    Ok(Some(Order::Begin(_) | Order::Stop) | None) | Err(_) => break STOP_GRACE,
+                },
+                result = finished(&mut reload) => {
+                    reload = None;
+                    self.reloading.send_replace(false);
+                    self.note_rules(&self.engine.rules());
+                    self.tell(sender, &Report::Reloaded(result)).await;
+                }
+                ended = self.crew.ended() => return Err(ended),
+                _ = beat.tick() => {
+                    if self.state.metrics.all_alive() {
+                        self.tell(sender, &Report::Beat).await;
+                    }
+                }
+            }
+        };
+        self.state.set_grace(grace);
+        self.shutdown.request();
+        self.crew.all_ended().await?;
+        Ok(self.engine)
+    }
+
+    /// A reload blocks, so it has a thread of its own.
+    fn reload(&self) -> oneshot::Receiver<Result<Loaded, String>> {
+        let (done, result) = oneshot::channel();
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let reloaded = engine.reload().map(|rules| loaded(&rules, began));
+            drop(engine);
+            // Nobody waits for it if the process is on its way out.
+            let _ = done.send(reloaded.map_err(|e| e.to_string()));
+        });
+        result
+    }
+
+    fn note_rules(&self, rules: &RuleStats) {
+        let process = &self.state.metrics.process;
+        process.rules.set(rules.good.into());
+        process.rules_version.set(i64::try_from(rules.version).unwrap_or(i64::MAX));
+        self.state.rules_changed(rules.version);
+    }
+
+    async fn tell(&self, sender: &mut Sender, report: &Report) {
+        // If the supervisor is gone, that is noticed where its orders are read.
+        let _ = sender.send(report).await;
+    }
+}
+
+async fn finished(
+    reload: &mut Option<oneshot::Receiver<Result<Loaded, String>>>,
+) -> Result<Loaded, String> {
+    match reload {
+        Some(result) => result.await.unwrap_or_else(|_| Err("the reload panicked".to_owned())),
+        None => std::future::pending().await,
+    }
+}
+
+fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| format!("cannot start: {e}"))?;
-    let shutdown = Shutdown::new();
-    let (_reloading, reloads) = watch::channel(false);
-    let workers = spawn(&state, seeds, listening, &shutdown, &reloads)?;
-
-    let served = runtime.block_on(async {
-        let mut term = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
-        let mut int = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
-        let Workers { mut ready_from, mut ended, .. } = workers;
-        if let Some(listener) = metrics_listener {
-            let page = metrics.clone();
-            tokio::spawn(exposition::serve(listener, move || page.render()));
-        }
-        for _ in 0..state.settings.workers {
-            tokio::select! {
-                Some(_) = ready_from.recv() => {}
-                Some(error) = ended.recv() => return Err(ended_early(error)),
-            }
-        }
-        let rules = engine.rules();
-        tracing::info!(
-            rules = rules.good,
-            skipped = rules.skipped,
-            workers = state.settings.workers,
-            milliseconds = began.elapsed().as_millis() as u64,
-            "inspecting"
-        );
-        ready();
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-            Some(error) = ended.recv() => return Err(ended_early(error)),
-        }
-        tracing::info!("stopping");
-        shutdown.request();
-        for _ in 0..state.settings.workers {
-            if let Some(Err(error)) = ended.recv().await {
-                return Err(error);
-            }
-        }
-        Ok(())
-    });
-    served?;
-    engine.stop().map_err(|e| format!("the engine did not stop in order: {e}"))
-}
-
-struct Workers {
-    ready_from: mpsc::Receiver<usize>,
-    ended: mpsc::Receiver<Result<(), String>>,
-}
-
-fn spawn(
-    state: &Arc<State>,
-    seeds: Vec<suricata::WorkerSeed>,
-    listening: &[Listening],
-    shutdown: &Shutdown,
-    reloading: &watch::Receiver<bool>,
-) -> Result<Workers, String> {
-    let count = seeds.len();
-    let (ready, ready_from) = mpsc::channel(count.max(1));
-    let (ended_to, ended) = mpsc::channel(count.max(1));
-    let (mailboxes, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| worker::mailbox()).unzip();
-    let places = Arc::new(Semaphore::new(state.settings.limits.max_connections));
-    let last = Arc::new(Barrier::new(count));
-    for (index, (seed, mailbox)) in seeds.into_iter().zip(boxes).enumerate() {
-        let sockets = listening.iter().map(Listening::try_clone).collect::<Result<_, _>>();
-        let plan = Plan {
-            index,
-            seed,
-            state: state.clone(),
-            listening: sockets.map_err(|e| format!("cannot start a worker: {e}"))?,
-            mailbox,
-            mailboxes: mailboxes.clone(),
-            places: places.clone(),
-            reloading: reloading.clone(),
-            shutdown: shutdown.clone(),
-            last: last.clone(),
-            ready: ready.clone(),
-        };
-        let ended = ended_to.clone();
-        thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || {
-                let ended = Ended(Some(ended));
-                ended.tell(plan.run());
-            })
-            .map_err(|e| format!("cannot start a worker: {e}"))?;
-    }
-    Ok(Workers { ready_from, ended })
-}
-
-/// Tells that a worker has ended, also if it panics.
-struct Ended(Option<mpsc::Sender<Result<(), String>>>);
-
-impl Ended {
-    fn tell(mut self, result: Result<(), String>) {
-        if let Some(sender) = self.0.take() {
-            // One place for each worker: there is room, or nobody listens any more.
-            let _ = sender.try_send(result);
-        }
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        if let Some(sender) = self.0.take() {
-            let _ = sender.try_send(Err("a worker panicked".to_owned()));
-        }
-    }
-}
-
-fn ended_early(result: Result<(), String>) -> String {
-    result.err().unwrap_or_else(|| "a worker ended by itself".to_owned())
+        .map_err(|e| format!("cannot start: {e}"))
 }
 
 fn engine_config(settings: &Settings) -> Result<EngineConfig, String> {
@@ -164,18 +243,17 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig, String> {
     if let Some(eve) = &settings.eve {
         config = config.eve(EveOutput::File(eve.clone()));
     }
-    Ok(config)
+    for (name, value) in &settings.suricata {
+        config = config.set(name, value);
+    }
+    Ok(config.tolerate_bad_rules(settings.tolerate_bad_rules))
 }
 
-fn note_rules(state: &State, engine: &Engine) {
-    let rules = engine.rules();
-    state.metrics.process.rules.set(rules.good.into());
-    state.metrics.process.rules_version.set(i64::try_from(rules.version).unwrap_or(i64::MAX));
-    state.rules_changed(rules.version);
-}
-
-/// Different for each run of the program.
-fn run_number() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32)
+fn loaded(rules: &RuleStats, began: Instant) -> Loaded {
+    Loaded {
+        rules: rules.good,
+        skipped: rules.skipped,
+        version: rules.version,
+        milliseconds: began.elapsed().as_millis() as u64,
+    }
 }

@@ -1,5 +1,6 @@
 //! What the operator may set: a TOML file, and flags that win over it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -148,7 +149,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<Listen>,
     /// Where to answer `GET /metrics`; nowhere if absent.
     pub(crate) metrics: Option<SocketAddr>,
-    /// The socket for `reload`; beside the first Unix listener or in the temporary folder if absent.
+    /// The socket for `reload`; if absent, `meergate-inspector.sock` in `$XDG_RUNTIME_DIR`, or in
+    /// `/run` for root, or one in the temporary folder.
     pub(crate) control: Option<PathBuf>,
     /// Rule files. With a `suricata-yaml` they replace those that it names.
     pub(crate) rules: Vec<PathBuf>,
@@ -156,6 +158,15 @@ pub(crate) struct Settings {
     pub(crate) suricata_yaml: Option<PathBuf>,
     /// Suricata's events, one JSON object a line.
     pub(crate) eve: Option<PathBuf>,
+    /// Suricata's settings by their dotted names, over whatever the YAML says. Those that safety
+    /// depends on are not changed by this.
+    pub(crate) suricata: BTreeMap<String, String>,
+    /// Go on without rules that do not parse.
+    pub(crate) tolerate_bad_rules: bool,
+    /// Reload when rule files or the `suricata-yaml` change.
+    pub(crate) watch: bool,
+    /// As whom the engine's process runs, if the program is started by root.
+    pub(crate) user: Option<String>,
     /// Engine threads; one per processor if 0.
     pub(crate) workers: usize,
     /// How much of a body waits for its verdict.
@@ -175,6 +186,10 @@ impl Default for Settings {
             rules: Vec::new(),
             suricata_yaml: None,
             eve: None,
+            suricata: BTreeMap::new(),
+            tolerate_bad_rules: false,
+            watch: false,
+            user: None,
             workers: 0,
             hold: Hold::default(),
             limits: Limits::default(),
@@ -202,6 +217,12 @@ pub(crate) struct Limits {
     pub(crate) max_head: usize,
     /// Bytes held in memory for one body under `hold = "all"` if the client does not allow a 204.
     pub(crate) max_held: usize,
+    /// Bytes of memory of the engine's process at which it is ended and started anew; no limit if 0.
+    pub(crate) engine_memory: usize,
+    /// Seconds without a sign of life after which the engine's process is ended.
+    pub(crate) hang_seconds: u64,
+    /// Seconds that the engine may take to start.
+    pub(crate) start_seconds: u64,
 }
 
 impl Default for Limits {
@@ -214,6 +235,9 @@ impl Default for Limits {
             io_seconds: 60,
             max_head: 128 << 10,
             max_held: 64 << 20,
+            engine_memory: 0,
+            hang_seconds: 15,
+            start_seconds: 300,
         }
     }
 }
@@ -264,6 +288,20 @@ impl Settings {
             let what = e.message().replace('\n', " ");
             SettingsError(format!("bad settings: {at}:{line}: {what}: correct or remove the line"))
         })
+    }
+
+    /// Where commands are taken.
+    pub(crate) fn control_path(&self) -> PathBuf {
+        const NAME: &str = "meergate-inspector.sock";
+        match (&self.control, std::env::var_os("XDG_RUNTIME_DIR")) {
+            (Some(path), _) => path.clone(),
+            (None, Some(folder)) => Path::new(&folder).join(NAME),
+            (None, None) if rustix::process::geteuid().is_root() => Path::new("/run").join(NAME),
+            (None, None) => {
+                let user = rustix::process::geteuid().as_raw();
+                std::env::temp_dir().join(format!("meergate-inspector-{user}.sock"))
+            }
+        }
     }
 
     /// Checks what no single value can show, and completes what depends on the machine.

@@ -1,6 +1,8 @@
 //! What all workers share.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use icap::IsTag;
 
@@ -24,12 +26,13 @@ pub(crate) struct State {
     transactions: AtomicU64,
     /// Distinguishes transaction ids of this run from those of others.
     run: u64,
+    grace_seconds: AtomicU64,
     said_stand_ins: AtomicBool,
 }
 
 impl State {
-    /// At the start of the engine; `run` is different for each.
-    pub(crate) fn new(settings: Settings, metrics: Metrics, run: u64) -> Self {
+    /// At the start of the engine.
+    pub(crate) fn new(settings: Settings, metrics: Metrics) -> Self {
         Self {
             settings,
             metrics,
@@ -37,7 +40,8 @@ impl State {
             owners: Owners::new(),
             rules: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
-            run,
+            run: RandomState::new().hash_one(std::process::id()),
+            grace_seconds: AtomicU64::new(0),
             said_stand_ins: AtomicBool::new(false),
         }
     }
@@ -47,14 +51,24 @@ impl State {
         &self.settings.stand_ins
     }
 
-    /// The rules in force are those with this fingerprint.
-    pub(crate) fn rules_changed(&self, fingerprint: u64) {
-        self.rules.store(fingerprint, Relaxed);
+    /// The rules in force are those of this version.
+    pub(crate) fn rules_changed(&self, version: u64) {
+        self.rules.store(version, Relaxed);
     }
 
-    /// Changes with the rules, so that no client trusts a decision made under older ones.
+    /// How long transactions in flight may take once the workers are to stop.
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds.load(Relaxed))
+    }
+
+    /// To be set before the workers are told to stop.
+    pub(crate) fn set_grace(&self, grace: Duration) {
+        self.grace_seconds.store(grace.as_secs(), Relaxed);
+    }
+
+    /// Changes with the rules and with the process, so that no client trusts a decision made under older ones.
     pub(crate) fn istag(&self) -> IsTag {
-        IsTag::from_state("meergate", self.rules.load(Relaxed))
+        IsTag::from_state("meergate", self.run.wrapping_add(self.rules.load(Relaxed)))
     }
 
     /// An id for a transaction whose client gave none.

@@ -25,8 +25,6 @@ const MAILBOX: usize = 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// How often a worker without traffic helps a reload on.
 const RELOAD_TICK: Duration = Duration::from_millis(2);
-/// How long transactions in flight may take when the program is to stop.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// A connection between two workers.
 pub(crate) struct Moved {
@@ -227,7 +225,7 @@ impl<R: Routes + 'static> Floor<R> {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(GRACE, empty).await.is_err() {
+        if tokio::time::timeout(self.state.grace(), empty).await.is_err() {
             tracing::warn!("transactions were cut off by the stop of the program");
         }
     }

@@ -8,4 +8,6 @@
 
 mod common;
 mod holding;
+mod reloading;
+mod supervision;
 mod verdicts;

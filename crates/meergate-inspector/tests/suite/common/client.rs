@@ -211,6 +211,13 @@ impl Client {
         reply
     }
 
+    /// Asks for OPTIONS of the service.
+    pub(crate) fn options(&mut self) -> Reply {
+        let request = format!("OPTIONS {}/suricata ICAP/1.0\r\nHost: localhost\r\n\r\n", self.base);
+        self.send(request.as_bytes());
+        self.reply()
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();

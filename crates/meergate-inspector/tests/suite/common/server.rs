@@ -45,21 +45,47 @@ impl Server {
 
     /// With these rules and further arguments; waits until it is ready.
     pub(crate) fn with_rules(rules: &str, args: &[&str]) -> Self {
+        Self::launch(rules, "", args).ready()
+    }
+
+    /// With this settings file, and further arguments.
+    pub(crate) fn with_settings(settings: &str, args: &[&str]) -> Self {
+        Self::launch(RULES, settings, args).ready()
+    }
+
+    /// Does not wait until it is ready, but only until it listens.
+    pub(crate) fn unready(rules: &str, args: &[&str]) -> Self {
+        let mut server = Self::launch(rules, "", args);
+        server.listen_until(|server, _| server.metrics.port() != 0);
+        server
+    }
+
+    /// Expects that it ends by itself: its exit code, and what it said on standard error.
+    pub(crate) fn failing(settings: &str, args: &[&str]) -> (Option<i32>, String) {
+        let mut server = Self::launch(RULES, settings, args);
+        let status = server.child.wait().unwrap();
+        (status.code(), server.log())
+    }
+
+    fn launch(rules: &str, settings: &str, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("test.rules");
-        std::fs::write(&file, rules).unwrap();
+        let at = |name| dir.path().join(name);
+        std::fs::write(at("test.rules"), rules).unwrap();
+        std::fs::write(at("settings.toml"), settings).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_meergate-inspector"))
-            .arg("run")
-            .args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--rules"])
-            .arg(&file)
+            .args(["run", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--config"])
+            .arg(at("settings.toml"))
+            .arg("--rules")
+            .arg(at("test.rules"))
+            .arg("--control")
+            .arg(at("control"))
             .arg("--eve")
-            .arg(dir.path().join("eve.json"))
+            .arg(at("eve.json"))
             .args(args)
             .env("TMPDIR", dir.path())
-            .env("XDG_RUNTIME_DIR", dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
+            .stderr(std::fs::File::create(at("log")).unwrap())
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -71,33 +97,32 @@ impl Server {
                 }
             }
         });
-        let mut server = Self {
-            child,
-            icap: ([127, 0, 0, 1], 0).into(),
-            metrics: ([127, 0, 0, 1], 0).into(),
-            unix: None,
-            lines,
-            dir,
-        };
-        server.wait_ready();
-        server
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { child, icap: nowhere, metrics: nowhere, unix: None, lines, dir }
     }
 
-    fn wait_ready(&mut self) {
+    fn ready(mut self) -> Self {
+        self.listen_until(|_, line| line == "ready");
+        self
+    }
+
+    fn listen_until(&mut self, done: impl Fn(&Self, &str) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).expect("the program says ready");
-            if line == "ready" {
-                return;
+            let line = self.lines.recv_timeout(left).expect("the program says more");
+            if let Some((addr, what)) =
+                line.strip_prefix("listening on ").and_then(|rest| rest.split_once(' '))
+            {
+                match (addr.strip_prefix("unix:"), what) {
+                    (Some(path), _) => self.unix = Some(path.into()),
+                    (None, "(icap)") => self.icap = addr.parse().unwrap(),
+                    (None, "(metrics)") => self.metrics = addr.parse().unwrap(),
+                    (None, other) => panic!("unknown listener {other}"),
+                }
             }
-            let Some(rest) = line.strip_prefix("listening on ") else { continue };
-            let (addr, what) = rest.split_once(' ').unwrap();
-            match (addr.strip_prefix("unix:"), what) {
-                (Some(path), _) => self.unix = Some(path.into()),
-                (None, "(icap)") => self.icap = addr.parse().unwrap(),
-                (None, "(metrics)") => self.metrics = addr.parse().unwrap(),
-                (None, other) => panic!("unknown listener {other}"),
+            if done(self, &line) {
+                return;
             }
         }
     }
@@ -122,9 +147,41 @@ impl Server {
         self.child.id()
     }
 
-    /// A folder of the test's own.
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
+    /// Its rule file.
+    pub(crate) fn rules(&self) -> PathBuf {
+        self.dir.path().join("test.rules")
+    }
+
+    /// Its settings file.
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.dir.path().join("settings.toml")
+    }
+
+    /// Its control socket.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.dir.path().join("control")
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until it has logged this.
+    pub(crate) fn wait_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "it never says {text:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends a signal to the engine's process.
+    pub(crate) fn kill_engine(&self, signal: &str) {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let engine = children.split_whitespace().next().expect("an engine's process");
+        kill(signal, engine);
     }
 
     /// The metrics page.
@@ -174,8 +231,7 @@ impl Server {
 
     /// Sends a signal to the program by the `kill` command.
     pub(crate) fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
-        assert!(status.success());
+        kill(signal, &self.pid().to_string());
     }
 
     /// Asks it to stop and waits until it has.
@@ -196,4 +252,8 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn kill(signal: &str, pid: &str) {
+    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
 }

@@ -1,0 +1,62 @@
+//! As whom the engine's process runs, and where it may write.
+
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+
+use tempfile::TempDir;
+
+use crate::settings::Settings;
+
+/// The private folder of the engine's processes, for what they must write somewhere. Removed at
+/// the end, also if a process crashed with files in it.
+///
+/// # Errors
+/// One line for the operator.
+pub(crate) fn folder(settings: &Settings) -> Result<TempDir, String> {
+    let make = || -> io::Result<TempDir> {
+        let folder = tempfile::Builder::new()
+            .prefix("meergate-inspector-")
+            .permissions(PermissionsExt::from_mode(0o700))
+            .tempdir()?;
+        if let Some((uid, gid)) = account(settings)? {
+            chown(folder.path(), Some(uid), Some(gid))?;
+        }
+        Ok(folder)
+    };
+    make().map_err(|e| {
+        let at = std::env::temp_dir();
+        format!(
+            "cannot make a temporary folder: {}: {e}: set TMPDIR to a folder that can be written",
+            at.display()
+        )
+    })
+}
+
+/// Makes the process that `command` starts run as the user of the settings, without
+/// supplementary groups.
+///
+/// # Errors
+/// There is no such user.
+pub(crate) fn drop_to(
+    command: &mut tokio::process::Command,
+    settings: &Settings,
+) -> io::Result<()> {
+    // Signals of a terminal are for the supervisor alone.
+    command.process_group(0);
+    if let Some((uid, gid)) = account(settings)? {
+        command.uid(uid).gid(gid);
+    }
+    Ok(())
+}
+
+/// User and group id of the settings' user. Only root can become somebody else.
+fn account(settings: &Settings) -> io::Result<Option<(u32, u32)>> {
+    let Some(name) = settings.user.as_deref() else { return Ok(None) };
+    let passwd = std::fs::read_to_string("/etc/passwd")?;
+    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let ids = entry
+        .filter(|fields| fields.first() == Some(&name))
+        .find_map(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
+    let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("user {name} does not exist"));
+    ids.ok_or_else(unknown).map(Some)
+}

@@ -1,0 +1,475 @@
+//! The process that the service manager knows: it keeps the listening sockets, and starts the
+//! engine's process, again if need be. Connections wait meanwhile in the sockets' queues.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::child::{Child, Event};
+use crate::cli::say;
+use crate::control::{self, Command};
+use crate::link::{Begin, Loaded, Order, Report, Totals};
+use crate::settings::Settings;
+use crate::sockets::Listening;
+
+/// How often the engine's process is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// A process that served for so long was healthy: its end begins a new count of failures.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// First and longest pause before the engine is started again.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How long the engine's process may take to end in order.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// Events and commands that may wait.
+const QUEUE: usize = 64;
+
+/// Where settings come from, again and again.
+pub(crate) type Source = Box<dyn Fn() -> Result<Settings, String>>;
+
+/// What never changes while the program runs.
+pub(crate) struct Sockets {
+    /// For ICAP.
+    pub(crate) icap: Vec<Listening>,
+    /// For metrics.
+    pub(crate) metrics: Option<TcpListener>,
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// One line for the operator.
+pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Result<(), String> {
+    let folder = crate::privileges::folder(&settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))?;
+    runtime.block_on(async move {
+        let (events, event) = mpsc::channel(QUEUE);
+        let (commands, command) = mpsc::channel(QUEUE);
+        let _control = control::listen(&settings, commands)?;
+        let watch = crate::watch::begin(&settings);
+        let mut supervisor = Supervisor {
+            settings,
+            source,
+            sockets,
+            folder,
+            events,
+            next_id: 0,
+            current: None,
+            draining: Vec::new(),
+            restart: None,
+            failures: 0,
+            totals: Totals::default(),
+            reload: None,
+            served: false,
+        };
+        supervisor.start()?;
+        supervisor.attend(event, command, watch).await
+    })
+}
+
+struct Supervisor {
+    settings: Settings,
+    source: Source,
+    sockets: Sockets,
+    folder: TempDir,
+    events: mpsc::Sender<(u64, Event)>,
+    next_id: u64,
+    /// The process that serves, or is about to.
+    current: Option<Running>,
+    /// Processes that finish what they have in flight.
+    draining: Vec<Child>,
+    /// When to start the engine again.
+    restart: Option<Instant>,
+    failures: u32,
+    totals: Totals,
+    reload: Option<Reload>,
+    /// An engine has served before.
+    served: bool,
+}
+
+struct Running {
+    child: Child,
+    /// What the YAML was when it started.
+    yaml: u64,
+    ready: Option<Instant>,
+    beat: Instant,
+}
+
+/// A reload under way.
+struct Reload {
+    began: Instant,
+    settings: Settings,
+    answer: Option<oneshot::Sender<Result<Loaded, String>>>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// A process of its own tries the new rules and settings.
+    Checking(Child),
+    /// A second engine starts, to take over.
+    HandingOver(Box<Running>),
+    /// The engine loads the rules in place.
+    InPlace,
+}
+
+impl Supervisor {
+    async fn attend(
+        &mut self,
+        mut event: mpsc::Receiver<(u64, Event)>,
+        mut command: mpsc::Receiver<Command>,
+        mut watch: crate::watch::Watch,
+    ) -> Result<(), String> {
+        let mut tick = tokio::time::interval(TICK);
+        let listen = |kind| signal(kind).map_err(|e| format!("cannot hear of signals: {e}"));
+        let mut term = listen(SignalKind::terminate())?;
+        let mut int = listen(SignalKind::interrupt())?;
+        let mut hup = listen(SignalKind::hangup())?;
+        loop {
+            let restart = self.restart;
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = hup.recv() => self.begin_reload(None).await,
+                () = watch.changed() => self.begin_reload(None).await,
+                Some(Command::Reload(answer)) = command.recv() => {
+                    self.begin_reload(Some(answer)).await;
+                }
+                Some((id, event)) = event.recv() => self.note(id, event).await?,
+                () = until(restart), if restart.is_some() => {
+                    self.restart = None;
+                    self.start()?;
+                }
+                _ = tick.tick() => self.look(),
+            }
+        }
+        tracing::info!("stopping");
+        self.stop(event).await;
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        let running = self.spawn(&self.settings.clone())?;
+        self.current = Some(running);
+        Ok(())
+    }
+
+    fn spawn(&mut self, settings: &Settings) -> Result<Running, String> {
+        let child = self.spawn_child(settings, false)?;
+        Ok(Running { child, yaml: fingerprint(settings), ready: None, beat: Instant::now() })
+    }
+
+    fn spawn_child(&mut self, settings: &Settings, check: bool) -> Result<Child, String> {
+        self.next_id += 1;
+        let icap_sockets = if check { 0 } else { self.sockets.icap.len() };
+        let totals = self.totals;
+        let begin = Begin { settings: settings.clone(), check, icap_sockets, totals };
+        let sockets = (!check).then_some(&self.sockets);
+        Child::start(self.next_id, begin, sockets, &self.folder, self.events.clone())
+            .map_err(|e| format!("cannot start the engine's process: {e}"))
+    }
+
+    /// What one of the processes says, or that it has ended.
+    async fn note(&mut self, id: u64, event: Event) -> Result<(), String> {
+        match self.role(id) {
+            Role::Current => match event {
+                Event::Ended(how) => self.current_ended(&how),
+                Event::Report(report) => self.current_says(report).await,
+            },
+            Role::Checking => {
+                self.checked(event).await;
+                Ok(())
+            }
+            Role::Next => {
+                self.handed_over(event).await;
+                Ok(())
+            }
+            Role::Gone => {
+                if let Event::Ended(how) = event {
+                    self.draining.retain(|child| child.id != id);
+                    tracing::info!(how, "an engine that was replaced has ended");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn role(&self, id: u64) -> Role {
+        if self.current.as_ref().is_some_and(|running| running.child.id == id) {
+            return Role::Current;
+        }
+        match self.reload.as_ref().map(|reload| &reload.stage) {
+            Some(Stage::Checking(child)) if child.id == id => Role::Checking,
+            Some(Stage::HandingOver(next)) if next.child.id == id => Role::Next,
+            _ => Role::Gone,
+        }
+    }
+
+    async fn current_says(&mut self, report: Report) -> Result<(), String> {
+        let Some(running) = &mut self.current else { return Ok(()) };
+        running.beat = Instant::now();
+        match report {
+            Report::Beat => {}
+            Report::Ready(loaded) => {
+                running.ready = Some(Instant::now());
+                if !std::mem::replace(&mut self.served, true) {
+                    say(format_args!("ready"));
+                }
+                tracing::info!(
+                    rules = loaded.rules,
+                    skipped = loaded.skipped,
+                    milliseconds = loaded.milliseconds,
+                    "inspecting"
+                );
+            }
+            Report::Failed(reason) if !self.served => return Err(reason),
+            Report::Failed(reason) => tracing::error!("{reason}"),
+            Report::Reloaded(result) => self.end_reload(result).await,
+        }
+        Ok(())
+    }
+
+    fn current_ended(&mut self, how: &str) -> Result<(), String> {
+        let lived = self.current.take().and_then(|running| running.ready).map(|at| at.elapsed());
+        if !self.served {
+            return Err(format!("the engine's process ended while it started: {how}"));
+        }
+        self.failures = match lived {
+            Some(lived) if lived >= HEALTHY => 1,
+            _ => self.failures + 1,
+        };
+        self.totals.restarts += 1;
+        let pause = match self.failures {
+            0 | 1 => Duration::ZERO,
+            n => (BACK_OFF.0 * 2u32.saturating_pow(n - 2)).min(BACK_OFF.1),
+        };
+        self.restart = Some(Instant::now() + pause);
+        tracing::error!(
+            how,
+            failures = self.failures,
+            pause_milliseconds = pause.as_millis() as u64,
+            "the engine's process has ended: transactions in flight have failed, others wait"
+        );
+        if let Some(Reload { stage: Stage::InPlace, answer, .. }) =
+            self.reload.take_if(|reload| matches!(reload.stage, Stage::InPlace))
+        {
+            self.totals.refused += 1;
+            reply(answer, Err(format!("the engine's process ended during the reload: {how}")));
+        }
+        Ok(())
+    }
+
+    /// Looks for a process that hangs or has grown too large.
+    fn look(&mut self) {
+        let limits = &self.settings.limits;
+        let Some(running) = &self.current else { return };
+        let patience = match running.ready {
+            Some(_) => limits.hang_seconds,
+            None => limits.start_seconds,
+        };
+        if running.beat.elapsed() > Duration::from_secs(patience) {
+            tracing::error!(
+                seconds = patience,
+                "the engine's process gives no sign of life: ending it"
+            );
+            running.child.kill();
+        }
+        let memory = running.child.memory();
+        if limits.engine_memory > 0 && memory > limits.engine_memory as u64 {
+            tracing::error!(
+                memory,
+                limit = limits.engine_memory,
+                "the engine's process is too large: ending it"
+            );
+            running.child.kill();
+        }
+    }
+
+    async fn begin_reload(&mut self, answer: Option<oneshot::Sender<Result<Loaded, String>>>) {
+        if self.reload.is_some() {
+            return reply(
+                answer,
+                Err("a reload is under way: try again when it is done".to_owned()),
+            );
+        }
+        let began = Instant::now();
+        let prepared = (self.source)().and_then(|settings| {
+            if settings.listen != self.settings.listen || settings.metrics != self.settings.metrics
+            {
+                return Err("listen and metrics cannot change while the program runs: restart it"
+                    .to_owned());
+            }
+            let child = self.spawn_child(&settings, true)?;
+            Ok((settings, child))
+        });
+        match prepared {
+            Ok((settings, child)) => {
+                tracing::info!("reloading: trying the new rules");
+                self.reload =
+                    Some(Reload { began, settings, answer, stage: Stage::Checking(child) });
+            }
+            Err(reason) => {
+                self.reload = Some(Reload {
+                    began,
+                    settings: self.settings.clone(),
+                    answer,
+                    stage: Stage::InPlace,
+                });
+                self.end_reload(Err(reason)).await;
+            }
+        }
+    }
+
+    /// The process that tries the new rules has come to a result.
+    async fn checked(&mut self, event: Event) {
+        let failed = match event {
+            Event::Report(Report::Ready(_)) => None,
+            Event::Report(Report::Failed(reason)) => Some(reason),
+            Event::Report(_) => return,
+            Event::Ended(how) => Some(format!("the new rules end the engine: {how}")),
+        };
+        if let Some(reason) = failed {
+            return self.end_reload(Err(reason)).await;
+        }
+        let Some(mut reload) = self.reload.take() else { return };
+        let same = reload.settings == self.settings;
+        let stage = match &mut self.current {
+            Some(running)
+                if same
+                    && running.ready.is_some()
+                    && running.yaml == fingerprint(&self.settings) =>
+            {
+                running.child.order(Order::Reload).await;
+                Ok(Stage::InPlace)
+            }
+            _ => {
+                self.spawn(&reload.settings.clone()).map(|next| Stage::HandingOver(Box::new(next)))
+            }
+        };
+        match stage {
+            Ok(stage) => {
+                reload.stage = stage;
+                self.reload = Some(reload);
+            }
+            Err(reason) => {
+                self.reload = Some(reload);
+                self.end_reload(Err(reason)).await;
+            }
+        }
+    }
+
+    /// News of the engine that is to take over.
+    async fn handed_over(&mut self, event: Event) {
+        let result = match event {
+            Event::Report(Report::Ready(loaded)) => Ok(loaded),
+            Event::Report(Report::Failed(reason)) => Err(reason),
+            Event::Report(_) => return,
+            Event::Ended(how) => Err(format!("the new engine ended while it started: {how}")),
+        };
+        if result.is_ok()
+            && let Some(Reload { stage, settings, .. }) = &mut self.reload
+            && let Stage::HandingOver(next) = std::mem::replace(stage, Stage::InPlace)
+        {
+            self.settings = settings.clone();
+            self.restart = None;
+            let mut next = *next;
+            (next.ready, next.beat) = (Some(Instant::now()), Instant::now());
+            if let Some(mut old) = self.current.replace(next) {
+                old.child.order(Order::Drain).await;
+                self.draining.push(old.child);
+            }
+        }
+        self.end_reload(result).await;
+    }
+
+    async fn end_reload(&mut self, result: Result<Loaded, String>) {
+        let Some(reload) = self.reload.take() else { return };
+        let result = result.map(|loaded| Loaded {
+            milliseconds: reload.began.elapsed().as_millis() as u64,
+            ..loaded
+        });
+        match &result {
+            Ok(loaded) => {
+                self.totals.reloads += 1;
+                tracing::info!(
+                    rules = loaded.rules,
+                    skipped = loaded.skipped,
+                    version = loaded.version,
+                    milliseconds = loaded.milliseconds,
+                    "reloaded"
+                );
+            }
+            Err(reason) => {
+                self.totals.refused += 1;
+                tracing::error!(reason, "reload refused, the old rules stay");
+            }
+        }
+        if let Some(running) = &mut self.current {
+            running.child.order(Order::Count(self.totals)).await;
+        }
+        reply(reload.answer, result);
+    }
+
+    async fn stop(&mut self, mut event: mpsc::Receiver<(u64, Event)>) {
+        let stage = self.reload.take().map(|reload| reload.stage);
+        let rest = match stage {
+            Some(Stage::Checking(child)) => Some(child),
+            Some(Stage::HandingOver(next)) => Some(next.child),
+            Some(Stage::InPlace) | None => None,
+        };
+        let mut children: Vec<_> =
+            self.current.take().map(|running| running.child).into_iter().collect();
+        children.append(&mut self.draining);
+        children.extend(rest);
+        for child in &mut children {
+            child.order(Order::Stop).await;
+        }
+        let mut left = children.len();
+        let ended = async {
+            while left > 0 {
+                if let Some((_, Event::Ended(_))) = event.recv().await {
+                    left -= 1;
+                }
+            }
+        };
+        if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+            tracing::error!("the engine's process does not end: ending it");
+            children.iter().for_each(Child::kill);
+        }
+    }
+}
+
+enum Role {
+    Checking,
+    Current,
+    Gone,
+    Next,
+}
+
+fn reply(answer: Option<oneshot::Sender<Result<Loaded, String>>>, result: Result<Loaded, String>) {
+    if let Some(answer) = answer {
+        // Whoever asked may have given up.
+        let _ = answer.send(result);
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+/// What Suricata cannot change while it runs.
+fn fingerprint(settings: &Settings) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if let Some(yaml) = &settings.suricata_yaml {
+        // A file that cannot be read now is found out by the engine.
+        std::fs::read(yaml).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}

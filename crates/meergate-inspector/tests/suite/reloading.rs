@@ -1,0 +1,101 @@
+//! Rules and settings change while traffic flows.
+
+use std::fs;
+use std::process::Command;
+
+use crate::common::{EICAR, RULES, Request, Server};
+
+const NEW: &str = "drop http any any -> any any (msg:\"new\"; flow:established,to_client; file.data; content:\"new-word\"; sid:3000001;)\n";
+
+fn reload(server: &Server) -> Result<String, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_meergate-inspector"))
+        .arg("reload")
+        .arg("--control")
+        .arg(server.control())
+        .output()
+        .unwrap();
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).unwrap()),
+        false => Err(String::from_utf8(output.stderr).unwrap()),
+    }
+}
+
+#[test]
+fn new_rules_take_effect_on_connections_that_stay() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let ask = Request::get("/x", b"a new-word in it").connection("c");
+    client.ask(&ask).assert_passed(b"a new-word in it");
+    let tag = client.options().field("ISTag").unwrap().to_owned();
+    fs::write(server.rules(), format!("{RULES}{NEW}")).unwrap();
+    let said = reload(&server).unwrap();
+    assert!(said.contains("6 rules") && said.contains("version 2"), "{said}");
+    client.ask(&ask).assert_blocked(3_000_001);
+    client.ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+    assert_ne!(client.options().field("ISTag").unwrap(), tag);
+    assert_eq!(server.metric("reloads_total"), 1);
+    assert_eq!(server.metric("rules"), 6);
+    assert_eq!(server.metric("engine_restarts_total"), 0);
+}
+
+#[test]
+fn rules_that_do_not_load_are_refused_and_the_old_ones_stay() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for (rules, complaint) in [
+        ("drop http any any -> any any (bogus; sid:1;)\n", "test.rules:1: "),
+        ("", "no rule"),
+        ("# nothing\n", "no rule"),
+        ("pass ip any any -> any any (sid:1;)\n", "check"),
+    ] {
+        fs::write(server.rules(), rules).unwrap();
+        let said = reload(&server).unwrap_err();
+        assert!(said.contains("refused") && said.contains(complaint), "{rules}: {said}");
+        client.ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+    }
+    fs::remove_file(server.rules()).unwrap();
+    assert!(reload(&server).unwrap_err().contains("refused"));
+    client.ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+    assert_eq!(server.metric("reloads_refused_total"), 5);
+}
+
+#[test]
+fn a_hangup_signal_reloads() {
+    let server = Server::start(&[]);
+    fs::write(server.rules(), format!("{RULES}{NEW}")).unwrap();
+    server.signal("-HUP");
+    server.wait_metric("reloads_total", 1);
+    server.connect().ask(&Request::get("/x", b"new-word")).assert_blocked(3_000_001);
+}
+
+#[test]
+fn watched_files_reload_by_themselves() {
+    let server = Server::start(&["--watch"]);
+    fs::write(server.rules(), format!("{RULES}{NEW}")).unwrap();
+    server.wait_metric("reloads_total", 1);
+    server.connect().ask(&Request::get("/x", b"new-word")).assert_blocked(3_000_001);
+}
+
+#[test]
+fn what_cannot_change_in_place_is_handed_over_to_a_second_engine() {
+    let server = Server::with_settings("hold = \"all\"\n", &[]);
+    let mut client = server.connect();
+    let shown = |reply: crate::common::Reply| reply.field("X-Meergate").unwrap().to_owned();
+    assert!(shown(client.options()).contains("hold=all"));
+    // A transaction that is in flight during the handover ends on the old engine.
+    let body = crate::common::random(50_000);
+    let request = Request::get("/flight", &body);
+    let head = request.head(client.base());
+    client.send(&head);
+    client.send(&crate::common::chunked(&body[..20_000]));
+    server.wait_metric("connections", 1);
+    fs::write(server.settings(), "hold = 4096\n").unwrap();
+    reload(&server).unwrap();
+    client.send(&crate::common::chunked(&body[20_000..]));
+    client.send(b"0\r\n\r\n");
+    client.reply().assert_passed(&body);
+    let mut client = server.connect();
+    assert!(shown(client.options()).contains("hold=4096"));
+    client.ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+    assert_eq!(server.metric("engine_restarts_total"), 0);
+}

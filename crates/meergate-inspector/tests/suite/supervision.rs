@@ -1,0 +1,91 @@
+//! The engine's process may end in any way: nothing passes, nobody is refused, and a new one
+//! serves.
+
+use crate::common::{EICAR, Request, Server, chunked, random};
+
+const RESTARTS: &str = "engine_restarts_total";
+
+#[test]
+fn a_crash_fails_what_is_in_flight_and_a_new_engine_serves() {
+    let server = Server::start(&["--hold", "0"]);
+    for round in 1..=3 {
+        let mut in_flight = server.connect();
+        let body = random(200_000);
+        let request = Request::get("/flight", &body);
+        let head = request.head(in_flight.base());
+        in_flight.send(&head);
+        in_flight.send(&chunked(&body[..100_000]));
+        in_flight.body_so_far(100_000);
+        server.kill_engine("-ABRT");
+        // This one comes while there is no engine, and waits.
+        let mut waiting = server.connect();
+        waiting.ask(&Request::get("/eicar", EICAR)).assert_blocked(1_000_001);
+        waiting.ask(&Request::get("/clean", b"clean")).assert_passed(b"clean");
+        assert!(in_flight.is_closed(), "the transfer goes on without an engine");
+        assert_eq!(server.metric(RESTARTS), round);
+    }
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_hanging_engine_is_ended() {
+    let server = Server::with_settings("[limits]\nhang-seconds = 2\n", &[]);
+    server.kill_engine("-STOP");
+    server.connect().ask(&Request::get("/eicar", EICAR)).assert_blocked(1_000_001);
+    assert_eq!(server.metric(RESTARTS), 1);
+}
+
+#[test]
+fn an_engine_that_is_too_large_is_ended() {
+    let settings = "[limits]\nengine-memory = 1_000_000\n";
+    let (code, said) = Server::failing(settings, &[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("too large"), "{said}");
+}
+
+#[test]
+fn without_its_supervisor_the_engine_does_not_go_on() {
+    let server = Server::start(&["--hold", "0"]);
+    let mut client = server.connect();
+    let body = random(200_000);
+    let request = Request::get("/flight", &body);
+    let head = request.head(client.base());
+    client.send(&head);
+    client.send(&chunked(&body[..100_000]));
+    client.body_so_far(100_000);
+    server.signal("-KILL");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn connections_wait_for_an_engine_that_is_still_starting() {
+    // As many rules as take a moment to load.
+    let mut rules = crate::common::RULES.to_owned();
+    for n in 0..3_000 {
+        rules += &format!(
+            "drop http any any -> any any (msg:\"r{n}\"; file.data; content:\"word-{n}-{n}\"; pcre:\"/w{n}[a-z]+x/\"; sid:{};)\n",
+            2_000_000 + n
+        );
+    }
+    let server = Server::unready(&rules, &[]);
+    let mut client = server.connect();
+    client.ask(&Request::get("/eicar", EICAR)).assert_blocked(1_000_001);
+}
+
+#[test]
+fn stopping_finishes_what_is_in_flight() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let body = random(10_000);
+    let request = Request::get("/flight", &body);
+    let head = request.head(client.base());
+    client.send(&head);
+    client.send(&chunked(&body[..5_000]));
+    server.wait_metric("connections", 1);
+    server.signal("-TERM");
+    server.wait_log("stopping");
+    client.send(&chunked(&body[5_000..]));
+    client.send(b"0\r\n\r\n");
+    client.reply().assert_passed(&body);
+    assert!(client.is_closed());
+}
