@@ -172,6 +172,12 @@ impl ResponseHead {
     /// # Errors
     /// What is not strictly well formed, see [`ErrorKind`]; `buf` is of no further use then.
     pub fn parse(buf: &mut BytesMut, limits: &Limits) -> Result<Option<Self>, Error> {
+        // What speaks another protocol may never end a line.
+        let start = b"HTTP/1.";
+        let common = buf.len().min(start.len());
+        if buf[..common] != start[..common] && !buf.starts_with(b"HTTP/") {
+            return Err(Error::at(ErrorKind::StatusLine, 0));
+        }
         let Some(scan) = scan(buf, limits, status_line)? else { return Ok(None) };
         Ok(Some(Self::assemble(buf.split_to(scan.end).freeze(), scan)))
     }

@@ -128,6 +128,8 @@ fn malformed_responses() {
     for (text, kind) in table {
         assert_eq!(response(text).map(|_| ()).unwrap_err(), kind, "{text:?}");
     }
+    let mut endless = BytesMut::from("HTML without a line end");
+    assert!(ResponseHead::parse(&mut endless, &Limits::default()).is_err());
     assert_eq!(response("HTTP/1.1 200\r\n\r\n").unwrap().reason(), b"");
     assert_eq!(response("HTTP/1.1 200 \r\n\r\n").unwrap().reason(), b"");
     assert_eq!(response("HTTP/1.0 404 Not there\r\n\r\n").unwrap().reason(), b"Not there");

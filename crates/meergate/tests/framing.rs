@@ -393,7 +393,7 @@ fn what_follows_a_response_unasked_is_not_taken_for_the_next_one() {
 
 #[test]
 fn slow_and_endless_heads_are_bounded() {
-    let gateway = Gateway::start("[limits]\nbegin-timeout = \"300ms\"\n");
+    let gateway = Gateway::start("[limits]\nbegin_timeout = \"300ms\"\n");
     let mut dripping = connect(gateway.proxy);
     let sender = dripping.try_clone().unwrap();
     let drip = thread::spawn(move || {

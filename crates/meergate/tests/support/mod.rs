@@ -1,5 +1,6 @@
 //! The program itself, started on free ports, and origins that a test scripts.
-#![allow(dead_code)]
+// Each test program uses a part of it.
+#![allow(dead_code, unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -26,7 +27,7 @@ impl Gateway {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("meergate.toml");
         let common = format!(
-            "state-dir = {:?}\n[console]\naddress = \"off\"\n[log]\ntransactions = {:?}\n{settings}\n",
+            "state_dir = {:?}\n[console]\naddress = \"off\"\n[log]\ntransactions = {:?}\n{settings}\n",
             dir.path().join("state"),
             dir.path().join("transactions.log"),
         );
@@ -36,6 +37,7 @@ impl Gateway {
             .args(["--listen", "127.0.0.1:0", "--config"])
             .arg(&file)
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(dir.path().join("stderr.log")).unwrap())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
