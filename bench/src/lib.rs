@@ -1,0 +1,23 @@
+//! Figures, side by side with the peers.
+//!
+//! ```text
+//!   plan ──► run ──► stage ──► peers (bring-up)
+//!                      └─────► load (generators) ──► proc (cost of processes)
+//!   results (medians, ratios) ──► bars ──► report
+//! ```
+
+pub mod bars;
+pub mod engine;
+pub mod facts;
+pub mod growth;
+pub mod load;
+pub mod pattern;
+pub mod pcap;
+pub mod peers;
+pub mod pki;
+pub mod plan;
+pub mod proc;
+pub mod report;
+pub mod results;
+pub mod stage;
+pub mod svg;

@@ -1,0 +1,239 @@
+//! `meergate-bench`: runs the works side by side and writes the results.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use meergate_bench::load::Sample;
+use meergate_bench::plan::{self, Extent};
+use meergate_bench::results::{Record, Results};
+use meergate_bench::stage::{Inputs, Stage};
+use meergate_bench::{facts, growth, peers, report};
+
+#[derive(Parser)]
+#[command(about = "Figures, side by side with the peers.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The null ICAP server, started by `run`.
+    #[command(hide = true)]
+    Null {
+        /// `<bytes of request>=<file with the reply>`, in a cycle.
+        turns: Vec<String>,
+    },
+    /// Measure what the engine alone costs, and add it to the results.
+    Engine {
+        /// The `suricata` program of the same build as the library.
+        #[arg(long)]
+        suricata: PathBuf,
+        /// Its settings.
+        #[arg(long, default_value = "bench/suricata.yaml")]
+        yaml: PathBuf,
+        /// How often.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        #[command(flatten)]
+        rules: Rules,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Measure how cost grows, and add it to the results.
+    Growth {
+        /// Length of each window, seconds.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+        #[command(flatten)]
+        rules: Rules,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make the page from the results, and print the bars.
+    Report {
+        /// Where the page goes.
+        #[arg(long, default_value = "bench/report.html")]
+        page: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Measure, interleaved, and write the results as JSON.
+    Run(Run),
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// How much of all is measured.
+    #[arg(long, value_enum, default_value_t)]
+    extent: Extent,
+    /// Only works whose name contains one of these.
+    #[arg(long)]
+    only: Vec<String>,
+    /// Only those whose name contains one of these.
+    #[arg(long)]
+    who: Vec<String>,
+    /// How often each work is done by each.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Length of each window, seconds.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    #[command(flatten)]
+    rules: Rules,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(clap::Args)]
+struct Rules {
+    /// The five rules.
+    #[arg(long, default_value = "bench/rules/five.rules")]
+    rules: PathBuf,
+    /// The ET Open rules; what needs them is left out without.
+    #[arg(long)]
+    et_open: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Output {
+    /// The file with the results, as JSON.
+    #[arg(long, default_value = "bench/results.json")]
+    results: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Null { turns } => peers::serve_null(&turns).map_err(|error| error.to_string()),
+        Command::Engine { suricata, yaml, rounds, rules, output } => {
+            engine(&suricata, &yaml, rounds, &rules, &output)
+        }
+        Command::Growth { seconds, rules, output } => grow(seconds, &rules, &output),
+        Command::Report { page, output } => report(&page, &output),
+        Command::Run(run) => measure(&run),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("meergate-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn engine(
+    suricata: &Path,
+    yaml: &Path,
+    rounds: usize,
+    rules: &Rules,
+    output: &Output,
+) -> Result<(), String> {
+    let mut results = output.read()?;
+    let mut sets = vec![("5 rules", rules.rules.as_path())];
+    sets.extend(rules.et_open.as_deref().map(|path| ("ET Open", path)));
+    results.engine = meergate_bench::engine::limits(suricata, yaml, &sets, rounds)
+        .map_err(|error| error.to_string())?;
+    output.write(&results)
+}
+
+fn grow(seconds: f64, rules: &Rules, output: &Output) -> Result<(), String> {
+    let mut results = output.read()?;
+    let five = absolute(&rules.rules)?;
+    let et_open = rules.et_open.as_deref().map(absolute).transpose()?;
+    let means = growth::Means {
+        five: &five,
+        et_open: et_open.as_deref(),
+        window: Duration::from_secs_f64(seconds),
+    };
+    results.growth = growth::curves(&means);
+    output.write(&results)
+}
+
+fn report(page: &Path, output: &Output) -> Result<(), String> {
+    let results = output.read()?;
+    std::fs::write(page, report::page(&results))
+        .map_err(|error| format!("{}: {error}", page.display()))?;
+    print!("{}", report::bars_text(&results));
+    Ok(())
+}
+
+fn measure(run: &Run) -> Result<(), String> {
+    let wanted = |name: &str, filters: &[String]| {
+        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+    };
+    let mut works = plan::works(run.extent);
+    works.retain(|work| wanted(&work.name, &run.only));
+    for work in &mut works {
+        work.who.retain(|who| run.who.is_empty() || run.who.contains(&who.name()));
+    }
+    works.retain(|work| !work.who.is_empty());
+    let inputs = Inputs {
+        five: absolute(&run.rules.rules)?,
+        et_open: run.rules.et_open.as_deref().map(absolute).transpose()?,
+        window: Duration::from_secs_f64(run.seconds),
+    };
+    let bodies: Vec<u64> = plan::bodies(&works).into_iter().collect();
+    let stage = Stage::new(inputs, &bodies);
+    // Limits and growth of an earlier run stay until they are measured again.
+    let mut results = output_or_empty(&run.output);
+    results.facts = facts::gather();
+    results.records.clear();
+    for round in 0..run.rounds {
+        for work in &works {
+            let mut order = work.who.clone();
+            // Whoever comes first finds the caches of another work; so that is not always the same.
+            let turn = round % order.len();
+            order.rotate_left(turn);
+            for who in order {
+                let Some(sample) = stage.run(work, who) else { continue };
+                show(round, &work.name, &who.name(), &sample);
+                results.records.push(Record { work: work.name.clone(), who, round, sample });
+            }
+        }
+        // After each round, so that a run that is ended early has given something.
+        run.output.write(&results)?;
+    }
+    Ok(())
+}
+
+fn output_or_empty(output: &Output) -> Results {
+    output.read().unwrap_or_default()
+}
+
+fn show(round: usize, work: &str, who: &str, sample: &Sample) {
+    eprintln!(
+        "{round} {work:28} {who:25} {:>8.0}/s {:>6.0} MB/s p50 {:>7.3} p99 {:>7.3} ms cpu {:>8.1} + \
+         {:>6.1} gen {:>6.1} us {:>4.0} MiB err {} wrong {} {}",
+        sample.rate,
+        sample.megabytes,
+        sample.p50_ms,
+        sample.p99_ms,
+        sample.cpu_us,
+        sample.services_cpu_us,
+        sample.generator_cpu_us,
+        sample.peak_mib,
+        sample.errors,
+        sample.wrong,
+        if sample.kinds.is_empty() { String::new() } else { format!("{:?}", sample.kinds) }
+    );
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+impl Output {
+    fn read(&self) -> Result<Results, String> {
+        let path = self.results.display();
+        let text = std::fs::read_to_string(&self.results).map_err(|e| format!("{path}: {e}"))?;
+        serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))
+    }
+
+    fn write(&self, results: &Results) -> Result<(), String> {
+        let path = self.results.display();
+        let text = serde_json::to_string(results).map_err(|error| error.to_string())?;
+        std::fs::write(&self.results, text).map_err(|error| format!("{path}: {error}"))
+    }
+}

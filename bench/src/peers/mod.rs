@@ -1,0 +1,42 @@
+//! Brings up what is measured, each program with its best sensible settings for many connections.
+//!
+//! Everything listens on loopback, has a folder of its own and ends with its value.
+
+mod c_icap;
+mod clamd;
+mod e2guardian;
+mod mitmproxy;
+mod nginx;
+mod null;
+mod ours;
+mod squid;
+mod sslsplit;
+
+pub use c_icap::CIcap;
+pub use clamd::Clamd;
+pub use e2guardian::E2guardian;
+pub use mitmproxy::Mitmproxy;
+pub use nginx::Nginx;
+pub use null::{Null, serve as serve_null};
+pub use ours::{Inspector, Meergate};
+pub use squid::Squid;
+pub use sslsplit::Sslsplit;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// A folder that servers which drop their rights can enter.
+pub(crate) fn folder() -> TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::Builder::new().prefix("meergate-bench-").tempdir().expect("a folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    folder
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
+}

@@ -1,0 +1,98 @@
+//! Our own programs.
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::Process;
+use tempfile::TempDir;
+
+use super::folder;
+use crate::pki::Pki;
+
+/// A running `meergate`.
+#[derive(Debug)]
+pub struct Meergate {
+    process: Process,
+    addr: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Meergate {
+    /// Starts it as an explicit proxy; REQMOD and RESPMOD go through `icap`, in this order.
+    pub fn start(pki: &Pki, icap: &[String]) -> Self {
+        let folder = folder();
+        let (ca, key) = pki.proxy_ca();
+        let mut command = Command::new(binary("meergate"));
+        command.args(["run", "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0", "--state-dir"]);
+        command.arg(folder.path());
+        command.arg("--ca-cert").arg(ca).arg("--ca-key").arg(key);
+        command.arg("--upstream-ca").arg(pki.origin_ca());
+        for url in icap {
+            command.args(["--icap", url]);
+        }
+        let mut process = Process::start("meergate", &mut command);
+        let addr = process.wait_for("its proxy port", |line| listening(line, "(proxy)"));
+        process.wait_for_line("ready");
+        Self { process, addr, _folder: folder }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+/// A running `meergate-inspector`.
+#[derive(Debug)]
+pub struct Inspector {
+    process: Process,
+    addr: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Inspector {
+    /// Starts it with one file of rules.
+    pub fn start(rules: &Path) -> Self {
+        let folder = folder();
+        let mut command = Command::new(binary("meergate-inspector"));
+        command.current_dir(folder.path());
+        command.args(["run", "--listen", "127.0.0.1:0", "--rules"]).arg(rules);
+        let mut process = Process::start("meergate-inspector", &mut command);
+        let addr = process.wait_for("its ICAP port", |line| listening(line, "(icap)"));
+        process.wait_for_line("ready");
+        Self { process, addr, _folder: folder }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+/// One of our programs: from `MEERGATE_BIN_DIR`, else from beside this one.
+fn binary(name: &str) -> PathBuf {
+    let folder = match env::var_os("MEERGATE_BIN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => env::current_exe().expect("this program's path").with_file_name(""),
+    };
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is not built: run `cargo build --release`", path.display());
+    path
+}
+
+fn listening(line: &str, what: &str) -> Option<SocketAddr> {
+    let rest = line.strip_prefix("listening on ")?.strip_suffix(what)?;
+    rest.trim().parse().ok()
+}

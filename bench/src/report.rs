@@ -1,0 +1,222 @@
+//! One page with the bars, the plots and every figure; it loads nothing from anywhere.
+
+use std::fmt::Write as _;
+
+use crate::bars::{self, Target};
+use crate::load::Sample;
+use crate::plan::Who;
+use crate::results::{Curve, Median, Results};
+use crate::svg::{self, Line, escape, number};
+
+/// The works that have a plot, and what it shows.
+const PLOTS: &[(&str, &str)] = &[
+    ("icap RESPMOD 1 KB 200, 8", "requests/s"),
+    ("icap RESPMOD 1 MB 200, 8", "requests/s"),
+    ("icap RESPMOD 1 KB 204, 8", "requests/s"),
+    ("icap pair 1 KB, 8", "pairs/s"),
+    ("icap pair 1 MB, 8", "pairs/s"),
+    ("https 1 KB kept, 8", "requests/s"),
+    ("https 1 KB new, 8", "requests/s"),
+    ("https 1 MB kept, 8", "requests/s"),
+];
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;\
+padding:0 1em;color:#222;background:#fff}h1,h2,h3{line-height:1.2}table{border-collapse:collapse;\
+font-size:14px;margin:.5em 0}th,td{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}\
+th:first-child,td:first-child{text-align:left}svg{width:100%;max-width:720px;font:12px system-ui,\
+sans-serif}.ours{fill:#0b6e4f}.peer{fill:#b8c4cc}.limit{fill:#e3d5b8}.spread{stroke:#222}\
+.axis{fill:none;stroke:#222}.grid{stroke:#eee}polyline{stroke-width:2}.met{color:#0b6e4f}\
+.missed{color:#b3261e}.unknown{color:#777}.wide{overflow-x:auto}";
+
+/// The page.
+pub fn page(results: &Results) -> String {
+    let mut html = format!(
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>\
+         <meta name='viewport' content='width=device-width'><title>Meergate: figures</title>\
+         <style>{STYLE}</style></head><body><h1>Meergate: figures</h1>\
+         <p>Client, proxies, ICAP servers and origin share the machine and talk over loopback. \
+         Each work is done by everyone in turn, round after round; shown are medians over the \
+         rounds, with the lowest and highest. Ratios are taken within a round. Every body is \
+         compared byte for byte. CPU is user and system time of all threads and processes of the \
+         program under test; what it called on (the ICAP service of a proxy) is counted apart. \
+         <code>make bench</code> repeats all of it.</p>"
+    );
+    facts(&mut html, results);
+    bars_table(&mut html, results);
+    html.push_str("<h2>Side by side</h2>");
+    for (work, unit) in PLOTS {
+        plot(&mut html, results, work, unit);
+    }
+    growth(&mut html, results);
+    engine(&mut html, results);
+    html.push_str("<h2>Every figure</h2>");
+    for work in results.works() {
+        table(&mut html, results, work);
+    }
+    html + "</body></html>\n"
+}
+
+/// The bars as plain text.
+pub fn bars_text(results: &Results) -> String {
+    let mut text = String::new();
+    for bar in bars::all(results) {
+        let verdict = match bar.is_met() {
+            Some(true) => "met    ",
+            Some(false) => "NOT MET",
+            None => "unknown",
+        };
+        let reached = bar.reached.map_or_else(|| "-".into(), spread);
+        let target = target(bar.target);
+        let _infallible = writeln!(text, "{verdict} {target:>8}  {reached:28} {}", bar.what);
+    }
+    text
+}
+
+fn facts(html: &mut String, results: &Results) {
+    html.push_str("<p>");
+    for (name, value) in &results.facts {
+        let _infallible = write!(html, "{}: {} · ", escape(name), escape(value));
+    }
+    let rounds = results.records.iter().map(|record| record.round + 1).max().unwrap_or(0);
+    let _infallible = write!(html, "rounds: {rounds}</p>");
+}
+
+fn bars_table(html: &mut String, results: &Results) {
+    html.push_str(
+        "<h2>Bars</h2><div class='wide'><table><tr><th>what<th>bar<th>reached (low–high)<th></tr>",
+    );
+    for bar in bars::all(results) {
+        let (class, verdict) = match bar.is_met() {
+            Some(true) => ("met", "met"),
+            Some(false) => ("missed", "not met"),
+            None => ("unknown", "not measured"),
+        };
+        let _infallible = write!(
+            html,
+            "<tr><td>{}<td>{}<td>{}<td class='{class}'>{verdict}</tr>",
+            escape(&bar.what),
+            target(bar.target),
+            bar.reached.map_or_else(|| "–".into(), spread)
+        );
+    }
+    html.push_str("</table></div>");
+}
+
+fn target(target: Target) -> String {
+    match target {
+        Target::AtLeast(value) => format!("≥ {value}"),
+        Target::AtMost(value) => format!("≤ {value}"),
+    }
+}
+
+fn spread(median: Median) -> String {
+    let Median { value, low, high } = median;
+    format!("{} ({}–{})", number(value), number(low), number(high))
+}
+
+fn plot(html: &mut String, results: &Results, work: &str, unit: &str) {
+    let mut rows = Vec::new();
+    for who in results.who(work) {
+        let Some(median) = results.median(work, who, |sample| sample.rate) else { continue };
+        rows.push(svg::Bar {
+            label: who.name(),
+            value: median.value,
+            low: median.low,
+            high: median.high,
+            ours: who.is_ours(),
+            limit: is_limit(who),
+        });
+    }
+    if !rows.is_empty() {
+        let _infallible =
+            write!(html, "<h3>{}</h3>{}", escape(&title(work)), svg::bars(unit, &rows));
+    }
+}
+
+fn title(work: &str) -> String {
+    match work.rsplit_once(", ") {
+        Some((what, connections)) => format!("{what}, {connections} connections"),
+        None => work.to_owned(),
+    }
+}
+
+fn is_limit(who: Who) -> bool {
+    matches!(who, Who::Null | Who::Nginx)
+}
+
+fn growth(html: &mut String, results: &Results) {
+    let mut plots: Vec<&str> = results.growth.iter().map(|curve| curve.plot.as_str()).collect();
+    plots.dedup();
+    if plots.is_empty() {
+        return;
+    }
+    html.push_str("<h2>Growth</h2>");
+    for plot in plots {
+        let curves: Vec<&Curve> =
+            results.growth.iter().filter(|curve| curve.plot == plot).collect();
+        let Some(first) = curves.first() else { continue };
+        let lines: Vec<Line<'_>> =
+            curves.iter().map(|curve| Line { name: &curve.line, points: &curve.points }).collect();
+        let _infallible =
+            write!(html, "<h3>{}</h3>{}", escape(plot), svg::lines(&first.axes, &lines));
+    }
+}
+
+fn engine(html: &mut String, results: &Results) {
+    if results.engine.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<h2>The engine alone</h2><p><code>suricata -r</code> over a capture of the same \
+         transactions in packets of up to 64 KB, one thread, its start taken off.</p>\
+         <table><tr><th>transactions<th>CPU µs each<th>MB a second of CPU</tr>",
+    );
+    for limit in &results.engine {
+        let show = |values: &Vec<f64>| Median::of(values.clone()).map_or_else(String::new, spread);
+        let _infallible = write!(
+            html,
+            "<tr><td>{}<td>{}<td>{}</tr>",
+            escape(&limit.name),
+            show(&limit.cpu_us),
+            show(&limit.megabytes)
+        );
+    }
+    html.push_str("</table>");
+}
+
+fn table(html: &mut String, results: &Results, work: &str) {
+    let everyone = results.who(work);
+    let limit = everyone.iter().copied().find(|who| is_limit(*who));
+    let _infallible = write!(
+        html,
+        "<h3>{}</h3><div class='wide'><table><tr><th>who<th>a second<th>of the limit<th>MB/s\
+         <th>p50 ms<th>p99 ms<th>CPU µs<th>service CPU µs<th>peak MiB<th>errors<th>wrong</tr>",
+        escape(&title(work))
+    );
+    for who in everyone {
+        let show = |figure: fn(&Sample) -> f64| {
+            results.median(work, who, figure).map_or_else(String::new, |m| number(m.value))
+        };
+        let rate = results.median(work, who, |s| s.rate).map_or_else(String::new, spread);
+        let share = limit
+            .filter(|limit| *limit != who)
+            .and_then(|limit| results.ratio(work, who, limit, |s| s.rate))
+            .map_or_else(String::new, |m| format!("{:.2} ×", m.value));
+        let samples = results.samples(work, who);
+        let sum = |figure: fn(&Sample) -> u64| samples.values().map(|s| figure(s)).sum::<u64>();
+        let _infallible = write!(
+            html,
+            "<tr><td>{}<td>{rate}<td>{share}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            escape(&who.name()),
+            show(|s| s.megabytes),
+            show(|s| s.p50_ms),
+            show(|s| s.p99_ms),
+            show(|s| s.cpu_us),
+            show(|s| s.services_cpu_us),
+            show(|s| s.peak_mib),
+            sum(|s| s.errors),
+            sum(|s| s.wrong)
+        );
+    }
+    html.push_str("</table></div>");
+}

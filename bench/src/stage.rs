@@ -1,0 +1,288 @@
+//! Brings up whoever takes part, each once for the whole run, and lets them work.
+
+use std::cell::{Cell, OnceCell};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::load::link::{Route, Tls};
+use crate::load::{Amount, Effort, Sample, Watched, h2, http1, icap};
+use crate::peers::{
+    CIcap, Clamd, E2guardian, Inspector, Meergate, Mitmproxy, Nginx, Null, Squid, Sslsplit,
+};
+use crate::pki::Pki;
+use crate::plan::{Connections, HttpJob, IcapJob, Job, Who, Work};
+
+/// Bodies from here on are counted by number, since a window would cut many of them.
+const LARGE: u64 = 10 << 20;
+
+/// Where files that are not the bench's own come from.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The five rules.
+    pub five: PathBuf,
+    /// The ET Open rules, if they are there.
+    pub et_open: Option<PathBuf>,
+    /// Length of each window.
+    pub window: Duration,
+}
+
+/// Everyone who takes part so far.
+pub struct Stage {
+    inputs: Inputs,
+    runs: Cell<u32>,
+    pki: Pki,
+    nginx: Nginx,
+    clamd: OnceCell<Clamd>,
+    c_icap: OnceCell<CIcap>,
+    virus_scan: OnceCell<CIcap>,
+    e2guardian: OnceCell<E2guardian>,
+    five: OnceCell<Inspector>,
+    et_open: OnceCell<Inspector>,
+    meergate: OnceCell<Meergate>,
+    meergate_c_icap: OnceCell<Meergate>,
+    meergate_echo: OnceCell<Meergate>,
+    meergate_five: OnceCell<Meergate>,
+    meergate_et: OnceCell<Meergate>,
+    squid: OnceCell<Squid>,
+    squid_echo: OnceCell<Squid>,
+    sslsplit: OnceCell<Sslsplit>,
+    mitmproxy: OnceCell<Mitmproxy>,
+}
+
+/// An ICAP server as a load sees it.
+struct IcapServer {
+    addr: SocketAddr,
+    paths: (&'static str, &'static str),
+    pids: Vec<u32>,
+    tuple: bool,
+}
+
+/// An HTTP server or proxy as a load sees it.
+struct HttpServer {
+    connect: SocketAddr,
+    proxy: bool,
+    direct: bool,
+    watched: Watched,
+}
+
+impl Stage {
+    /// An empty stage with an origin that serves `bodies`.
+    pub fn new(inputs: Inputs, bodies: &[u64]) -> Self {
+        let pki = Pki::new();
+        let nginx = Nginx::start(&pki, bodies);
+        Self {
+            inputs,
+            runs: Cell::new(0),
+            pki,
+            nginx,
+            clamd: OnceCell::new(),
+            c_icap: OnceCell::new(),
+            virus_scan: OnceCell::new(),
+            e2guardian: OnceCell::new(),
+            five: OnceCell::new(),
+            et_open: OnceCell::new(),
+            meergate: OnceCell::new(),
+            meergate_c_icap: OnceCell::new(),
+            meergate_echo: OnceCell::new(),
+            meergate_five: OnceCell::new(),
+            meergate_et: OnceCell::new(),
+            squid: OnceCell::new(),
+            squid_echo: OnceCell::new(),
+            sslsplit: OnceCell::new(),
+            mitmproxy: OnceCell::new(),
+        }
+    }
+
+    /// Lets `who` do `work` once and counts; none when what `who` needs is not there.
+    pub fn run(&self, work: &Work, who: Who) -> Option<Sample> {
+        match work.job {
+            Job::Http(job) => self.http(work, &job, who),
+            Job::Icap(job) => self.icap(work, &job, who),
+        }
+    }
+
+    fn effort(connections: usize, body: u64, window: Duration) -> Effort {
+        let amount = if body >= LARGE {
+            // About two windows' worth at half a gigabyte a second.
+            let transactions = (window.as_secs() + 1) * 1_000_000_000 / body;
+            let each = i64::try_from(connections).unwrap_or(i64::MAX);
+            Amount::Transactions(each.max(i64::try_from(transactions).unwrap_or(i64::MAX)))
+        } else {
+            Amount::Window(window)
+        };
+        Effort { connections, warmup: Duration::from_millis(500), amount }
+    }
+
+    fn icap(&self, work: &Work, job: &IcapJob, who: Who) -> Option<Sample> {
+        let mut load = icap::Load {
+            // Replaced below; five digits, as the null server's port has.
+            server: SocketAddr::from(([127, 0, 0, 1], 12_345)),
+            paths: ("/null".into(), "/null".into()),
+            kind: job.kind,
+            body: job.body,
+            preview: job.preview,
+            allow_204: job.allow_204,
+            tuple: None,
+            extra: String::new(),
+        };
+        let effort = Self::effort(work.connections, job.body, self.inputs.window);
+        if who == Who::Null {
+            let null = Null::start(&load);
+            load.server = null.addr();
+            let watched = Watched { subject: vec![null.pid()], services: vec![] };
+            return Some(load.run(&effort, &watched));
+        }
+        let server = self.icap_server(who)?;
+        load.server = server.addr;
+        load.paths = (server.paths.0.into(), server.paths.1.into());
+        load.tuple = server.tuple.then(|| self.runs.replace(self.runs.get() + 1));
+        if who == Who::E2guardian {
+            load.extra = self.e2guardian_context(&load);
+        }
+        Some(load.run(&effort, &Watched { subject: server.pids, services: vec![] }))
+    }
+
+    fn icap_server(&self, who: Who) -> Option<IcapServer> {
+        let both = |path| (path, path);
+        let server = |addr, paths, pids| IcapServer { addr, paths, pids, tuple: false };
+        Some(match who {
+            Who::CIcapEcho | Who::CIcapEx206 => {
+                let c_icap = self.c_icap();
+                let path = if who == Who::CIcapEcho { "/echo" } else { "/ex206" };
+                server(c_icap.addr(), both(path), vec![c_icap.pid()])
+            }
+            Who::VirusScan => {
+                let clamd = self.clamd.get_or_init(Clamd::start);
+                let c_icap = self.virus_scan.get_or_init(|| CIcap::start(Some(clamd)));
+                server(c_icap.addr(), both("/virus_scan"), vec![c_icap.pid(), clamd.pid()])
+            }
+            Who::E2guardian => {
+                let peer = self.e2guardian.get_or_init(E2guardian::start);
+                server(peer.addr(), ("/request", "/response"), vec![peer.pid()])
+            }
+            Who::Echo => {
+                let inspector = self.five();
+                server(inspector.addr(), both("/echo"), vec![inspector.pid()])
+            }
+            Who::Suricata | Who::SuricataEt => {
+                let inspector = if who == Who::Suricata { self.five() } else { self.et_open()? };
+                let pids = vec![inspector.pid()];
+                IcapServer { tuple: true, ..server(inspector.addr(), both("/suricata"), pids) }
+            }
+            _ => unreachable!("{who:?} is no ICAP server"),
+        })
+    }
+
+    /// The header that E2Guardian gives with a REQMOD and wants back with the RESPMOD.
+    fn e2guardian_context(&self, load: &icap::Load) -> String {
+        use std::io::{Read, Write};
+        let one = icap::Load { kind: icap::Kind::Reqmod, ..load.clone() };
+        let mut stream = std::net::TcpStream::connect(load.server).expect("E2Guardian");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+        for piece in one.exchanges(0).iter().flat_map(|exchange| exchange.first.clone()) {
+            stream.write_all(&piece).expect("E2Guardian");
+        }
+        let mut buffer = vec![0; 16 << 10];
+        let n = stream.read(&mut buffer).expect("a reply of E2Guardian");
+        let reply = String::from_utf8_lossy(&buffer[..n]);
+        let line = reply.split("\r\n").find(|line| line.starts_with("X-ICAP-E2G:"));
+        line.map_or_else(String::new, |line| format!("{line}\r\n"))
+    }
+
+    fn http(&self, work: &Work, job: &HttpJob, who: Who) -> Option<Sample> {
+        let server = self.http_server(who, job.rsa)?;
+        let ca = if server.direct { self.pki.origin_ca() } else { self.pki.proxy_ca().0 };
+        let origin = if job.rsa { self.nginx.rsa() } else { self.nginx.ec() };
+        let alpn: &[&str] = if job.streams.is_some() { &["h2"] } else { &["http/1.1"] };
+        let route = Route {
+            connect: server.connect,
+            proxy: server.proxy,
+            host: "localhost".into(),
+            port: origin.number(),
+            tls: Some(Tls::new(&ca, alpn, job.use_of == Connections::Resumed)),
+        };
+        let path = format!("/{}", job.body);
+        let effort = Self::effort(work.connections, job.body, self.inputs.window);
+        Some(match job.streams {
+            Some(streams) => {
+                let load = h2::Load { route, path, body: job.body, streams };
+                load.run(&effort, &server.watched)
+            }
+            None => {
+                let new_connections = job.use_of != Connections::Kept;
+                let load = http1::Load { route, path, body: job.body, new_connections };
+                load.run(&effort, &server.watched)
+            }
+        })
+    }
+
+    fn http_server(&self, who: Who, rsa: bool) -> Option<HttpServer> {
+        let proxy = |connect, pid, services: &[u32]| HttpServer {
+            connect,
+            proxy: true,
+            direct: false,
+            watched: Watched { subject: vec![pid], services: services.to_vec() },
+        };
+        let ours = |cell: &OnceCell<Meergate>, icap: Option<(SocketAddr, &str, u32)>| {
+            let urls: Vec<String> =
+                icap.iter().map(|(addr, path, _)| format!("icap://{addr}{path}")).collect();
+            let services: Vec<u32> = icap.iter().map(|(_, _, pid)| *pid).collect();
+            let meergate = cell.get_or_init(|| Meergate::start(&self.pki, &urls));
+            proxy(meergate.addr(), meergate.pid(), &services)
+        };
+        let inspector = |inspector: &Inspector, path| (inspector.addr(), path, inspector.pid());
+        Some(match who {
+            Who::Nginx => {
+                let port = if rsa { self.nginx.rsa() } else { self.nginx.ec() };
+                let server = proxy(port.addr(), self.nginx.pid(), &[]);
+                HttpServer { proxy: false, direct: true, ..server }
+            }
+            Who::Meergate => ours(&self.meergate, None),
+            Who::MeergateCIcap => {
+                let c_icap = self.c_icap();
+                ours(&self.meergate_c_icap, Some((c_icap.addr(), "/echo", c_icap.pid())))
+            }
+            Who::MeergateEcho => ours(&self.meergate_echo, Some(inspector(self.five(), "/echo"))),
+            Who::MeergateSuricata => {
+                ours(&self.meergate_five, Some(inspector(self.five(), "/suricata")))
+            }
+            Who::MeergateSuricataEt => {
+                ours(&self.meergate_et, Some(inspector(self.et_open()?, "/suricata")))
+            }
+            Who::Squid => {
+                let squid = self.squid.get_or_init(|| Squid::start(&self.pki, None));
+                proxy(squid.addr(), squid.pid(), &[])
+            }
+            Who::SquidEcho => {
+                let c_icap = self.c_icap();
+                let icap = format!("{}/echo", c_icap.addr());
+                let squid = self.squid_echo.get_or_init(|| Squid::start(&self.pki, Some(&icap)));
+                proxy(squid.addr(), squid.pid(), &[c_icap.pid()])
+            }
+            Who::Sslsplit => {
+                let peer = self.sslsplit.get_or_init(|| Sslsplit::start(&self.pki, &self.nginx));
+                let addr = if rsa { peer.rsa() } else { peer.ec() };
+                HttpServer { proxy: false, ..proxy(addr, peer.pid(), &[]) }
+            }
+            Who::Mitmproxy => {
+                let peer = self.mitmproxy.get_or_init(|| Mitmproxy::start(&self.pki));
+                proxy(peer.addr(), peer.pid(), &[])
+            }
+            _ => unreachable!("{who:?} is no HTTP server"),
+        })
+    }
+
+    fn c_icap(&self) -> &CIcap {
+        self.c_icap.get_or_init(|| CIcap::start(None))
+    }
+
+    fn five(&self) -> &Inspector {
+        self.five.get_or_init(|| Inspector::start(&self.inputs.five))
+    }
+
+    fn et_open(&self) -> Option<&Inspector> {
+        let rules = self.inputs.et_open.as_ref()?;
+        Some(self.et_open.get_or_init(|| Inspector::start(rules)))
+    }
+}
