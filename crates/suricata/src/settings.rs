@@ -186,35 +186,36 @@ const EVE_TYPES: &str = "      types:
 ";
 
 /// Memory limits are generous: at a limit, flows are dropped. The flow table is small on purpose: ended flows are
-/// forgotten by those who look into the same row, and else only every ten seconds. The address groups are `any`: what a rule's author meant
-/// by home and outside is not known here, and a rule that does not apply would inspect nothing.
+/// forgotten by those who look into the same row, and else only every ten seconds. What a rule's author
+/// meant by home and outside is not known here, and a rule that does not apply would inspect nothing, so home is
+/// everywhere, less the addresses that nobody has, since rules also speak of what is not home. So with ports.
 const BUILT_IN: &str = "%YAML 1.1
 ---
 vars:
   address-groups:
-    HOME_NET: any
+    HOME_NET: '[0.0.0.0/0, ::/0, !0.0.0.0/32, !::/128]'
     EXTERNAL_NET: any
-    HTTP_SERVERS: any
-    SMTP_SERVERS: any
-    SQL_SERVERS: any
-    DNS_SERVERS: any
-    TELNET_SERVERS: any
-    AIM_SERVERS: any
-    DC_SERVERS: any
-    DNP3_SERVER: any
-    DNP3_CLIENT: any
-    MODBUS_CLIENT: any
-    MODBUS_SERVER: any
-    ENIP_CLIENT: any
-    ENIP_SERVER: any
+    HTTP_SERVERS: $HOME_NET
+    SMTP_SERVERS: $HOME_NET
+    SQL_SERVERS: $HOME_NET
+    DNS_SERVERS: $HOME_NET
+    TELNET_SERVERS: $HOME_NET
+    AIM_SERVERS: $HOME_NET
+    DC_SERVERS: $HOME_NET
+    DNP3_SERVER: $HOME_NET
+    DNP3_CLIENT: $HOME_NET
+    MODBUS_CLIENT: $HOME_NET
+    MODBUS_SERVER: $HOME_NET
+    ENIP_CLIENT: $HOME_NET
+    ENIP_SERVER: $HOME_NET
   port-groups:
-    HTTP_PORTS: any
-    SHELLCODE_PORTS: any
+    HTTP_PORTS: '1:65534'
+    SHELLCODE_PORTS: '1:65534'
     ORACLE_PORTS: 1521
     SSH_PORTS: 22
     DNP3_PORTS: 20000
     MODBUS_PORTS: 502
-    FILE_DATA_PORTS: any
+    FILE_DATA_PORTS: '1:65534'
     FTP_PORTS: 21
     GENEVE_PORTS: 6081
     VXLAN_PORTS: 4789
