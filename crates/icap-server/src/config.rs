@@ -13,7 +13,8 @@ pub struct Config {
     /// Default 30 s.
     pub head_timeout: Duration,
     /// How long the peer may neither send body that is waited for nor take what is sent; then 408
-    /// if no reply has started, else the connection is cut. Default 60 s.
+    /// if no reply has started, else the connection is cut. Long enough for a download that its
+    /// user has paused. Default 5 minutes.
     pub stall_timeout: Duration,
     /// Bytes of a request's body that are read off after its reply is complete, so that the
     /// connection can be used again; beyond, it is closed. Default 16 MiB.
@@ -29,7 +30,7 @@ impl Default for Config {
             limits: Limits::default(),
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(300),
             max_drain: 16 << 20,
             linger_timeout: Duration::from_secs(2),
         }

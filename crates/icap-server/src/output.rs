@@ -36,6 +36,13 @@ impl Output {
         }
     }
 
+    /// Gives back all memory, if nothing waits.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Writes all, and flushes the stream. Says in `moved` whether any byte went out.
     pub(crate) fn poll_flush(
         &mut self,

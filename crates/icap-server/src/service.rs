@@ -67,7 +67,8 @@ pub struct Options {
     /// How long the client may rely on this answer, in full seconds.
     pub ttl: Option<Duration>,
     /// File extensions to be sent with a preview: a list, or `*`. If any of the three lists is
-    /// given, exactly one must hold `*`: it says what happens to all other files.
+    /// given, exactly one must hold `*`, which says what happens to all other files; where none
+    /// does, they are sent whole.
     pub transfer_preview: Option<String>,
     /// File extensions not to be sent.
     pub transfer_ignore: Option<String>,
@@ -80,6 +81,14 @@ pub struct Options {
 impl Options {
     pub(crate) fn to_headers(&self, methods: &[Method]) -> Result<Headers, icap::Error> {
         let mut headers = Headers::new();
+        let lists = [&self.transfer_preview, &self.transfer_ignore, &self.transfer_complete];
+        let mut elements = lists.into_iter().flatten().flat_map(|list| list.split(','));
+        let open = lists.iter().any(|list| list.is_some()) && !elements.any(|e| e.trim() == "*");
+        let complete = match &self.transfer_complete {
+            Some(list) if open => Some(format!("{list}, *")),
+            None if open => Some("*".to_owned()),
+            list => list.clone(),
+        };
         let methods: Vec<_> = methods.iter().map(|method| method.as_str()).collect();
         headers.push("Methods", methods.join(", "))?;
         if !self.service.is_empty() {
@@ -98,7 +107,7 @@ impl Options {
             ("Preview", self.preview.map(|n| n.to_string())),
             ("Transfer-Preview", self.transfer_preview.clone()),
             ("Transfer-Ignore", self.transfer_ignore.clone()),
-            ("Transfer-Complete", self.transfer_complete.clone()),
+            ("Transfer-Complete", complete),
         ] {
             if let Some(value) = value {
                 headers.push(name, value)?;

@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use icap::server::Connection;
@@ -30,7 +31,7 @@ pub(crate) struct Wire<T: ?Sized = dyn Io> {
 /// How long input may be waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Patience {
-    /// For the next request.
+    /// For the next request, of which nothing has come.
     Idle,
     /// For the rest of a body: as long as something moves.
     Stall,
@@ -46,6 +47,10 @@ const FULL_AT: usize = 128 << 10;
 
 /// Data of so many bytes goes out without being copied.
 const DIRECT_FROM: usize = 8 << 10;
+
+/// A connection that has been idle for so long gives its buffers back: it may well be one of ten
+/// thousand. A busy one keeps them.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
 
 impl<T> Wire<T> {
     pub(crate) fn new(io: T, config: Config) -> Self {
@@ -90,7 +95,13 @@ impl Wire {
         let mut timer = self.timer.borrow_mut();
         let expired = match patience {
             Patience::Until(deadline) => timer.poll_until(cx, deadline),
-            Patience::Idle if flushed => timer.poll_stalled(cx, self.config.idle_timeout),
+            Patience::Idle if flushed => {
+                if timer.poll_stalled(cx, QUIET_AFTER).is_ready() {
+                    *buf = BytesMut::new();
+                    self.output.borrow_mut().release();
+                }
+                timer.poll_stalled(cx, self.config.idle_timeout)
+            }
             Patience::Idle | Patience::Stall => timer.poll_stalled(cx, self.config.stall_timeout),
         };
         expired.map(|()| Err(TransactError::Stalled))

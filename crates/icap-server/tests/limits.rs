@@ -185,6 +185,19 @@ fn silence_between_requests_closes_without_a_word() {
 }
 
 #[test]
+fn a_quiet_connection_wakes_up_again() {
+    in_no_time(async {
+        let mut client = connect(echo(), Config::default());
+        for pause in [0, 1, 2, 100, 299] {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            client.send(reqmod("/echo", "Allow: 204\r\n")).await;
+            assert!(client.head().await.starts_with("ICAP/1.0 204 "));
+        }
+        client.still_serves().await;
+    });
+}
+
+#[test]
 fn silence_within_a_request_is_answered_408() {
     let head = respmod("Preview: 9\r\n").replace("/echo", "/copy");
     for request in [
@@ -226,7 +239,7 @@ fn a_body_may_drip_as_long_as_it_moves() {
         client.send(respmod("")).await;
         for _ in 0..200 {
             client.send("1\r\nx\r\n").await;
-            tokio::time::sleep(Duration::from_secs(50)).await;
+            tokio::time::sleep(Duration::from_secs(250)).await;
         }
         client.send("0\r\n\r\n").await;
         let reply = client.read_to("\r\n0\r\n\r\n").await;

@@ -99,9 +99,27 @@ impl Service for Scripted {
     }
 }
 
+/// Lists files and forgets all others.
+struct Listed;
+
+impl Service for Listed {
+    fn istag(&self) -> IsTag {
+        Scripted.istag()
+    }
+
+    fn options(&self) -> Options {
+        Options { transfer_ignore: Some("gif, jpg".to_owned()), ..Options::default() }
+    }
+
+    async fn transact(&self, transaction: &mut Transaction<'_>) -> Result<(), TransactError> {
+        Scripted.transact(transaction).await
+    }
+}
+
 fn server() -> Client {
     let router = Router::new()
         .route("/scripted", Scripted)
+        .route("/listed", Listed)
         .route("/echo", Echo::new())
         .route("/copy", Echo::copying());
     connect(router, Config::default())
@@ -506,6 +524,14 @@ table! {
             assert_eq!(reply.matches(&format!("\r\n{line}\r\n")).count(), 1, "{line}: {reply}");
         }
         assert!(!reply.contains("OPTIONS"), "OPTIONS goes without saying");
+    }
+
+    s4_10_2_exactly_one_transfer_list_names_all_other_files {
+        let reply = head("OPTIONS icap://h/listed ICAP/1.0\r\n\r\n").await;
+        assert!(reply.contains("\r\nTransfer-Ignore: gif, jpg\r\n"), "{reply}");
+        assert!(reply.contains("\r\nTransfer-Complete: *\r\n"), "{reply}");
+        let reply = head("OPTIONS icap://h/scripted ICAP/1.0\r\n\r\n").await;
+        assert_eq!(reply.matches('*').count(), 1, "{reply}");
     }
 
     #[ignore = "no service of ours has an options body; a client would not know what to do with one"]
