@@ -10,8 +10,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, Listen, ListenKind};
+use crate::config::{Config, Listen, Way};
 use crate::error::StartError;
+use crate::firewall::Rules;
 use crate::run;
 
 /// A TLS-intercepting proxy that lets ICAP services inspect and change what passes.
@@ -28,6 +29,17 @@ enum Command {
     Ca(ca::Ca),
     /// Read the settings and all files they name, and say what is wrong with them.
     Check(Flags),
+    /// Print the nftables rules that transparent listeners need, as a shell script.
+    Nft {
+        #[command(flatten)]
+        flags: Flags,
+        /// Set them, instead of printing.
+        #[arg(long, conflicts_with = "remove")]
+        apply: bool,
+        /// Remove them again.
+        #[arg(long)]
+        remove: bool,
+    },
     /// Serve until stopped.
     Run(Flags),
 }
@@ -79,6 +91,10 @@ fn address_or_off(text: &str) -> Result<ConsoleAddress, String> {
     text.parse().map(ConsoleAddress::At).map_err(|e| format!("{e}; or \"off\""))
 }
 
+fn explicit(address: SocketAddr) -> Listen {
+    Listen { address, way: Way::Proxy, proxy_protocol: Vec::new(), ports: Vec::new() }
+}
+
 impl Flags {
     /// The settings of the file with these on top.
     pub(crate) fn config(&self) -> Result<Config, StartError> {
@@ -88,10 +104,9 @@ impl Flags {
         };
         let flags = self.clone();
         if let Some(address) = flags.listen {
-            config.listen = vec![Listen { address, kind: ListenKind::Proxy }];
+            config.listen = vec![explicit(address)];
         } else if config.listen.is_empty() {
-            let address = SocketAddr::from(([127, 0, 0, 1], 8080));
-            config.listen = vec![Listen { address, kind: ListenKind::Proxy }];
+            config.listen = vec![explicit(SocketAddr::from(([127, 0, 0, 1], 8080)))];
         }
         if flags.state_dir.is_some() {
             config.state_dir = flags.state_dir;
@@ -135,6 +150,7 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Ca(command) => command.run(),
         Command::Check(flags) => run::check(flags),
+        Command::Nft { flags, apply, remove } => nft(flags, *apply, *remove),
         Command::Run(flags) => run::run(flags),
     };
     match done {
@@ -144,6 +160,15 @@ pub fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "meergate: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn nft(flags: &Flags, apply: bool, remove: bool) -> Result<(), StartError> {
+    let rules = Rules::of(&flags.config()?)?;
+    match (apply, remove) {
+        (true, _) => rules.apply(),
+        (_, true) => rules.remove(),
+        _ => say(rules.shell().trim_end()),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Settings: a TOML file in which unknown keys are errors, and flags that win over it.
 
+mod firewall;
 mod http;
 mod icap;
+mod listen;
+mod rule;
 mod value;
 
 use std::fs;
@@ -12,8 +15,11 @@ use serde::Deserialize;
 
 use crate::error::StartError;
 
+pub use firewall::Firewall;
 pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
+pub use listen::{Listen, Way};
+pub use rule::{Action, InvalidCertificate, Rule};
 pub use value::{Bytes, Span};
 
 /// All settings.
@@ -23,8 +29,10 @@ pub struct Config {
     /// Where the CA made on first run is kept; default `$XDG_STATE_HOME/meergate`, else
     /// `~/.local/state/meergate`.
     pub state_dir: Option<PathBuf>,
-    /// The ways in; one explicit proxy on 127.0.0.1:8080 by default.
+    /// The ways in; without any, an explicit proxy on 127.0.0.1:8080.
     pub listen: Vec<Listen>,
+    /// What becomes of connections and requests; the first rule that matches decides.
+    pub rule: Vec<Rule>,
     /// The CA that forges leaf certificates.
     pub ca: Ca,
     /// Towards origins.
@@ -35,41 +43,14 @@ pub struct Config {
     pub icap: Icap,
     /// HTTP.
     pub http: Http,
+    /// The nftables rules that transparent listeners need.
+    pub firewall: Firewall,
     /// Bounds.
     pub limits: Limits,
     /// Logs.
     pub log: Log,
     /// Status page, metrics and CA download.
     pub console: Console,
-}
-
-/// One way in.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listen {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// What arrives there.
-    #[serde(default)]
-    pub kind: ListenKind,
-}
-
-/// What arrives at a listener.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum ListenKind {
-    /// Requests of clients that know of the proxy: CONNECT and absolute-form.
-    #[default]
-    Proxy,
-}
-
-impl ListenKind {
-    /// The word for it in settings, logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Proxy => "proxy",
-        }
-    }
 }
 
 /// The forging CA.

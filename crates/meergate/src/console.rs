@@ -88,7 +88,7 @@ async fn status(State(console): State<Arc<Console>>) -> impl IntoResponse {
     for (address, kind) in &console.listeners {
         row("Listening", format!("{address} ({kind})"));
     }
-    match &settings.chain {
+    match &settings.policy.default_decision().chain {
         Some(chain) => {
             for service in chain.services() {
                 row("Inspected by", service.name().to_string());

@@ -1,8 +1,12 @@
 //! How connections come in: listeners, admission, and finding out what is spoken.
 
+mod accept;
 mod admission;
 mod explicit;
 mod inner;
+mod original;
+mod proxy_header;
+mod socks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,14 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tracing::Instrument;
+use tokio::net::TcpListener;
 
-use crate::config::{Listen, ListenKind};
+use crate::config::{Listen, Way};
 use crate::error::StartError;
-use crate::metrics::{LimitLabels, ListenerLabels};
-use crate::session::{Scheme, Session, Settings, Shared, Totals};
+use crate::metrics::ListenerLabels;
+use crate::session::{Settings, Shared};
 
 use admission::Admission;
 
@@ -49,16 +53,34 @@ impl Gateway {
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: TcpListener,
-    kind: ListenKind,
+    /// What the settings say of it.
+    entry: Arc<Entry>,
+}
+
+/// How connections of one listener are to be understood.
+#[derive(Debug)]
+struct Entry {
+    way: Way,
+    proxy_protocol: Vec<IpNet>,
+    /// The listener's own address: connections for it itself lead nowhere.
+    own: SocketAddr,
 }
 
 impl Listener {
     /// Opens the listener that `listen` describes.
     pub(crate) fn bind(listen: &Listen) -> Result<Self, StartError> {
         let address = listen.address;
-        let socket = bind(address).map_err(|e| {
+        let opened = bind(address, &listen.way).and_then(|socket| {
+            let own = socket.local_addr()?;
+            Ok((socket, own))
+        });
+        let (socket, own) = opened.map_err(|e| {
+            let transparent = matches!(listen.way, Way::Tproxy { .. });
             let advice = match e.kind() {
-                io::ErrorKind::AddrInUse => "stop what uses it, or choose another with --listen",
+                io::ErrorKind::AddrInUse => "stop what uses it, or choose another address",
+                io::ErrorKind::PermissionDenied if transparent => {
+                    "kind = \"tproxy\" needs CAP_NET_ADMIN"
+                }
                 io::ErrorKind::PermissionDenied => {
                     "choose a port above 1023, or give the program CAP_NET_BIND_SERVICE"
                 }
@@ -66,25 +88,23 @@ impl Listener {
             };
             StartError::new(format!("cannot listen ({e})"), address.to_string(), advice)
         })?;
-        Ok(Self { socket, kind: listen.kind })
+        let entry =
+            Entry { way: listen.way.clone(), proxy_protocol: listen.proxy_protocol.clone(), own };
+        Ok(Self { socket, entry: Arc::new(entry) })
     }
 
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.entry.own
     }
 
-    pub(crate) fn kind(&self) -> ListenKind {
-        self.kind
+    pub(crate) fn kind(&self) -> &'static str {
+        self.entry.way.as_str()
     }
 
     /// Accepts until the gateway stops.
     pub(crate) async fn serve(self, gateway: Arc<Gateway>) {
-        let accepted = gateway
-            .shared
-            .metrics
-            .accepted
-            .get_or_create(&ListenerLabels { listener: self.kind.as_str() })
-            .clone();
+        let labels = ListenerLabels { listener: self.kind() };
+        let accepted = gateway.shared.metrics.accepted.get_or_create(&labels).clone();
         let stopping = gateway.shared.stopping();
         tokio::pin!(stopping);
         loop {
@@ -93,9 +113,9 @@ impl Listener {
                 () = &mut stopping => return,
             };
             match next {
-                Ok((stream, client)) => {
+                Ok((stream, peer)) => {
                     accepted.inc();
-                    gateway.clone().admit(stream, client, self.kind);
+                    gateway.clone().admit(stream, peer, self.entry.clone());
                 }
                 Err(e) if is_of_one_connection(&e) => {}
                 Err(error) => {
@@ -107,56 +127,17 @@ impl Listener {
     }
 }
 
-impl Gateway {
-    /// Starts a task for the connection, unless a limit is met: then it is closed at once.
-    fn admit(self: Arc<Self>, stream: TcpStream, client: SocketAddr, kind: ListenKind) {
-        let settings = self.settings.load_full();
-        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-        let guard = match self.admission.admit(client.ip(), &settings.config.limits) {
-            Ok(guard) => guard,
-            Err(limit) => {
-                self.shared.metrics.limited.get_or_create(&LimitLabels { limit }).inc();
-                return;
-            }
-        };
-        let Ok(local) = stream.local_addr() else { return };
-        // Without it, small answers wait for acknowledgements that the client delays.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
-        let session = Session {
-            id: self.shared.next_connection_id(),
-            client,
-            local: SocketAddr::new(local.ip().to_canonical(), local.port()),
-            listener: kind.as_str(),
-            user: None,
-            scheme: Scheme::Http,
-            route: None,
-            tls: None,
-            settings,
-            shared: self.shared.clone(),
-            totals: Arc::new(Totals::default()),
-        };
-        let span = tracing::debug_span!("connection", id = %session.id, %client);
-        tokio::spawn(
-            async move {
-                self.shared.metrics.connections.inc();
-                let why = match kind {
-                    ListenKind::Proxy => explicit::serve(session, stream).await,
-                };
-                tracing::debug!(why, "closed");
-                self.shared.metrics.connections.dec();
-                drop(guard);
-            }
-            .instrument(span),
-        );
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, way: &Way) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
+    if let Way::Tproxy { .. } = way {
+        if address.is_ipv6() {
+            socket.set_ip_transparent_v6(true)?;
+        }
+        // On an IPv6 socket too: it may take IPv4 as well.
+        socket.set_ip_transparent_v4(true)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

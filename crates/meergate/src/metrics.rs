@@ -1,7 +1,9 @@
 //! Everything that is counted, in one place, and its Prometheus text.
 
+use std::fmt::Write;
+
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -94,12 +96,21 @@ pub struct UninspectedLabels {
 }
 
 /// The direction of counted bytes.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Towards {
     /// From the server to the client.
     Client,
     /// From the client to the server.
     Server,
+}
+
+impl EncodeLabelValue for Towards {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Client => "to_client",
+            Self::Server => "to_server",
+        })
+    }
 }
 
 /// Labels of [`Metrics::log_lines_lost`].

@@ -12,9 +12,11 @@ use crate::cli::{Flags, say};
 use crate::config::Config;
 use crate::console;
 use crate::error::StartError;
+use crate::firewall::Rules;
 use crate::listen::{Gateway, Listener};
 use crate::log::Logs;
 use crate::metrics::Metrics;
+use crate::policy::Policy;
 use crate::session::{Settings, Shared};
 use crate::tls;
 use crate::tls::ca::{self, Place};
@@ -26,7 +28,7 @@ pub(crate) fn check(flags: &Flags) -> Result<(), StartError> {
     let place = Place::of(&config)?;
     if place.ours && !place.cert.exists() {
         say(&format!("the CA will be made at {}", place.cert.display()))?;
-        config.icap.default_chain().map_err(|e| chain_error(&e))?;
+        Policy::new(&config)?;
     } else {
         settings(config, &metrics)?;
     }
@@ -62,16 +64,17 @@ async fn serve(config: Config) -> Result<(), StartError> {
         Some(address) => Some(bind_console(address).await?),
         None => None,
     };
+    let rules = match config.firewall.apply {
+        true => Some(Rules::of(&config)?),
+        false => None,
+    };
     let settings = settings(config, &metrics)?;
     let shared = Arc::new(Shared::new(metrics, logs));
     let gateway = Arc::new(Gateway::new(shared.clone(), Arc::new(settings)));
 
     let mut names = Vec::new();
     for listener in listeners {
-        let address = listener.address().map_err(|e| {
-            StartError::new(format!("a listener is gone ({e})"), "the system", "try again")
-        })?;
-        names.push((address, listener.kind().as_str()));
+        names.push((listener.address(), listener.kind()));
         tokio::spawn(listener.serve(gateway.clone()));
     }
     for (address, kind) in &names {
@@ -81,9 +84,18 @@ async fn serve(config: Config) -> Result<(), StartError> {
         say(&format!("listening on {address} (console)"))?;
         tokio::spawn(console::serve(socket, gateway.clone(), names));
     }
+    // Only now: what netfilter brings from here on is served.
+    if let Some(rules) = &rules {
+        rules.apply()?;
+    }
     say("ready")?;
 
     signals.next().await;
+    if let Some(rules) = &rules
+        && let Err(error) = rules.remove()
+    {
+        tracing::error!(%error, "the firewall rules are still there");
+    }
     let limit = gateway.settings.load().config.limits.shutdown_timeout.0;
     tracing::info!(seconds = limit.as_secs_f64(), "stopping when open connections end");
     shared.stop();
@@ -110,15 +122,11 @@ fn settings(config: Config, metrics: &Metrics) -> Result<Settings, StartError> {
         tracing::warn!(days, certificate = %place.cert.display(), "the CA expires soon");
     }
     let tls = tls::Context::new(&config, Arc::new(authority), metrics)?;
-    let chain = config.icap.default_chain().map_err(|e| chain_error(&e))?.map(Arc::new);
-    if chain.is_none() {
+    let policy = Policy::new(&config)?;
+    if policy.default_decision().chain.is_none() {
         tracing::warn!("no ICAP service is set: all traffic passes uninspected, and is counted so");
     }
-    Ok(Settings { config, tls, chain })
-}
-
-fn chain_error(error: &icap_client::ConfigError) -> StartError {
-    StartError::new(error.to_string(), "the ICAP services", "correct [icap] or --icap")
+    Ok(Settings { config, tls, policy })
 }
 
 async fn bind_console(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

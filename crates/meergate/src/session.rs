@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use icap_client::Chain;
 use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::log::Logs;
 use crate::metrics::Metrics;
+use crate::policy::Policy;
 use crate::tls::{self, TlsFacts};
 use crate::upstream::{Resolver, Route};
 
@@ -255,8 +255,8 @@ pub struct Settings {
     pub config: Config,
     /// The CA, forged leaves and everything else of TLS.
     pub tls: tls::Context,
-    /// The ICAP services in order; `None` when none is configured.
-    pub chain: Option<Arc<Chain>>,
+    /// Rules, and the ICAP services that they choose.
+    pub policy: Policy,
 }
 
 impl fmt::Debug for Settings {

@@ -29,8 +29,9 @@ use origin::Origins;
 use trust::Trust;
 
 pub use hello::{ClientHello, HelloError, MAX_HELLO, looks_like_tls};
-pub use intercept::{InterceptError, Intercepted, intercept};
+pub use intercept::{InterceptError, Intercepted, Interception, intercept};
 pub use origin::UpstreamTls;
+pub use trust::Fault;
 
 /// An application protocol that can be agreed on in a TLS handshake (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

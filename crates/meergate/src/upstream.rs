@@ -4,10 +4,11 @@ mod connect;
 mod dns;
 mod error;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::InvalidCertificate;
 use crate::io::Io;
 use crate::session::Target;
 use crate::tls::{Alpn, UpstreamTls};
@@ -24,6 +25,8 @@ pub struct Route {
     /// The address to connect to where it is known already (the original destination of a
     /// redirected connection); otherwise the target's name is resolved.
     pub address: Option<SocketAddr>,
+    /// Our end's address where it is not ours (TPROXY with `keep_client_address`).
+    pub source: Option<IpAddr>,
     /// TLS over the connection.
     pub tls: Option<TlsPlan>,
 }
@@ -31,7 +34,14 @@ pub struct Route {
 impl Route {
     /// Plain TCP to `target`.
     pub fn plain(target: Target) -> Self {
-        Self { target, address: None, tls: None }
+        Self { target, address: None, source: None, tls: None }
+    }
+
+    /// Plain TCP to the address that a client's connection was for.
+    pub fn original(address: SocketAddr) -> Self {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let target = Target::from_address(address);
+        Self { target, address: Some(address), source: None, tls: None }
     }
 }
 
@@ -42,6 +52,8 @@ pub struct TlsPlan {
     pub server_name: Arc<str>,
     /// The protocols offered, in the client's order; none for no ALPN extension.
     pub alpn: Vec<Alpn>,
+    /// What becomes of the connection if the certificate is not valid.
+    pub invalid: InvalidCertificate,
 }
 
 /// An open connection to an origin.

@@ -11,6 +11,7 @@ use super::pump::{Counted, Progress};
 use super::trouble::Trouble;
 use crate::log::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3339};
 use crate::metrics::{Towards, TransactionLabels};
+use crate::policy::{Decision, decide_request};
 use crate::session::{Session, Target};
 
 /// Longest path that a record holds, in bytes.
@@ -35,6 +36,8 @@ pub(crate) struct Transaction<'a> {
     pub(super) reqmod: Option<Adaptation>,
     pub(super) respmod: Option<Adaptation>,
     pub(super) block: Option<BlockRecord>,
+    /// Why no service is asked at all.
+    pub(super) unasked: Option<&'static str>,
     pub(super) opaque_request: Option<&'static str>,
     pub(super) opaque_response: Option<&'static str>,
 }
@@ -68,8 +71,18 @@ impl<'a> Transaction<'a> {
             reqmod: None,
             respmod: None,
             block: None,
+            unasked: None,
             opaque_request: None,
             opaque_response: None,
+        }
+    }
+
+    /// What the rules say about its request.
+    pub(super) fn decide(&self, head: &RequestHead) -> &'a Decision {
+        let session = self.session;
+        match self.target.as_ref().or(session.target()) {
+            Some(target) => decide_request(session, target, head),
+            None => session.settings.policy.default_decision(),
         }
     }
 
@@ -121,7 +134,7 @@ impl<'a> Transaction<'a> {
         metrics.transaction_seconds.observe(took.as_secs_f64());
 
         let unseen = |trail: &Option<Adaptation>| match trail {
-            _ if session.settings.chain.is_none() => Some("no-service"),
+            _ if self.unasked.is_some() => self.unasked,
             Some(a) if a.services.iter().any(|s| s.did == "bypassed") => Some("service-bypassed"),
             Some(a) if !a.services.is_empty() && a.services.iter().all(|s| s.did == "ignored") => {
                 Some("service-ignored")

@@ -13,6 +13,9 @@ use super::record::{Transaction, adaptation};
 use super::rules::Rules;
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
+use crate::config::Action;
+use crate::pages::Page;
+use crate::policy::Decision;
 
 /// Interim responses before a final one: a peer that sends more is playing.
 const MAX_INTERIM: usize = 32;
@@ -64,7 +67,21 @@ async fn run<C: Client, O: Origin>(
     watch: &mut Watch,
 ) -> Result<Ended, Trouble> {
     let session = tx.session;
-    let chain = session.settings.chain.as_deref();
+    let decision = tx.decide(&request.head);
+    let chain = match decision.action {
+        Action::Block => return Err(Trouble::Refused(Box::new(blocked_page(decision)))),
+        Action::Bypass => None,
+        Action::Intercept => decision.chain.as_deref(),
+        Action::Reset => {
+            tx.outcome = "reset";
+            return Ok(Ended::Cut);
+        }
+    };
+    tx.unasked = match (chain, decision.action) {
+        (Some(_), _) => None,
+        (None, Action::Bypass) => Some("bypass"),
+        (None, _) => Some("no-service"),
+    };
     let rules = Rules::new(&session.settings.config.http, chain.is_some());
     let progress = tx.progress.clone();
     let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
@@ -114,6 +131,12 @@ async fn run<C: Client, O: Origin>(
         body = adapted.body;
     }
     deliver(tx, head, body, client, &mut drive).await
+}
+
+fn blocked_page(decision: &Decision) -> Page {
+    let rule = decision.rule.as_deref().unwrap_or_default();
+    Page::new(403, "Blocked by a rule")
+        .detail(format!("The rules of this network do not allow this request ({rule})."))
 }
 
 /// Sends the request and awaits the final response, over a new connection if a kept one is dead.

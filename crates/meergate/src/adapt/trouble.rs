@@ -108,6 +108,7 @@ fn chain_page(failure: &Failure) -> Page {
 
 fn upstream_page(e: &UpstreamError) -> Page {
     let (title, status) = match e.kind() {
+        UpstreamErrorKind::Blocked => ("Blocked by a rule", "http_request_denied"),
         UpstreamErrorKind::Certificate => {
             ("The server's certificate is not valid", "tls_certificate_error")
         }

@@ -22,20 +22,22 @@ pub struct Icap {
 }
 
 impl Icap {
-    /// The chain that transactions take; `None` when no service is set.
+    /// All named chains, and the one that transactions take unless a rule names another; `None`
+    /// when no service is set. A service in several of them is one, with one pool of connections.
     ///
     /// # Errors
     /// A URL, name or file that cannot be used; see [`Chains::from_config`].
-    pub fn default_chain(&self) -> Result<Option<Chain>, ConfigError> {
-        let chain = if !self.urls.is_empty() {
-            Chain::from_urls(&self.urls)?
-        } else {
-            let chains = Chains::from_config(&self.service, &self.chain)?;
-            match chains.chain(DEFAULT_CHAIN) {
-                Some(chain) => chain.clone(),
-                None => Chain::from_services(&self.service)?,
-            }
+    pub fn chains(&self) -> Result<(Chains, Option<Chain>), ConfigError> {
+        let mut orders = self.chain.clone();
+        if !orders.iter().any(|chain| chain.name == DEFAULT_CHAIN) {
+            let services = self.service.iter().map(|service| service.name.clone()).collect();
+            orders.push(ChainConfig { name: DEFAULT_CHAIN.into(), services });
+        }
+        let chains = Chains::from_config(&self.service, &orders)?;
+        let default = match self.urls.is_empty() {
+            true => chains.chain(DEFAULT_CHAIN).cloned(),
+            false => Some(Chain::from_urls(&self.urls)?),
         };
-        Ok((!chain.is_empty()).then_some(chain))
+        Ok((chains, default.filter(|chain| !chain.is_empty())))
     }
 }

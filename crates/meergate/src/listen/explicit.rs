@@ -2,9 +2,9 @@
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use super::inner;
+use crate::io::Io;
 use crate::protocol::{self, ConnectRequest, End};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
@@ -12,9 +12,8 @@ use crate::upstream::{Route, UpstreamSlot};
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// Serves one connection to its end; why it ended, in one word.
-pub(super) async fn serve(session: Session, stream: TcpStream) -> &'static str {
-    let client = Box::new(stream);
-    match protocol::serve(client, BytesMut::new(), &session, UpstreamSlot::PerRequest).await {
+pub(super) async fn serve(session: Session, client: Io, read_ahead: BytesMut) -> &'static str {
+    match protocol::serve(client, read_ahead, &session, UpstreamSlot::PerRequest).await {
         End::Closed(why) => why,
         End::Connect(request) => tunnel(session, *request).await,
     }

@@ -2,16 +2,23 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use crate::io::{Io, Prefixed};
+use crate::config::Action;
+use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
+use crate::metrics::Towards;
+use crate::policy::{Decision, Subject, stricter};
 use crate::protocol::{self, End};
-use crate::session::{Scheme, Session};
-use crate::tls::{self, ClientHello, Intercepted, MAX_HELLO, looks_like_tls};
-use crate::upstream::{Route, UpstreamSlot};
+use crate::session::{Scheme, Session, Target};
+use crate::tls::{self, ClientHello, Intercepted, Interception, MAX_HELLO, looks_like_tls};
+use crate::upstream::{self, Route, UpstreamError, UpstreamErrorKind, UpstreamSlot};
+
+/// How long a client may be silent before it is taken for one whose server speaks first.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// What a connection begins with.
 enum Opening {
@@ -28,41 +35,88 @@ pub(super) async fn serve(
     route: Route,
 ) -> &'static str {
     let limit = session.settings.config.limits.begin_timeout.0;
-    let opening = match timeout(limit, open(&mut client, &mut read_ahead)).await {
-        Err(_) => return "silent",
-        Ok(Err(_)) => return "client-closed",
-        Ok(Ok(opening)) => opening,
+    let opening = match timeout(limit.min(SILENCE), open(&mut client, &mut read_ahead)).await {
+        Ok(opening) => opening,
+        // Where the server speaks first, only a bypass leads on.
+        Err(_) if decide(&session, &route).action == Action::Bypass => {
+            return bypass(&session, client, read_ahead, route).await;
+        }
+        Err(_) => match timeout(limit, open(&mut client, &mut read_ahead)).await {
+            Ok(opening) => opening,
+            Err(_) => return "silent",
+        },
     };
     match opening {
-        Opening::Hello(hello) => {
-            let client = Prefixed::new(read_ahead.freeze(), client);
-            intercept(session, hello, client, route).await
-        }
-        Opening::Http => {
+        Err(_) => "client-closed",
+        Ok(Opening::Hello(hello)) => intercept(session, hello, client, read_ahead, route).await,
+        Ok(Opening::Http) => {
             session.scheme = Scheme::Http;
             session.route = Some(route);
             finish(client, read_ahead, &session, UpstreamSlot::Unconnected).await
         }
-        Opening::Unknown => {
-            tracing::warn!(
-                target = %route.target,
-                "closed: neither TLS nor HTTP, so nobody can inspect it"
-            );
-            "unknown-protocol"
-        }
+        Ok(Opening::Unknown) => match decide(&session, &route).action {
+            Action::Bypass => bypass(&session, client, read_ahead, route).await,
+            _ => {
+                tracing::warn!(
+                    target = %route.target,
+                    "closed: neither TLS nor HTTP, so nobody can inspect it"
+                );
+                "unknown-protocol"
+            }
+        },
     }
 }
 
+/// Serves a TLS connection whose target is the name in its ClientHello, at `port`.
+pub(super) async fn serve_by_name(
+    session: Session,
+    mut client: Io,
+    mut read_ahead: BytesMut,
+    port: u16,
+) -> &'static str {
+    let limit = session.settings.config.limits.begin_timeout.0;
+    let hello = match timeout(limit, open(&mut client, &mut read_ahead)).await {
+        Err(_) => return "silent",
+        Ok(Err(_)) => return "client-closed",
+        Ok(Ok(Opening::Hello(hello))) => hello,
+        Ok(Ok(Opening::Http | Opening::Unknown)) => {
+            tracing::info!("closed: this listener takes TLS only");
+            return "not-tls";
+        }
+    };
+    let named = hello.server_name.as_deref().map(|name| Target::new(name, port));
+    let Some(Ok(target)) = named else {
+        tracing::info!("closed: the ClientHello names no host");
+        return "no-server-name";
+    };
+    intercept(session, hello, client, read_ahead, Route::plain(target)).await
+}
+
+/// A connection that began with `hello`, which is still to be read from `read_ahead`.
 async fn intercept(
     mut session: Session,
     hello: ClientHello,
-    client: Prefixed<Io>,
-    route: Route,
+    client: Io,
+    read_ahead: BytesMut,
+    mut route: Route,
 ) -> &'static str {
+    let decision = decide_hello(&session, &hello, &mut route).clone();
+    let refusal = match decision.action {
+        Action::Intercept => None,
+        Action::Block => Some(refusal(&decision, &route)),
+        Action::Bypass => {
+            if hello.server_name.is_some() {
+                // The name may be a lie about the original destination: go where it really leads.
+                route.address = None;
+            }
+            return bypass(&session, client, read_ahead, route).await;
+        }
+        Action::Reset => return "reset",
+    };
+    let client = Prefixed::new(read_ahead.freeze(), client);
     let target = route.target.clone();
-    let intercepted =
-        tls::intercept(&session.shared, &session.settings, &hello, client, route).await;
-    match intercepted {
+    let plan = Interception { route, refusal, invalid: decision.invalid_certificate };
+    match tls::intercept(&session.shared, &session.settings, &hello, client, plan).await {
         Ok(Intercepted { client, route, upstream, facts }) => {
             session.scheme = Scheme::Https;
             session.route = Some(route);
@@ -82,6 +136,72 @@ async fn intercept(
             );
             error.as_str()
         }
+    }
+}
+
+/// What the rules say about a TLS connection. A redirected connection's target gets the name of
+/// its ClientHello; where the client has asked us for another host than that, rules for both hold.
+fn decide_hello<'a>(session: &'a Session, hello: &ClientHello, route: &mut Route) -> &'a Decision {
+    let asked = decide(session, route);
+    let Some(name) = &hello.server_name else { return asked };
+    if *name == route.target.host {
+        return asked;
+    }
+    let target = Target { host: name.clone(), port: route.target.port };
+    let named = Route { target, ..route.clone() };
+    let decision = decide(session, &named);
+    if route.address.is_some() {
+        *route = named;
+        return decision;
+    }
+    stricter(decision, asked)
+}
+
+fn decide<'a>(session: &'a Session, route: &Route) -> &'a Decision {
+    session.settings.policy.decide(&Subject {
+        client: session.client.ip(),
+        user: session.user.as_deref(),
+        host: &route.target.host,
+        address: route.address.map(|a| a.ip()).or_else(|| route.target.ip()),
+        port: route.target.port,
+        request: None,
+    })
+}
+
+fn refusal(decision: &Decision, route: &Route) -> UpstreamError {
+    let rule = decision.rule.as_deref().unwrap_or_default();
+    let detail = format!("the rules of this network do not allow it ({rule})");
+    UpstreamError::new(UpstreamErrorKind::Blocked, &route.target, detail)
+}
+
+/// Relays what nobody looks into, and counts it.
+async fn bypass(session: &Session, client: Io, read_ahead: BytesMut, route: Route) -> &'static str {
+    let upstream = match upstream::connect(&session.shared, &session.settings, &route).await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            tracing::info!(%error, "not bypassed");
+            return "origin-unreachable";
+        }
+    };
+    let mut client = Prefixed::new(read_ahead.freeze(), client);
+    let mut origin = upstream.io;
+    let idle = session.settings.config.limits.idle_timeout.0;
+    let metrics = &session.shared.metrics;
+    let end = relay(&mut client, &mut origin, idle, |direction, length| match direction {
+        Direction::ToServer => {
+            session.totals.add_from_client(length as u64);
+            metrics.uninspected("bypass", Towards::Server, length as u64);
+        }
+        Direction::ToClient => {
+            session.totals.add_from_server(length as u64);
+            metrics.uninspected("bypass", Towards::Client, length as u64);
+        }
+    })
+    .await;
+    match end {
+        RelayEnd::Finished => "bypassed",
+        RelayEnd::Idle => "bypassed-idle",
+        RelayEnd::Failed(_) => "bypassed-failed",
     }
 }
 

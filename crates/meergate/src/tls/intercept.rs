@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::origin::named;
 use super::{Alpn, ClientHello, TlsFacts};
+use crate::config::InvalidCertificate;
 use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
 use crate::session::{Settings, Shared};
@@ -92,8 +93,19 @@ impl fmt::Display for InterceptError {
 
 impl std::error::Error for InterceptError {}
 
+/// How a connection is to be intercepted.
+#[derive(Debug)]
+pub struct Interception {
+    /// The way to the origin; its TLS plan is made by [`intercept`].
+    pub route: Route,
+    /// Where the origin is not to be asked at all: why, to be told on a page.
+    pub refusal: Option<UpstreamError>,
+    /// What becomes of an invalid certificate of the origin's.
+    pub invalid: InvalidCertificate,
+}
+
 /// Intercepts the connection whose client began with `hello` and still has it to read from
-/// `client`, on its way along `route` (whose TLS plan is made here).
+/// `client`.
 ///
 /// # Errors
 /// The client's side failed. When the origin's side fails, the client's handshake is completed
@@ -103,19 +115,27 @@ pub async fn intercept<C: Stream>(
     settings: &Arc<Settings>,
     hello: &ClientHello,
     mut client: C,
-    mut route: Route,
+    interception: Interception,
 ) -> Result<Intercepted<impl Stream + use<C>>, InterceptError> {
+    let Interception { mut route, refusal, invalid } = interception;
     let Some(offered) = offered(hello) else {
         alert(&mut client, AlertDescription::NoApplicationProtocol).await;
         return Err(count(shared, InterceptError::NoProtocol));
     };
     let host = hello.server_name.clone().unwrap_or_else(|| route.target.host.clone());
-    route.tls = Some(TlsPlan { server_name: host.clone(), alpn: offered.clone() });
-    let upstream = upstream::connect(shared, settings, &route).await;
+    route.tls = Some(TlsPlan { server_name: host.clone(), alpn: offered.clone(), invalid });
+    let upstream = match refusal {
+        Some(refusal) => Err(refusal),
+        None => upstream::connect(shared, settings, &route).await,
+    };
     let origin = upstream.as_ref().ok().and_then(|upstream| upstream.tls.clone());
+    let leaves = &settings.tls.leaves;
     let forged = match &origin {
-        Some(origin) => settings.tls.leaves.mimic(origin, origin.alpn),
-        None => settings.tls.leaves.for_host(&host, page_protocol(&offered)),
+        Some(origin) if origin.fault.is_some() && invalid == InvalidCertificate::Allow => {
+            leaves.for_host(&host, origin.alpn)
+        }
+        Some(origin) => leaves.mimic(origin, origin.alpn),
+        None => leaves.for_host(&host, page_protocol(&offered)),
     };
     let config = match forged {
         Ok(config) => config,

@@ -16,6 +16,7 @@ use super::Alpn;
 use super::ca::Authority;
 use super::forge::{self, ForgeError, LeafKey};
 use super::origin::UpstreamTls;
+use super::trust::Fault;
 use crate::error::StartError;
 
 /// What one cached leaf may weigh on average; certificates take 1 to 4 KiB, but an origin may
@@ -25,6 +26,8 @@ const AVERAGE_WEIGHT: u64 = 4096;
 /// Forges leaves and keeps them.
 pub(super) struct Leaves {
     authority: Arc<Authority>,
+    /// A CA that nobody trusts, for leaves of origins that nobody trusts.
+    stranger: Authority,
     key: LeafKey,
     signing_key: Arc<dyn SigningKey>,
     tickets: Arc<dyn ProducesTickets>,
@@ -36,8 +39,8 @@ pub(super) struct Leaves {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Id {
-    /// Mimics the certificate with this fingerprint.
-    Mimic([u8; 32], Option<Alpn>),
+    /// Mimics the certificate with this fingerprint, and a fault that lies in its chain.
+    Mimic([u8; 32], Option<Fault>, Option<Alpn>),
     /// Made up for a host.
     Host(Arc<str>, Option<Alpn>),
 }
@@ -83,9 +86,20 @@ impl Leaves {
         let der = PrivateKeyDer::Pkcs8(key.pair.serialize_der().into());
         let signing_key = any_ecdsa_type(&der).map_err(|e| broken(&e))?;
         let tickets = Ticketer::new().map_err(|e| broken(&e))?;
+        let stranger = Authority::generate()?;
         let capacity = capacity.max(16);
         let cache = Cache::with_weighter(capacity, capacity as u64 * AVERAGE_WEIGHT, ByLength);
-        Ok(Self { authority, key, signing_key, tickets, provider, key_log, cache, forged })
+        Ok(Self {
+            authority,
+            stranger,
+            key,
+            signing_key,
+            tickets,
+            provider,
+            key_log,
+            cache,
+            forged,
+        })
     }
 
     /// The configuration that presents a leaf like the origin's certificate.
@@ -94,9 +108,15 @@ impl Leaves {
         origin: &UpstreamTls,
         alpn: Option<Alpn>,
     ) -> Result<Arc<ServerConfig>, ForgeError> {
-        let leaf = self.cache.get_or_insert_with(&Id::Mimic(origin.fingerprint, alpn), || {
-            let der = forge::mimic(&self.authority, &self.key, &origin.certificate)?;
-            self.leaf(der, alpn, true, i64::MAX)
+        let id = Id::Mimic(origin.fingerprint, origin.fault, alpn);
+        let leaf = self.cache.get_or_insert_with(&id, || {
+            let authority = match origin.fault {
+                Some(fault) if !fault.shows_in_leaf() => &self.stranger,
+                _ => &self.authority,
+            };
+            let der = forge::mimic(authority, &self.key, &origin.certificate)?;
+            // A session resumed later would not show the fault.
+            self.leaf(der, alpn, origin.fault.is_none(), i64::MAX)
         })?;
         Ok(leaf.config.clone())
     }

@@ -17,7 +17,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Alpn;
-use super::trust::Trust;
+use super::trust::{Fault, Trust};
+use crate::config::InvalidCertificate;
 use crate::session::Target;
 use crate::upstream::{TlsPlan, UpstreamError, UpstreamErrorKind};
 
@@ -36,6 +37,8 @@ pub struct UpstreamTls {
     pub certificate: CertificateDer<'static>,
     /// SHA-256 of the leaf certificate.
     pub fingerprint: [u8; 32],
+    /// What is wrong with it, where a rule says to go on all the same.
+    pub fault: Option<Fault>,
     /// How long the handshake took, without connecting.
     pub took: Duration,
 }
@@ -102,7 +105,13 @@ impl Origins {
         let chain = connection.peer_certificates().unwrap_or_default();
         // Checked before a single byte of the client's goes there. Resumed sessions are checked
         // like full handshakes, with the chain that the session began with.
-        self.trust.check(chain, &name).map_err(|why| fail(UpstreamErrorKind::Certificate, why))?;
+        let fault = match self.trust.check(chain, &name) {
+            Ok(()) => None,
+            Err((_, why)) if plan.invalid == InvalidCertificate::Refuse => {
+                return Err(fail(UpstreamErrorKind::Certificate, why));
+            }
+            Err((fault, _)) => Some(fault),
+        };
         let certificate = chain
             .first()
             .cloned()
@@ -119,6 +128,7 @@ impl Origins {
             alpn: connection.alpn_protocol().and_then(Alpn::from_wire),
             certificate,
             fingerprint,
+            fault,
             took,
         };
         Ok((stream, facts))

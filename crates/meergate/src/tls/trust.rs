@@ -75,9 +75,9 @@ impl Trust {
         &self,
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<(), (Fault, String)> {
         let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err("it presented no certificate".into());
+            return Err((Fault::Untrusted, "it presented no certificate".into()));
         };
         let key = key(chain, name);
         let now = Instant::now();
@@ -85,7 +85,7 @@ impl Trust {
             return Ok(());
         }
         let Some(verifier) = &self.verifier else {
-            return Err("no CA is trusted here".into());
+            return Err((Fault::Untrusted, "no CA is trusted here".into()));
         };
         verifier
             .verify_server_cert(leaf, intermediates, name, &[], UnixTime::now())
@@ -131,29 +131,62 @@ fn add_file(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), StartError>
     Ok(())
 }
 
-/// In words for the people who see the error page.
-fn explain(error: &rustls::Error) -> String {
-    let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
-    match error {
+/// Why a certificate is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Its time has passed.
+    Expired,
+    /// Its time has not come.
+    NotYetValid,
+    /// Its chain is broken or leads to nobody we trust, or anything else is wrong with it.
+    Untrusted,
+    /// It is for other names.
+    WrongName,
+}
+
+impl Fault {
+    /// Whether clients find the fault themselves in a leaf that says what the original says.
+    pub(super) fn shows_in_leaf(self) -> bool {
+        self != Self::Untrusted
+    }
+
+    /// One word, for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Untrusted => "untrusted",
+            Self::WrongName => "wrong-name",
+        }
+    }
+}
+
+/// The fault, and in words for the people who see the error page.
+fn explain(error: &rustls::Error) -> (Fault, String) {
+    let rustls::Error::InvalidCertificate(error) = error else {
+        return (Fault::Untrusted, error.to_string());
+    };
+    let (fault, words) = match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "it has expired".into()
+            (Fault::Expired, "it has expired")
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "it is not valid yet".into()
+            (Fault::NotYetValid, "it is not valid yet")
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is for another name".into()
+            (Fault::WrongName, "it is for another name")
         }
         CertificateError::UnknownIssuer => {
-            "its issuer is not trusted (or it is self-signed)".into()
+            (Fault::Untrusted, "its issuer is not trusted (or it is self-signed)")
         }
-        CertificateError::Revoked => "it has been revoked".into(),
-        CertificateError::BadEncoding => "it is malformed".into(),
-        CertificateError::BadSignature => "a signature in its chain is wrong".into(),
-        CertificateError::InvalidPurpose => "it is not for servers".into(),
+        CertificateError::Revoked => (Fault::Untrusted, "it has been revoked"),
+        CertificateError::BadEncoding => (Fault::Untrusted, "it is malformed"),
+        CertificateError::BadSignature => (Fault::Untrusted, "a signature in its chain is wrong"),
+        CertificateError::InvalidPurpose => (Fault::Untrusted, "it is not for servers"),
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "it is a CA's certificate, used as a server's".into()
+            (Fault::Untrusted, "it is a CA's certificate, used as a server's")
         }
-        other => other.to_string(),
-    }
+        other => return (Fault::Untrusted, other.to_string()),
+    };
+    (fault, words.to_owned())
 }

@@ -1,10 +1,13 @@
 //! Opening a connection to an origin.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use nix::sys::socket::sockopt;
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -45,14 +48,21 @@ async fn open(
     let limits = &settings.config.upstream;
     let deadline = began + limits.connect_timeout.0;
     let tcp = match route.address {
-        Some(address) => attempt(&route.target, address, deadline).await?,
+        Some(address) => attempt(&route.target, address, route.source, deadline).await?,
         None => {
             let addresses =
                 shared.resolver.resolve(&route.target, limits.dns_cache.0, deadline).await?;
-            happy_eyeballs(&route.target, &addresses, deadline).await?
+            let addresses: Vec<_> = match route.source {
+                Some(source) => {
+                    let same = |ip: &&IpAddr| ip.is_ipv4() == source.is_ipv4();
+                    addresses.iter().filter(same).copied().collect()
+                }
+                None => addresses.to_vec(),
+            };
+            happy_eyeballs(&route.target, &addresses, route.source, deadline).await?
         }
     };
-    let of_socket = |e: std::io::Error| UpstreamError::from_io(&route.target, &e);
+    let of_socket = |e: io::Error| UpstreamError::from_io(&route.target, &e);
     let address = tcp.peer_addr().map_err(of_socket)?;
     let local = tcp.local_addr().map_err(of_socket)?;
     let (io, tls): (Io, _) = match &route.tls {
@@ -74,6 +84,7 @@ async fn open(
 async fn happy_eyeballs(
     target: &Target,
     addresses: &[IpAddr],
+    source: Option<IpAddr>,
     deadline: Instant,
 ) -> Result<TcpStream, UpstreamError> {
     let mut waiting = interleave(addresses).into_iter().map(|ip| SocketAddr::new(ip, target.port));
@@ -83,10 +94,10 @@ async fn happy_eyeballs(
         if let Some(address) = waiting.next() {
             if attempts.is_empty() && waiting.len() == 0 {
                 // The usual case, one address, needs no task.
-                return attempt(target, address, deadline).await;
+                return attempt(target, address, source, deadline).await;
             }
             let target = target.clone();
-            attempts.spawn(async move { attempt(&target, address, deadline).await });
+            attempts.spawn(async move { attempt(&target, address, source, deadline).await });
         } else if attempts.is_empty() {
             return Err(last_error.unwrap_or_else(|| {
                 UpstreamError::new(UpstreamErrorKind::Name, target, "no address")
@@ -108,19 +119,31 @@ async fn happy_eyeballs(
 async fn attempt(
     target: &Target,
     address: SocketAddr,
+    source: Option<IpAddr>,
     deadline: Instant,
 ) -> Result<TcpStream, UpstreamError> {
-    let explain = |e: &std::io::Error| {
-        let detail = format!("{address}: {e}");
-        UpstreamError::new(UpstreamErrorKind::Connect, target, detail)
-    };
-    let stream = timeout_at(deadline, TcpStream::connect(address))
-        .await
-        .map_err(|_| {
-            UpstreamError::new(UpstreamErrorKind::Timeout, target, format!("{address} is silent"))
-        })?
-        .map_err(|e| explain(&e))?;
-    stream.set_nodelay(true).map_err(|e| explain(&e))?;
+    let stream = timeout_at(deadline, open_tcp(address, source)).await.map_err(|_| {
+        UpstreamError::new(UpstreamErrorKind::Timeout, target, format!("{address} is silent"))
+    })?;
+    stream.map_err(|e| {
+        UpstreamError::new(UpstreamErrorKind::Connect, target, format!("{address}: {e}"))
+    })
+}
+
+async fn open_tcp(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(source) = source {
+        let options = SockRef::from(&socket);
+        match source {
+            IpAddr::V4(_) => options.set_ip_transparent_v4(true)?,
+            IpAddr::V6(_) => options.set_ip_transparent_v6(true)?,
+        }
+        // Else the kernel would look for a port that is free towards every origin.
+        nix::sys::socket::setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
     Ok(stream)
 }
 
@@ -163,10 +186,10 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(30);
         // Nothing listens on 127.0.0.2 and ::1 at this port.
         let addresses = [ip("::1"), ip("127.0.0.2"), ip("127.0.0.1")];
-        let stream = happy_eyeballs(&target, &addresses, deadline).await.unwrap();
+        let stream = happy_eyeballs(&target, &addresses, None, deadline).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap().ip(), ip("127.0.0.1"));
 
-        let refused = happy_eyeballs(&target, &addresses[..2], deadline).await.unwrap_err();
+        let refused = happy_eyeballs(&target, &addresses[..2], None, deadline).await.unwrap_err();
         assert_eq!(refused.kind(), UpstreamErrorKind::Connect);
     }
 }

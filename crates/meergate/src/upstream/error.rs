@@ -16,6 +16,8 @@ pub struct UpstreamError {
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamErrorKind {
+    /// A rule does not allow the target.
+    Blocked,
     /// The certificate is not valid for the target.
     Certificate,
     /// TCP was refused, reset or unreachable.
@@ -32,6 +34,7 @@ impl UpstreamErrorKind {
     /// One word, for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Blocked => "blocked",
             Self::Certificate => "certificate",
             Self::Connect => "connect",
             Self::Name => "name",
@@ -40,9 +43,10 @@ impl UpstreamErrorKind {
         }
     }
 
-    /// The HTTP status that a client is answered with: 504 for time limits, else 502.
+    /// The HTTP status that a client is answered with: 403 for rules, 504 for time limits, else 502.
     pub fn status(self) -> u16 {
         match self {
+            Self::Blocked => 403,
             Self::Timeout => 504,
             _ => 502,
         }
@@ -83,6 +87,7 @@ impl UpstreamError {
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
+            UpstreamErrorKind::Blocked => "not allowed",
             UpstreamErrorKind::Certificate => "the certificate is not valid",
             UpstreamErrorKind::Connect => "cannot connect",
             UpstreamErrorKind::Name => "the name has no address",

@@ -1,0 +1,102 @@
+//! `[[rule]]`: what becomes of connections and requests.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de};
+
+/// One rule. All conditions that are set must hold, and one entry of a list is enough; the first
+/// rule that matches decides. Without a match: intercept, with the default chain.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rule {
+    /// How logs and pages call it; `rule N` by default.
+    pub name: Option<String>,
+
+    /// Client addresses: `192.0.2.7`, `10.0.0.0/8`, `2001:db8::/32`.
+    #[serde(deserialize_with = "networks")]
+    pub client: Vec<IpNet>,
+    /// Users, as they authenticated.
+    pub user: Vec<String>,
+    /// Host names: `example.org` alone, `*.example.org` for it and every name below it; `*`
+    /// anywhere else stands for any characters (`ads*.example.org`).
+    pub host: Vec<String>,
+    /// Files with a host name a line, like `host` but without patterns; `#` begins a comment.
+    pub host_file: Vec<PathBuf>,
+    /// Destination addresses, where they are known before the name is resolved: redirected
+    /// connections, and targets that are addresses.
+    #[serde(deserialize_with = "networks")]
+    pub address: Vec<IpNet>,
+    /// Destination ports.
+    pub port: Vec<u16>,
+    /// Request methods. Like `path`, it can be told only after interception.
+    pub method: Vec<String>,
+    /// Request paths without the query, as they are written: `/admin` alone, `/admin*` for all
+    /// that begin so; `*` stands for any characters.
+    pub path: Vec<String>,
+
+    /// What to do.
+    pub action: Action,
+    /// The `[[icap.chain]]` that transactions take instead of the default one.
+    pub chain: Option<String>,
+    /// What becomes of intercepted connections whose origin shows an invalid certificate.
+    pub invalid_certificate: InvalidCertificate,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Answer with a page that says so (or cut what is not HTTP).
+    Block,
+    /// Let it pass without looking into it. Its bytes are counted as uninspected.
+    Bypass,
+    /// Decrypt and inspect.
+    #[default]
+    Intercept,
+    /// Cut the connection.
+    Reset,
+}
+
+impl Action {
+    /// The word for it in settings and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Bypass => "bypass",
+            Self::Intercept => "intercept",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// What becomes of a connection whose origin shows an invalid certificate.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum InvalidCertificate {
+    /// It is believed all the same: the client sees a certificate that it trusts.
+    Allow,
+    /// The client sees a certificate with the same fault, and decides.
+    Mimic,
+    /// The client sees a page that says what is wrong.
+    #[default]
+    Refuse,
+}
+
+/// Networks; an address alone stands for itself.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| {
+            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(
+                |_| {
+                    de::Error::invalid_value(
+                        de::Unexpected::Str(text),
+                        &"an address or a network such as \"10.0.0.0/8\"",
+                    )
+                },
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,143 @@
+//! One accepted connection: admitted, named, and led the way of its listener.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use super::proxy_header::{self, Header};
+use super::{Entry, Gateway, explicit, inner, original, socks};
+use crate::config::Way;
+use crate::io::Io;
+use crate::metrics::LimitLabels;
+use crate::session::{Scheme, Session, Settings, Totals};
+use crate::upstream::Route;
+
+impl Gateway {
+    /// Starts a task for the connection, unless a limit is met: then it is closed at once.
+    pub(super) fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, entry: Arc<Entry>) {
+        let settings = self.settings.load_full();
+        let peer = canonical(peer);
+        let is_balancer = entry.proxy_protocol.iter().any(|net| net.contains(&peer.ip()));
+        // A balancer is not a client; its clients are counted once they are known.
+        let client = (!is_balancer).then_some(peer.ip());
+        let mut guard = match self.admission.admit(client, &settings.config.limits) {
+            Ok(guard) => guard,
+            Err(limit) => return self.refuse(limit),
+        };
+        tokio::spawn(async move {
+            let mut accepted =
+                match Accepted::new(stream, peer, is_balancer, &entry, &settings).await {
+                    Ok(accepted) => accepted,
+                    Err(error) => return tracing::info!(%peer, %error, "refused"),
+                };
+            if is_balancer
+                && let Err(limit) = guard.identify(accepted.client.ip(), &settings.config.limits)
+            {
+                return self.refuse(limit);
+            }
+            let session = Session {
+                id: self.shared.next_connection_id(),
+                client: accepted.client,
+                local: accepted.local,
+                listener: entry.way.as_str(),
+                user: None,
+                scheme: Scheme::Http,
+                route: None,
+                tls: None,
+                settings,
+                shared: self.shared.clone(),
+                totals: Arc::new(Totals::default()),
+            };
+            let span =
+                tracing::debug_span!("connection", id = %session.id, client = %session.client);
+            self.shared.metrics.connections.inc();
+            let read_ahead = std::mem::take(&mut accepted.read_ahead);
+            let why = lead(&entry, session, accepted.stream, read_ahead).instrument(span).await;
+            tracing::debug!(why, "closed");
+            self.shared.metrics.connections.dec();
+            drop(guard);
+        });
+    }
+
+    fn refuse(&self, limit: &'static str) {
+        self.shared.metrics.limited.get_or_create(&LimitLabels { limit }).inc();
+    }
+}
+
+/// A connection whose two ends are known.
+struct Accepted {
+    stream: TcpStream,
+    read_ahead: BytesMut,
+    client: SocketAddr,
+    /// What the client connected to.
+    local: SocketAddr,
+}
+
+impl Accepted {
+    async fn new(
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        is_balancer: bool,
+        entry: &Entry,
+        settings: &Settings,
+    ) -> io::Result<Self> {
+        // Without it, small answers wait for acknowledgements that the client delays.
+        stream.set_nodelay(true)?;
+        let mut local = match entry.way {
+            Way::Redirect if !is_balancer => original::destination(&stream, entry.own)?,
+            _ => stream.local_addr()?,
+        };
+        let mut client = peer;
+        let mut read_ahead = BytesMut::new();
+        if is_balancer {
+            let limit = settings.config.limits.begin_timeout.0;
+            match timeout(limit, proxy_header::read(&mut stream, &mut read_ahead)).await?? {
+                Header::Local => {}
+                Header::Proxied { source, destination } => {
+                    client = source;
+                    local = destination;
+                }
+            }
+        }
+        if matches!(entry.way, Way::Tproxy { .. }) {
+            original::refuse_own(local, entry.own)?;
+        }
+        Ok(Self { stream, read_ahead, client: canonical(client), local: canonical(local) })
+    }
+}
+
+/// Leads a connection the way of its listener, to its end; why it ended, in one word.
+async fn lead(
+    entry: &Entry,
+    session: Session,
+    stream: TcpStream,
+    read_ahead: BytesMut,
+) -> &'static str {
+    let client: Io = Box::new(stream);
+    match &entry.way {
+        Way::Proxy => explicit::serve(session, client, read_ahead).await,
+        Way::Redirect => {
+            let route = Route::original(session.local);
+            inner::serve(session, client, read_ahead, route).await
+        }
+        Way::Sni { port } => inner::serve_by_name(session, client, read_ahead, *port).await,
+        Way::Socks5 => socks::serve(session, client, read_ahead).await,
+        Way::Target(target) => {
+            inner::serve(session, client, read_ahead, Route::plain(target.clone())).await
+        }
+        Way::Tproxy { keep_client_address } => {
+            let mut route = Route::original(session.local);
+            route.source = keep_client_address.then_some(session.client.ip());
+            inner::serve(session, client, read_ahead, route).await
+        }
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,167 @@
+//! SOCKS5 (RFC 1928): CONNECT only.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::inner;
+use crate::io::Io;
+use crate::session::{Session, Target};
+use crate::upstream::Route;
+
+const VERSION: u8 = 5;
+const NO_AUTHENTICATION: u8 = 0;
+const NOTHING_ACCEPTABLE: u8 = 0xff;
+const CONNECT: u8 = 1;
+
+/// RFC 1928 section 6, with the bound address that nobody looks at.
+const fn reply(code: u8) -> [u8; 10] {
+    [VERSION, code, 0, 1, 0, 0, 0, 0, 0, 0]
+}
+const SUCCEEDED: u8 = 0;
+const COMMAND_NOT_SUPPORTED: u8 = 7;
+const ADDRESS_TYPE_NOT_SUPPORTED: u8 = 8;
+
+/// Serves one connection to its end; why it ended, in one word.
+pub(super) async fn serve(
+    session: Session,
+    mut client: Io,
+    mut read_ahead: BytesMut,
+) -> &'static str {
+    let limit = session.settings.config.limits.begin_timeout.0;
+    match timeout(limit, negotiate(&mut client, &mut read_ahead)).await {
+        Ok(Ok(target)) => inner::serve(session, client, read_ahead, Route::plain(target)).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no SOCKS5");
+            "bad-socks"
+        }
+        Err(_) => "silent",
+    }
+}
+
+async fn negotiate(client: &mut Io, buffer: &mut BytesMut) -> io::Result<Target> {
+    let greeting = take(client, buffer, 2).await?;
+    if greeting[0] != VERSION {
+        return Err(bad("not version 5"));
+    }
+    let methods = take(client, buffer, greeting[1].into()).await?;
+    if !methods.contains(&NO_AUTHENTICATION) {
+        client.write_all(&[VERSION, NOTHING_ACCEPTABLE]).await?;
+        return Err(bad("the client wants to authenticate in a way that is not known"));
+    }
+    client.write_all(&[VERSION, NO_AUTHENTICATION]).await?;
+
+    let request = take(client, buffer, 4).await?;
+    if request[0] != VERSION {
+        return Err(bad("not version 5"));
+    }
+    if request[1] != CONNECT {
+        client.write_all(&reply(COMMAND_NOT_SUPPORTED)).await?;
+        return Err(bad("a command other than CONNECT"));
+    }
+    let host = match request[3] {
+        1 => {
+            let mut octets = [0; 4];
+            octets.copy_from_slice(&take(client, buffer, 4).await?);
+            Ipv4Addr::from(octets).to_string()
+        }
+        3 => {
+            let length = take(client, buffer, 1).await?[0];
+            let name = take(client, buffer, length.into()).await?;
+            String::from_utf8(name.to_vec()).map_err(|_| bad("a host name that is not text"))?
+        }
+        4 => {
+            let mut octets = [0; 16];
+            octets.copy_from_slice(&take(client, buffer, 16).await?);
+            Ipv6Addr::from(octets).to_string()
+        }
+        _ => {
+            client.write_all(&reply(ADDRESS_TYPE_NOT_SUPPORTED)).await?;
+            return Err(bad("an address of unknown type"));
+        }
+    };
+    let port = take(client, buffer, 2).await?;
+    let port = u16::from_be_bytes([port[0], port[1]]);
+    let target = match Target::new(&host, port) {
+        Ok(target) => target,
+        Err(e) => {
+            client.write_all(&reply(ADDRESS_TYPE_NOT_SUPPORTED)).await?;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, e));
+        }
+    };
+    // As with CONNECT, the client speaks first; an origin that fails is explained on a page.
+    client.write_all(&reply(SUCCEEDED)).await?;
+    Ok(target)
+}
+
+/// The next `length` bytes of the client's.
+async fn take(client: &mut Io, buffer: &mut BytesMut, length: usize) -> io::Result<BytesMut> {
+    while buffer.len() < length {
+        if client.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let taken = BytesMut::from(&buffer[..length]);
+    buffer.advance(length);
+    Ok(taken)
+}
+
+fn bad(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    /// What becomes of `sent`, and what is answered.
+    async fn talk(sent: &[u8]) -> (io::Result<String>, Vec<u8>) {
+        let (mut far, near) = duplex(1024);
+        let mut near: Io = Box::new(near);
+        far.write_all(sent).await.unwrap();
+        far.shutdown().await.unwrap();
+        let result = negotiate(&mut near, &mut BytesMut::new()).await.map(|t| t.to_string());
+        drop(near);
+        let mut answer = Vec::new();
+        far.read_to_end(&mut answer).await.unwrap();
+        (result, answer)
+    }
+
+    #[tokio::test]
+    async fn targets_of_all_types_are_understood() {
+        let v6 = [&[5, 1, 0, 5, 1, 0, 4][..], &[0; 15], &[1, 0, 80]].concat();
+        for (sent, target) in [
+            (&b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x01\xbb"[..], "127.0.0.1:443"),
+            (b"\x05\x02\x02\x00\x05\x01\x00\x03\x09A.example\x00\x50", "a.example:80"),
+            (&v6, "[::1]:80"),
+        ] {
+            let (result, answer) = talk(sent).await;
+            assert_eq!(result.unwrap(), target);
+            assert_eq!(answer, b"\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_served_is_refused_with_the_code_for_it() {
+        for (sent, answer) in [
+            (&b"\x04\x01"[..], &b""[..]),
+            (b"\x05\x01\x01", b"\x05\xff"),
+            (b"\x05\x01\x00\x05\x02\x00\x01", b"\x05\x00\x05\x07\x00\x01\x00\x00\x00\x00\x00\x00"),
+            (b"\x05\x01\x00\x05\x01\x00\x09", b"\x05\x00\x05\x08\x00\x01\x00\x00\x00\x00\x00\x00"),
+            (
+                b"\x05\x01\x00\x05\x01\x00\x03\x03a b\x00\x50",
+                b"\x05\x00\x05\x08\x00\x01\x00\x00\x00\x00\x00\x00",
+            ),
+            (b"\x05\x01\x00\x05\x01\x00\x03\xff", b"\x05\x00"),
+            (b"", b""),
+        ] {
+            let (result, said) = talk(sent).await;
+            assert!(result.is_err(), "{sent:?}");
+            assert_eq!(said, answer, "{sent:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What becomes of a connection or request: ordered rules, the first that matches decides.
+//!
+//! A rule is asked twice: for a connection, before anything is answered, and for each request.
+//! For a connection, rules that look at the request are passed over, since it is not known yet.
+
+mod hosts;
+mod request;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use icap_client::{Chain, Chains};
+use ipnet::IpNet;
+
+use crate::config::{Action, Config, InvalidCertificate, Rule};
+use crate::error::StartError;
+use hosts::HostSet;
+
+pub use request::{decide as decide_request, stricter};
+
+/// All rules, ready to be asked.
+pub struct Policy {
+    rules: Vec<Compiled>,
+    default: Decision,
+}
+
+/// What a rule says, or what goes without one.
+#[derive(Clone)]
+pub struct Decision {
+    /// The rule's name; `None` where none matched.
+    pub rule: Option<Arc<str>>,
+    /// What to do.
+    pub action: Action,
+    /// The services that inspect; `None` for nobody.
+    pub chain: Option<Arc<Chain>>,
+    /// What becomes of an invalid certificate of the origin's.
+    pub invalid_certificate: InvalidCertificate,
+}
+
+impl fmt::Debug for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decision")
+            .field("rule", &self.rule)
+            .field("action", &self.action)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("rules", &self.rules.len()).finish_non_exhaustive()
+    }
+}
+
+/// What is known when rules are asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The client.
+    pub client: IpAddr,
+    /// The user, if one is known.
+    pub user: Option<&'a str>,
+    /// The host, in the spelling of [`Target::host`](crate::session::Target::host).
+    pub host: &'a str,
+    /// The destination's address, if it is known.
+    pub address: Option<IpAddr>,
+    /// The destination's port.
+    pub port: u16,
+    /// The request, if it is known.
+    pub request: Option<Request<'a>>,
+}
+
+/// The part of a request that rules look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// The path, without the query.
+    pub path: &'a [u8],
+}
+
+struct Compiled {
+    client: Vec<IpNet>,
+    user: Vec<String>,
+    hosts: HostSet,
+    address: Vec<IpNet>,
+    port: Vec<u16>,
+    method: Vec<String>,
+    path: Vec<String>,
+    decision: Decision,
+}
+
+impl Policy {
+    /// Reads rules, host files and chains of `config`.
+    ///
+    /// # Errors
+    /// A file cannot be read, a host or service cannot be understood, a chain does not exist, or
+    /// a rule makes no sense.
+    pub fn new(config: &Config) -> Result<Self, StartError> {
+        let chain_error = |e: icap_client::ConfigError| {
+            StartError::new(e.to_string(), "the ICAP services", "correct [icap] or --icap")
+        };
+        let (chains, chain) = config.icap.chains().map_err(chain_error)?;
+        let chain = chain.map(Arc::new);
+        let default = Decision {
+            rule: None,
+            action: Action::Intercept,
+            chain,
+            invalid_certificate: InvalidCertificate::Refuse,
+        };
+        let rules = config
+            .rule
+            .iter()
+            .enumerate()
+            .map(|(at, rule)| Compiled::new(rule, at, &chains, &default))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { rules, default })
+    }
+
+    /// What is decided about `subject`.
+    pub fn decide(&self, subject: &Subject<'_>) -> &Decision {
+        self.rules
+            .iter()
+            .find(|rule| rule.mismatch(subject).is_none())
+            .map_or(&self.default, |rule| &rule.decision)
+    }
+
+    /// What is decided where no rule matches.
+    pub fn default_decision(&self) -> &Decision {
+        &self.default
+    }
+
+    /// The rules in order until one matches, each with the condition that did not hold.
+    pub fn explain(&self, subject: &Subject<'_>) -> Vec<(Arc<str>, Option<&'static str>)> {
+        let mut told = Vec::new();
+        for rule in &self.rules {
+            let mismatch = rule.mismatch(subject);
+            told.push((rule.decision.rule.clone().unwrap_or_default(), mismatch));
+            if mismatch.is_none() {
+                break;
+            }
+        }
+        told
+    }
+}
+
+impl Compiled {
+    fn new(
+        rule: &Rule,
+        at: usize,
+        chains: &Chains,
+        default: &Decision,
+    ) -> Result<Self, StartError> {
+        let name = rule.name.clone().unwrap_or_else(|| format!("rule {}", at + 1));
+        let refuse =
+            |what: String| StartError::new(what, format!("[[rule]] {name:?}"), "correct this rule");
+        let mut hosts = HostSet::default();
+        for host in &rule.host {
+            hosts.add(host).map_err(refuse)?;
+        }
+        for path in &rule.host_file {
+            hosts.add_file(path)?;
+        }
+        if hosts.is_empty() && !rule.host_file.is_empty() {
+            // Not "any host": a list that became empty must not widen its rule.
+            return Err(refuse("its host files hold no name".into()));
+        }
+        let chain = match &rule.chain {
+            None => default.chain.clone(),
+            Some(name) => match chains.chain(name) {
+                Some(chain) => Some(Arc::new(chain.clone())),
+                None => return Err(refuse(format!("there is no [[icap.chain]] named {name:?}"))),
+            },
+        };
+        Ok(Self {
+            client: rule.client.clone(),
+            user: rule.user.clone(),
+            hosts,
+            address: rule.address.clone(),
+            port: rule.port.clone(),
+            method: rule.method.clone(),
+            path: rule.path.clone(),
+            decision: Decision {
+                rule: Some(name.into()),
+                action: rule.action,
+                chain,
+                invalid_certificate: rule.invalid_certificate,
+            },
+        })
+    }
+
+    /// The first condition that does not hold.
+    fn mismatch(&self, subject: &Subject<'_>) -> Option<&'static str> {
+        let request = subject.request;
+        let within = |nets: &[IpNet], ip: IpAddr| nets.iter().any(|net| net.contains(&ip));
+        let holds = [
+            ("client", self.client.is_empty() || within(&self.client, subject.client)),
+            (
+                "user",
+                self.user.is_empty()
+                    || subject.user.is_some_and(|user| self.user.iter().any(|u| u == user)),
+            ),
+            ("port", self.port.is_empty() || self.port.contains(&subject.port)),
+            (
+                "address",
+                self.address.is_empty()
+                    || subject.address.is_some_and(|ip| within(&self.address, ip)),
+            ),
+            (
+                "method",
+                self.method.is_empty()
+                    || request.is_some_and(|r| {
+                        self.method.iter().any(|method| method.as_bytes() == r.method)
+                    }),
+            ),
+            (
+                "path",
+                self.path.is_empty()
+                    || request.is_some_and(|r| {
+                        self.path.iter().any(|path| hosts::matches(path.as_bytes(), r.path))
+                    }),
+            ),
+        ];
+        let first = holds.into_iter().find(|(_, holds)| !holds).map(|(name, _)| name);
+        // Last, since it costs most.
+        first.or_else(|| {
+            (!self.hosts.is_empty() && !self.hosts.contains(subject.host)).then_some("host")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

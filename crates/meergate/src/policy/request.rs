@@ -1,0 +1,101 @@
+//! Rules asked about a request.
+
+use std::borrow::Cow;
+
+use http_wire::RequestHead;
+
+use super::{Decision, Request, Subject};
+use crate::config::Action;
+use crate::session::{Session, Target};
+
+/// What the rules say about the request `head` to `target`. Where the request names another host
+/// than the connection, both are asked and the stricter answer holds: neither name is a way
+/// around the rules for the other.
+pub fn decide<'a>(session: &'a Session, target: &Target, head: &RequestHead) -> &'a Decision {
+    let path = path(head.target());
+    let about = |host: &str| {
+        session.settings.policy.decide(&Subject {
+            client: session.client.ip(),
+            user: session.user.as_deref(),
+            host,
+            address: target.ip().or_else(|| session.route.as_ref()?.address.map(|a| a.ip())),
+            port: target.port,
+            request: Some(Request { method: head.method(), path: &path }),
+        })
+    };
+    let decision = about(&target.host);
+    let Ok(Some(named)) = head.host() else { return decision };
+    match Target::new(named.host, target.port) {
+        Ok(named) if named.host != target.host => stricter(about(&named.host), decision),
+        _ => decision,
+    }
+}
+
+/// The one of two decisions that lets less pass.
+pub fn stricter<'a>(one: &'a Decision, other: &'a Decision) -> &'a Decision {
+    let weight = |decision: &Decision| match decision.action {
+        Action::Bypass => 0,
+        Action::Intercept => 1,
+        Action::Block => 2,
+        Action::Reset => 3,
+    };
+    if weight(other) > weight(one) { other } else { one }
+}
+
+/// The path of a request's target, without query, percent-decoded: `/%61dmin` is `/admin` to
+/// origins, so it must be to rules.
+fn path(target: &[u8]) -> Cow<'_, [u8]> {
+    let rest = match authority(target) {
+        Some(after) => {
+            let slash = target[after..].iter().position(|b| matches!(b, b'/' | b'?'));
+            slash.map_or(&b"/"[..], |at| &target[after + at..])
+        }
+        None => target,
+    };
+    let path = rest.split(|b| *b == b'?').next().unwrap_or_default();
+    if !path.contains(&b'%') {
+        return Cow::Borrowed(path);
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((first, after)) = rest.split_first() {
+        let hex = |b: u8| char::from(b).to_digit(16).map(|digit| digit as u8);
+        let byte = match (first, after) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(h, l)| h << 4 | l),
+            _ => None,
+        };
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    Cow::Owned(decoded)
+}
+
+/// Where the authority of an absolute-form target begins.
+fn authority(target: &[u8]) -> Option<usize> {
+    if target.first() == Some(&b'/') {
+        return None;
+    }
+    target.windows(3).position(|w| w == b"://").map(|at| at + 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_what_origins_take_them_for() {
+        for (target, expected) in [
+            (&b"/admin?x=/y"[..], &b"/admin"[..]),
+            (b"/%61dmin", b"/admin"),
+            (b"/a%2fb%", b"/a/b%"),
+            (b"/a%zzb", b"/a%zzb"),
+            (b"http://a.example/x?y", b"/x"),
+            (b"http://a.example", b"/"),
+            (b"http://a.example?y", b""),
+            (b"/redirect/http://b.example/x", b"/redirect/http://b.example/x"),
+            (b"*", b"*"),
+        ] {
+            assert_eq!(&*path(target), expected, "{}", String::from_utf8_lossy(target));
+        }
+    }
+}
