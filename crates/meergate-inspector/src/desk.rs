@@ -26,8 +26,8 @@ pub(crate) struct Desk {
     worker: RefCell<Worker>,
     flows: RefCell<Table<Flow>>,
     rings: Rings,
-    /// Varies the ports that stand in for unknown ones.
-    spread: Cell<u64>,
+    /// Flows of the engine that are open here.
+    open: Cell<u64>,
     /// The transaction that the engine's events are marked with.
     annotated: RefCell<String>,
     /// Where parts of one piece come together.
@@ -78,7 +78,7 @@ impl Desk {
             worker: RefCell::new(worker),
             flows: RefCell::new(flows),
             rings: Rings::new(&state.settings),
-            spread: Cell::new(0),
+            open: Cell::new(0),
             annotated: RefCell::default(),
             staging: RefCell::default(),
             state,
@@ -228,8 +228,10 @@ impl Desk {
         let authority = request.and_then(|head| head.host().ok().flatten());
         let host = authority.and_then(|a| a.host.parse::<IpAddr>().ok());
         let port = authority.and_then(|a| a.port).unwrap_or(80);
-        let spread = self.spread.get();
-        self.spread.set(spread.wrapping_add(1));
+        // The number of open flows makes for stand-in ports that differ as long as they have to, and
+        // are used again soon: the engine takes a flow with the addresses of a closed one at half
+        // the cost of one that it has never seen.
+        let spread = self.open.get();
         let ends = Endpoints::complete(origin, host, port, spread, self.state.stand_ins());
         if ends.invented {
             self.counters().invented.one();
@@ -240,6 +242,7 @@ impl Desk {
         }
         let tuple = Tuple::new(ends.client, ends.server)?;
         let mut flow = self.worker.borrow_mut().open(tuple, None)?;
+        self.open.set(spread + 1);
         flow.expect(Expect::Http1);
         self.counters().flows_opened.one();
         let talk = self.flows.borrow().begin(flow, Instant::now());
@@ -270,6 +273,7 @@ impl Desk {
     }
 
     fn close(&self, flow: Flow) {
+        self.open.set(self.open.get().saturating_sub(1));
         // Whatever the end of an idle flow triggers, all its transactions have their answers.
         if let Err(error) = self.worker.borrow_mut().close(flow) {
             tracing::debug!(%error, "closing a flow");
@@ -318,6 +322,7 @@ impl Carrier {
         let mut talk = self.talk.borrow_mut();
         talk.spent = true;
         let Some(flow) = talk.flow.take() else { return Err(Halt::FlowGone) };
+        self.desk.open.set(self.desk.open.get().saturating_sub(1));
         self.desk.annotate(&self.transaction);
         passed(self.desk.worker.borrow_mut().close(flow))
     }
@@ -346,6 +351,8 @@ impl Drop for Carrier {
 fn passed(verdict: Result<Verdict, Error>) -> Result<(), Halt> {
     match verdict? {
         Verdict::Pass => Ok(()),
-        Verdict::Drop(dropped) => Err(Halt::Blocked(dropped)),
+        Verdict::Drop(dropped) if dropped.reason.is_rule() => Err(Halt::Blocked(dropped)),
+        // Not a rule: the engine could not do its work, and failed closed.
+        Verdict::Drop(dropped) => Err(Halt::GaveUp(dropped)),
     }
 }

@@ -11,7 +11,7 @@ use crate::metrics::Uninspected;
 /// The end of a transaction before its time.
 #[derive(Debug)]
 pub(crate) enum Halt {
-    /// The engine asked for a drop.
+    /// A rule asked for a drop.
     Blocked(Dropped),
     /// The ICAP connection failed, or its client broke the protocol.
     Client(TransactError),
@@ -19,6 +19,8 @@ pub(crate) enum Halt {
     Contradiction(Contradiction),
     /// The engine could not inspect.
     Engine(suricata::Error),
+    /// The engine asked for a drop because it could not go on, not because of a rule.
+    GaveUp(Dropped),
     /// Another transaction has ended the flow that this one was on.
     FlowGone,
     /// More transactions than connections: there is no ring for this one.
@@ -34,7 +36,7 @@ impl Halt {
         match self {
             Self::Blocked(_) => Some(Uninspected::AfterDrop),
             Self::Contradiction(_) => Some(Uninspected::Contradiction),
-            Self::Engine(_) | Self::FlowGone | Self::TooLong | Self::TooMany => {
+            Self::Engine(_) | Self::GaveUp(_) | Self::FlowGone | Self::TooLong | Self::TooMany => {
                 Some(Uninspected::Engine)
             }
             Self::Client(_) => None,
@@ -57,6 +59,7 @@ impl fmt::Display for Halt {
             Self::Client(error) => write!(f, "the ICAP client: {error}"),
             Self::Contradiction(error) => write!(f, "cannot be inspected: {error}"),
             Self::Engine(error) => write!(f, "not inspected: {error}"),
+            Self::GaveUp(dropped) => write!(f, "not inspected: {}", dropped.reason),
             Self::FlowGone => f.write_str("not inspected: its connection was closed"),
             Self::TooMany => f.write_str("not inspected: no buffer is free"),
             Self::TooLong => f.write_str(

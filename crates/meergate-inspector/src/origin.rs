@@ -180,10 +180,6 @@ impl Default for StandIns {
 /// First of the ports that stand in for an unknown client port (RFC 6335 dynamic range).
 const FIRST_EPHEMERAL: u16 = 49152;
 
-/// How many of them are used in turn. Few, since the engine takes a flow with the addresses of a
-/// closed one at half the cost of one that it has never seen.
-const EPHEMERALS: u64 = 256;
-
 /// The addresses of a flow, and which of them had to be invented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoints {
@@ -220,8 +216,9 @@ impl Endpoints {
         let server_ip = server_ip
             .filter(|_| !mixed)
             .unwrap_or_else(|| stand_in(stand_ins.server, stand_ins.server6));
+        let span = u64::from(u16::MAX - FIRST_EPHEMERAL) + 1;
         let client_port =
-            origin.client_port.unwrap_or_else(|| FIRST_EPHEMERAL + (spread % EPHEMERALS) as u16);
+            origin.client_port.unwrap_or_else(|| FIRST_EPHEMERAL + (spread % span) as u16);
         Self {
             client: SocketAddr::new(client_ip, client_port),
             server: SocketAddr::new(server_ip, origin.server_port.unwrap_or(port)),

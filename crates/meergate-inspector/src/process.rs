@@ -20,6 +20,8 @@ use crate::settings::Settings;
 use crate::state::State;
 use crate::{exposition, sandbox};
 
+/// Suricata's name for the longest line or head of HTTP that it reads on.
+const META_FIELD_LIMIT: &str = "app-layer.protocols.http.libhtp.default-config.meta-field-limit";
 /// How often it is told that all workers are alive.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long transactions in flight may take when the program is to stop.
@@ -243,6 +245,8 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig, String> {
     if let Some(eve) = &settings.eve {
         config = config.eve(EveOutput::File(eve.clone()));
     }
+    // Heads that are let in here must not be too long there.
+    config = config.set(META_FIELD_LIMIT, settings.limits.max_head.to_string());
     for (name, value) in &settings.suricata {
         config = config.set(name, value);
     }

@@ -9,5 +9,6 @@
 mod common;
 mod holding;
 mod reloading;
+mod rivals;
 mod supervision;
 mod verdicts;

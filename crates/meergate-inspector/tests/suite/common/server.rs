@@ -132,11 +132,6 @@ impl Server {
         Client::new(TcpStream::connect(self.icap).unwrap(), &format!("icap://{}", self.icap))
     }
 
-    /// Where ICAP is spoken.
-    pub(crate) fn icap(&self) -> SocketAddr {
-        self.icap
-    }
-
     /// Where ICAP is spoken over a Unix socket.
     pub(crate) fn unix(&self) -> &Path {
         self.unix.as_deref().expect("a unix listener")
@@ -178,10 +173,19 @@ impl Server {
 
     /// Sends a signal to the engine's process.
     pub(crate) fn kill_engine(&self, signal: &str) {
+        kill(signal, &self.engine());
+    }
+
+    /// Bytes of memory that the engine's process occupies.
+    pub(crate) fn engine_memory(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.engine())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    fn engine(&self) -> String {
         let pid = self.pid();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let engine = children.split_whitespace().next().expect("an engine's process");
-        kill(signal, engine);
+        children.split_whitespace().next().expect("an engine's process").to_owned()
     }
 
     /// The metrics page.
