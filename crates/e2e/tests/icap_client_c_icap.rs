@@ -4,9 +4,10 @@ mod icap_client;
 
 use e2e::content;
 use e2e::peers::c_icap::CIcap;
+use e2e::pki::Authority;
 use icap_client::*;
 
-use ::icap_client::{Adapted, Chain, Frame, ServiceConfig, Size, next_frame};
+use ::icap_client::{Adapted, Chain, FailureKind, Frame, ServiceConfig, Size, next_frame};
 
 const WORKERS: &str = "the harness blocks while a peer starts";
 
@@ -54,8 +55,9 @@ async fn ex206_changes_html_and_uses_the_original_body() {
         for round in 0..3 {
             let what = format!("{size} bytes, preview {preview}, round {round}");
             let adapted =
-                respmod(&chain, &info(0), &get("o.test"), head.clone(), body(&page, 1000, true));
-            let adapted = adapted.await.unwrap_or_else(|e| panic!("{what}: {e}"));
+                respmod(&chain, &info(0), &get("o.test"), head.clone(), body(&page, 1000, true))
+                    .await;
+            let adapted = adapted.unwrap_or_else(|e| panic!("{what}: {e}"));
             let declared = adapted.head.field("Content-Length").map(|f| f.value.to_vec());
             let got = collect(adapted.body).await.unwrap_or_else(|e| panic!("{what}: {e}"));
             if let Some(declared) = declared {
@@ -106,8 +108,8 @@ async fn virus_scan_blocks_eicar_both_ways() {
                 Adapted::Forward { .. } => panic!("{name}: let through"),
             }
             let adapted =
-                respmod(&chain, &info, &get("o.test"), ok(length), body(&sent, 4096, known));
-            let adapted = adapted.await.expect("an answer");
+                respmod(&chain, &info, &get("o.test"), ok(length), body(&sent, 4096, known)).await;
+            let adapted = adapted.expect("an answer");
             assert!(adapted.blocked_by.is_some(), "{name}");
             assert_eq!(adapted.head.status(), 403, "{name}");
             let page = collect(adapted.body).await.expect("a whole page");
@@ -141,4 +143,26 @@ async fn killed_in_the_middle() {
         }
     };
     assert!(error.failure().is_some(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inside_tls() {
+    let authority = Authority::new("ICAP services");
+    let server = CIcap::with_tls(&authority.leaf(&["localhost"]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = ServiceConfig::new("c-icap", server.tls_url("echo"));
+    config.tls.ca = Some(authority.write(folder.path()));
+    let chain = Chain::from_services(&[config.clone()]).expect("a chain");
+    bodies_stay_as_they_are(&chain, "o.test").await;
+
+    // Another authority, or another name, is no connection.
+    let other = tempfile::tempdir().expect("a folder");
+    let mut stranger = config.clone();
+    stranger.tls.ca = Some(Authority::new("Somebody else").write(other.path()));
+    config.tls.server_name = Some("other.test".into());
+    for config in [stranger, config] {
+        let chain = Chain::from_services(&[config]).expect("a chain");
+        let failure = reqmod(&chain, &info(1), get("o.test"), None).await.err().expect("a failure");
+        assert_eq!(failure.kind(), FailureKind::Connect, "{failure}");
+    }
 }

@@ -16,7 +16,7 @@ enum State {
     /// Usable; `failures` in a row so far, revived at `since`.
     Up { failures: u32, since: Option<Instant> },
     /// Left alone until `until`; then one transaction or look may try it.
-    Down { until: Instant, delay: Duration },
+    Down { until: Instant, delay: Duration, on_trial: bool },
 }
 
 /// What a report changed.
@@ -55,10 +55,11 @@ impl Breaker {
     pub(crate) fn admit(&self, now: Instant) -> bool {
         match &mut *self.lock() {
             State::Up { .. } => true,
-            State::Down { until, delay } => {
+            State::Down { until, delay, on_trial } => {
                 let admitted = *until <= now;
                 if admitted {
                     *until = now + *delay;
+                    *on_trial = true;
                 }
                 admitted
             }
@@ -89,12 +90,12 @@ impl Breaker {
                 if *failures < self.settings.failures.max(1) {
                     return Change::None;
                 }
-                *state = State::Down { until: now + first, delay: first };
+                *state = State::Down { until: now + first, delay: first, on_trial: false };
                 Change::Tripped
             }
-            State::Down { until, delay } => {
+            State::Down { until, delay, on_trial } => {
                 // Transactions that began before the trip report too; they say nothing new.
-                if *until <= now + *delay {
+                if std::mem::take(on_trial) {
                     *delay = (*delay * 2).min(self.settings.max_delay.0.max(first));
                     *until = now + *delay;
                 }
@@ -149,8 +150,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn delays_double() {
         let b = breaker();
-        b.failed();
-        b.failed();
+        // What was under way when it tripped fails too, and changes nothing.
+        for _ in 0..20 {
+            b.failed();
+        }
         tokio::time::advance(Duration::from_millis(1001)).await;
         assert!(b.admit(Instant::now()));
         b.failed();

@@ -83,6 +83,8 @@ enum Again {
     Never,
     /// The connection died unanswered: once more, for a kept connection may have been stale.
     Once,
+    /// All connections that the endpoint may have are in use.
+    WhenFree,
 }
 
 impl Service {
@@ -167,15 +169,25 @@ impl Service {
     ) -> Result<Answer, Failed> {
         self.look_after();
         let mut tried = Vec::new();
+        let mut full = Vec::new();
         let mut retried = false;
         let mut last = None;
+        // With several endpoints, one that has room at once is better than any wait.
+        let mut on_overload = match self.config.on_overload {
+            OnOverload::Wait if self.endpoints.len() > 1 => OnOverload::Block,
+            set => set,
+        };
         loop {
             let Some((at, endpoint)) = self.pick(&info.connection_id, &tried) else {
+                if !full.is_empty() && on_overload != self.config.on_overload {
+                    on_overload = self.config.on_overload;
+                    tried.retain(|at| !full.contains(at));
+                    continue;
+                }
                 let failure = last.unwrap_or_else(|| self.all_down());
                 return Err(Failed { failure, rest: Rest::Intact(body) });
             };
-            let others = tried.len() + 1 < self.endpoints.len();
-            match self.attempt(endpoint, info, message, body, others, retried).await {
+            match self.attempt(endpoint, info, message, body, on_overload, retried).await {
                 Ok(answer) => {
                     endpoint.report_success();
                     return Ok(answer);
@@ -186,6 +198,13 @@ impl Service {
                     match (again, rest) {
                         (Again::Elsewhere, Rest::Intact(whole)) => {
                             tried.push(at);
+                            body = whole;
+                        }
+                        (Again::WhenFree, Rest::Intact(whole))
+                            if on_overload != self.config.on_overload =>
+                        {
+                            tried.push(at);
+                            full.push(at);
                             body = whole;
                         }
                         (Again::Once, Rest::Intact(whole)) if !retried => {
@@ -208,7 +227,7 @@ impl Service {
         info: &TransactionInfo,
         message: &Message,
         mut body: Option<Incoming>,
-        others: bool,
+        on_overload: OnOverload,
         prefer_new: bool,
     ) -> Result<Answer, (Failed, Again)> {
         let capabilities = match endpoint.capabilities().await {
@@ -256,17 +275,16 @@ impl Service {
                 return Err((Failed { failure, rest: Rest::Intact(body) }, Again::Never));
             }
         };
-        let on_overload = match self.config.on_overload {
-            // Another endpoint may have room at once.
-            OnOverload::Wait if others => OnOverload::Block,
-            set => set,
-        };
         let affinity = &info.connection_id;
         let connection = endpoint.connect(affinity, &capabilities, on_overload, prefer_new).await;
         let connection = match connection {
             Ok(connection) => connection,
             Err(failure) => {
-                return Err((Failed { failure, rest: Rest::Intact(body) }, Again::Elsewhere));
+                let again = match failure.kind() {
+                    FailureKind::Overload => Again::WhenFree,
+                    _ => Again::Elsewhere,
+                };
+                return Err((Failed { failure, rest: Rest::Intact(body) }, again));
             }
         };
         let identity = self.config.identity;

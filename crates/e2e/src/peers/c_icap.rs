@@ -8,6 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::peers::clamd::Clamd;
+use crate::pki::Identity;
 use crate::{Port, Process, peers};
 
 const MODULES: &str = "/usr/lib/x86_64-linux-gnu/c_icap";
@@ -17,6 +18,7 @@ pub struct CIcap {
     /// The process, for its log and its end.
     pub process: Process,
     port: Port,
+    tls: Option<Port>,
     _folder: TempDir,
     _clamd: Option<Clamd>,
 }
@@ -27,7 +29,7 @@ impl CIcap {
     /// # Panics
     /// When it doesn't come up; with its log.
     pub fn start() -> Self {
-        Self::launch(None)
+        Self::launch(None, None)
     }
 
     /// Starts it with `virus_scan` too, and a clamd for that.
@@ -36,10 +38,18 @@ impl CIcap {
     /// When one of the two doesn't come up; with its log.
     pub fn with_virus_scan() -> Self {
         // Before c-icap, or virus_scan finds no engine.
-        Self::launch(Some(Clamd::start()))
+        Self::launch(Some(Clamd::start()), None)
     }
 
-    fn launch(clamd: Option<Clamd>) -> Self {
+    /// Starts it with `echo` and `ex206`, and a second port that speaks TLS as `identity`.
+    ///
+    /// # Panics
+    /// When it doesn't come up; with its log.
+    pub fn with_tls(identity: &Identity) -> Self {
+        Self::launch(None, Some(identity))
+    }
+
+    fn launch(clamd: Option<Clamd>, identity: Option<&Identity>) -> Self {
         let folder =
             tempfile::Builder::new().prefix("c-icap").tempdir().expect("a temporary folder");
         let port = Port::claim();
@@ -50,7 +60,10 @@ impl CIcap {
         command.args(["-N", "-D", "-d", "1", "-f"]).arg(file);
         let mut process = Process::start("c-icap", &mut command);
         process.wait_for_port(port.addr());
-        Self { process, port, _folder: folder, _clamd: clamd }
+        if let Some(tls) = &tls {
+            process.wait_for_port(tls.addr());
+        }
+        Self { process, port, tls, _folder: folder, _clamd: clamd }
     }
 
     /// Where ICAP clients connect.
@@ -61,6 +74,15 @@ impl CIcap {
     /// The URL of one of its services: `echo`, `ex206`, `virus_scan`.
     pub fn url(&self, service: &str) -> String {
         format!("icap://{}/{service}", self.addr())
+    }
+
+    /// The URL of one of its services inside TLS.
+    ///
+    /// # Panics
+    /// When it was started without.
+    pub fn tls_url(&self, service: &str) -> String {
+        let tls = self.tls.as_ref().expect("started with TLS");
+        format!("icaps://localhost:{}/{service}", tls.number())
     }
 }
 

@@ -207,6 +207,14 @@ pub fn echo(request: &Received) -> Vec<u8> {
     reply(kind, head, request.has_body.then_some(&request.body[..]))
 }
 
+/// 204 where it is allowed, else the message.
+pub fn pass(request: &Received) -> Vec<u8> {
+    match request.header("Allow") {
+        Some(allow) if allow.contains("204") => PASS.into(),
+        _ => echo(request),
+    }
+}
+
 pub struct Server {
     pub addr: SocketAddr,
     accepted: Arc<AtomicUsize>,

@@ -1,0 +1,392 @@
+//! Connections: kept, preferred, limited, found stale; endpoints: balanced, left alone, revived.
+
+mod common;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::*;
+use icap_client::{
+    Adapted, Balance, Chain, Fail, FailPolicy, FailureKind, OnOverload, Seconds, TransactionInfo,
+};
+
+async fn passing(options: &'static str) -> Server {
+    serve_requests(options, |mut peer, request| async move {
+        peer.send(pass(&request)).await;
+        Some(peer)
+    })
+    .await
+}
+
+fn from(connection: usize, transaction: usize) -> TransactionInfo {
+    TransactionInfo::new("http", format!("c{connection}"), format!("t{transaction}"))
+}
+
+#[tokio::test]
+async fn transactions_of_one_client_connection_stay_together() {
+    // Which ICAP connection each client connection's transactions came by.
+    let seen: Arc<Mutex<HashMap<String, HashSet<usize>>>> = Arc::default();
+    let record = seen.clone();
+    let server = serve_requests(OPTIONS_204, move |mut peer, request| {
+        let client = request.header("X-Connection-Id").unwrap();
+        record.lock().unwrap().entry(client).or_default().insert(peer.number);
+        async move {
+            peer.send(pass(&request)).await;
+            Some(peer)
+        }
+    })
+    .await;
+    let chain = chain(&server);
+    // Five at once, so that there are five connections.
+    let mut frames = Vec::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    for client in 0..5 {
+        let (sender, body) = channel();
+        sender.send(data(b"abc")).await.unwrap();
+        frames.push(sender);
+        let chain = chain.clone();
+        tasks.spawn(
+            async move { forward_as(&chain, &from(client, 0), post(3), body).await.bypassed },
+        );
+    }
+    while server.connections() < 5 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    drop(frames);
+    while let Some(done) = tasks.join_next().await {
+        assert_eq!(done.unwrap(), 0);
+    }
+    for round in 1..20 {
+        for client in [3, 1, 4, 0, 2] {
+            forward_as(&chain, &from(client, round), get(), None).await;
+        }
+    }
+    for (client, connections) in seen.lock().unwrap().iter() {
+        assert_eq!(connections.len(), 1, "{client} moved");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_connection_is_replaced_once() {
+    // Each connection is closed after one answer, without a word.
+    let server = serve(|mut peer| async move {
+        if let Some(request) = peer.request().await {
+            match request.method {
+                Some(icap::Method::Options) => peer.send(options_reply(OPTIONS_204)).await,
+                _ => peer.send(PASS).await,
+            }
+        }
+    })
+    .await;
+    let chain = chain(&server);
+    for _ in 0..20 {
+        forward(&chain, post(3), full(b"abc")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_lost_with_the_request_is_tried_again_once() {
+    for losses in [1, 2] {
+        let lost = Arc::new(AtomicUsize::new(0));
+        let counter = lost.clone();
+        let server = serve_requests(OPTIONS_204, move |mut peer, request| {
+            let counter = counter.clone();
+            async move {
+                if counter.fetch_add(1, Ordering::SeqCst) < losses {
+                    return None;
+                }
+                assert_eq!(request.body, b"abc");
+                peer.send(PASS).await;
+                Some(peer)
+            }
+        })
+        .await;
+        let chain = chain(&server);
+        let outcome = reqmod(&chain, post(3), full(b"abc")).await;
+        match losses {
+            1 => assert!(outcome.is_ok()),
+            _ => assert_eq!(outcome.err().map(|f| f.kind()), Some(FailureKind::Closed)),
+        }
+        assert_eq!(chain.services().next().unwrap().metrics().retries.value(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_in_part_is_not_tried_again() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counter = tries.clone();
+    let server = serve_requests(OPTIONS_204, move |mut peer, _| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async move {
+            peer.send("ICAP/1.0 20").await;
+            None
+        }
+    })
+    .await;
+    assert!(reqmod(&chain(&server), post(3), full(b"abc")).await.is_err());
+    assert_eq!(tries.load(Ordering::SeqCst), 1);
+}
+
+/// A service with room for one connection, which a first transaction holds.
+async fn full_house(on_overload: OnOverload, fail: FailPolicy) -> (Server, Chain, Frames) {
+    let options = "Methods: REQMOD\r\nISTag: \"t\"\r\nAllow: 204\r\nMax-Connections: 1\r\n";
+    let server = passing(options).await;
+    let mut config = config(&server);
+    config.on_overload = on_overload;
+    config.fail = fail;
+    config.timeouts.wait = Seconds(Duration::from_millis(100));
+    let chain = Chain::from_services(&[config]).unwrap();
+    let (frames, body) = channel();
+    frames.send(data(b"abc")).await.unwrap();
+    let holder = chain.clone();
+    tokio::spawn(async move {
+        let info = from(1, 1);
+        let adapted = holder.reqmod(&info, post(3), body).await;
+        assert!(adapted.is_ok());
+    });
+    let metrics = chain.services().next().unwrap();
+    while metrics.metrics().reused.value() < 1 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    (server, chain, frames)
+}
+
+#[tokio::test]
+async fn max_connections_block() {
+    let open = FailPolicy::all(Fail::Open);
+    let (_server, chain, _frames) = full_house(OnOverload::Block, open).await;
+    let outcome = reqmod(&chain, get(), None).await;
+    assert_eq!(outcome.err().map(|f| f.kind()), Some(FailureKind::Overload));
+}
+
+#[tokio::test]
+async fn max_connections_bypass() {
+    let (_server, chain, _frames) = full_house(OnOverload::Bypass, FailPolicy::default()).await;
+    let got = forward(&chain, get(), None).await;
+    assert_eq!(got.bypassed, 1);
+}
+
+#[tokio::test]
+async fn max_connections_force() {
+    let (server, chain, _frames) = full_house(OnOverload::Force, FailPolicy::default()).await;
+    assert_eq!(forward(&chain, get(), None).await.bypassed, 0);
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn max_connections_wait() {
+    let (server, chain, frames) = full_house(OnOverload::Wait, FailPolicy::default()).await;
+    let outcome = reqmod(&chain, get(), None).await;
+    assert_eq!(outcome.err().map(|f| f.kind()), Some(FailureKind::Overload));
+    // The holder comes to its end while another waits.
+    let next = chain.clone();
+    let info = from(2, 2);
+    let (adapted, ()) = tokio::join!(next.reqmod(&info, get(), None), async {
+        drop(frames);
+    });
+    assert!(matches!(adapted, Ok(Adapted::Forward { .. })));
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn least_outstanding_takes_turns() {
+    let servers =
+        [passing(OPTIONS_204).await, passing(OPTIONS_204).await, passing(OPTIONS_204).await];
+    let mut config = config(&servers[0]);
+    config.url = servers.iter().map(Server::url).collect();
+    config.balance = Balance::LeastOutstanding;
+    let chain = Chain::from_services(&[config]).unwrap();
+    for n in 0..9 {
+        forward_as(&chain, &from(0, n), get(), None).await;
+    }
+    assert!(servers.iter().all(|s| s.connections() == 1));
+}
+
+#[tokio::test]
+async fn by_client_connection_stays_until_the_endpoint_goes() {
+    let seen: Arc<Mutex<HashMap<String, HashSet<usize>>>> = Arc::default();
+    let mut servers = Vec::new();
+    for number in 0..4 {
+        let record = seen.clone();
+        servers.push(
+            serve_requests(OPTIONS_204, move |mut peer, request| {
+                let client = request.header("X-Connection-Id").unwrap();
+                record.lock().unwrap().entry(client).or_default().insert(number);
+                async move {
+                    peer.send(PASS).await;
+                    Some(peer)
+                }
+            })
+            .await,
+        );
+    }
+    let mut config = config(&servers[0]);
+    config.url = servers.iter().map(Server::url).collect();
+    let chain = Chain::from_services(&[config]).unwrap();
+    for round in 0..3 {
+        for client in 0..64 {
+            forward_as(&chain, &from(client, round), get(), None).await;
+        }
+    }
+    let used: HashSet<usize> = seen.lock().unwrap().values().flatten().copied().collect();
+    assert_eq!(used.len(), 4, "all take part");
+    assert!(seen.lock().unwrap().values().all(|s| s.len() == 1), "nobody moved");
+    let gone = servers.pop().unwrap();
+    drop(gone);
+    for client in 0..64 {
+        forward_as(&chain, &from(client, 9), get(), None).await;
+    }
+    let moved = |s: &HashSet<usize>| s.len() > 1;
+    for endpoints in seen.lock().unwrap().values() {
+        assert_eq!(moved(endpoints), endpoints.contains(&3), "only its own clients move");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_left_alone_and_revived() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let state = sick.clone();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counter = tries.clone();
+    let server = serve(move |mut peer| {
+        let (state, counter) = (state.clone(), counter.clone());
+        async move {
+            while let Some(request) = peer.request().await {
+                let options = request.method == Some(icap::Method::Options);
+                if state.load(Ordering::SeqCst) {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                if options {
+                    peer.send(options_reply(OPTIONS_204)).await;
+                } else {
+                    peer.send(PASS).await;
+                }
+            }
+        }
+    })
+    .await;
+    let mut config = config(&server);
+    config.health.failures = 3;
+    config.health.delay = Seconds(Duration::from_millis(50));
+    config.health.max_delay = Seconds(Duration::from_millis(50));
+    config.health.interval = Seconds(Duration::from_millis(20));
+    let chain = Chain::from_services(&[config]).unwrap();
+    let service = chain.services().next().unwrap();
+    let up = || service.endpoints().next().unwrap().1;
+    for _ in 0..50 {
+        let failure = reqmod(&chain, get(), None).await.err().unwrap();
+        assert!(matches!(failure.kind(), FailureKind::Closed | FailureKind::Connect));
+    }
+    assert!(!up());
+    assert!(tries.load(Ordering::SeqCst) < 40, "it was left alone");
+    sick.store(false, Ordering::SeqCst);
+    // Nobody has to try: it is looked after.
+    let revived = async {
+        while !up() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, revived).await.expect("revived");
+    forward(&chain, get(), None).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_is_made_up_for_by_the_others() {
+    let good = passing(OPTIONS_204).await;
+    let mut config = config(&good);
+    config.url = vec!["icap://127.0.0.1:1/none".into(), good.url()];
+    let chain = Chain::from_services(&[config]).unwrap();
+    for n in 0..20 {
+        let got = forward_as(&chain, &from(n, n), post(3), full(b"abc")).await;
+        assert_eq!((got.bypassed, &got.body[..]), (0, &b"abc"[..]));
+    }
+}
+
+#[tokio::test]
+async fn options_that_expire_are_asked_again() {
+    let options = "Methods: REQMOD\r\nISTag: \"t\"\r\nAllow: 204\r\nOptions-TTL: 1\r\n";
+    let server = passing(options).await;
+    let chain = chain(&server);
+    forward(&chain, get(), None).await;
+    let metrics = chain.services().next().unwrap();
+    assert_eq!(metrics.metrics().options.value(), 1);
+}
+
+#[tokio::test]
+async fn many_at_once_ask_options_once() {
+    let server = passing(OPTIONS_204).await;
+    let chain = chain(&server);
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let chain = chain.clone();
+        tasks.spawn(async move { forward_as(&chain, &from(n, n), get(), None).await.bypassed });
+    }
+    while let Some(done) = tasks.join_next().await {
+        assert_eq!(done.unwrap(), 0);
+    }
+    assert_eq!(chain.services().next().unwrap().metrics().options.value(), 1);
+}
+
+#[tokio::test]
+async fn unix_sockets() {
+    let folder = std::env::temp_dir().join(format!("icap-client-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("s.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let task = tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while let Ok(1..) = stream.read_buf(&mut seen).await {
+                    let reply = if seen.starts_with(b"OPTIONS icap://localhost/svc ICAP/1.0\r\n") {
+                        options_reply(OPTIONS_204)
+                    } else {
+                        PASS.to_owned()
+                    };
+                    if seen.ends_with(b"\r\n\r\n") {
+                        stream.write_all(reply.as_bytes()).await.unwrap();
+                        seen.clear();
+                    }
+                }
+            });
+        }
+    });
+    let chain = Chain::from_urls(&[format!("unix:{}:/svc", path.display())]).unwrap();
+    for _ in 0..3 {
+        assert!(!forward(&chain, get(), None).await.changed);
+    }
+    task.abort();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn ipv6_and_names() {
+    let Ok(listener) = tokio::net::TcpListener::bind("[::1]:0").await else {
+        eprintln!("skipped: no IPv6 loopback here");
+        return;
+    };
+    let port = listener.local_addr().unwrap().port();
+    let task = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut peer = Peer { stream, buf: bytes::BytesMut::new(), number: 0 };
+            tokio::spawn(async move {
+                while peer.after_options(OPTIONS_204).await.is_some() {
+                    peer.send(PASS).await;
+                }
+            });
+        }
+    });
+    let chain = Chain::from_urls(&[format!("icap://[::1]:{port}/svc")]).unwrap();
+    assert!(!forward(&chain, get(), None).await.changed);
+    task.abort();
+    let server = passing(OPTIONS_204).await;
+    let chain =
+        Chain::from_urls(&[format!("icap://localhost:{}/svc", server.addr.port())]).unwrap();
+    assert!(!forward(&chain, get(), None).await.changed);
+}
