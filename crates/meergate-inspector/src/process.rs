@@ -50,6 +50,7 @@ pub(crate) fn run() -> Result<ExitCode, String> {
         Ok(Some(Order::Begin(begin))) => begin,
         other => return Err(format!("no order from the supervisor: {other:?}")),
     };
+    sandbox::enter(&begin.settings);
     let result = if begin.check {
         // Traffic comes first.
         let _ = rustix::process::nice(10);
@@ -104,7 +105,6 @@ impl Process {
     ) -> Result<(), String> {
         let began = Instant::now();
         let settings = self.begin.settings;
-        sandbox::enter(&settings);
         let (engine, seeds) =
             Engine::start(engine_config(&settings)?).map_err(|e| e.to_string())?;
         for o in engine.overrides() {

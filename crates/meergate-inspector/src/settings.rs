@@ -167,6 +167,8 @@ pub(crate) struct Settings {
     pub(crate) watch: bool,
     /// As whom the engine's process runs, if the program is started by root.
     pub(crate) user: Option<String>,
+    /// What the engine's process may still do.
+    pub(crate) sandbox: Sandbox,
     /// Engine threads; one per processor if 0.
     pub(crate) workers: usize,
     /// How much of a body waits for its verdict.
@@ -190,11 +192,32 @@ impl Default for Settings {
             tolerate_bad_rules: false,
             watch: false,
             user: None,
+            sandbox: Sandbox::default(),
             workers: 0,
             hold: Hold::default(),
             limits: Limits::default(),
             stand_ins: StandIns::default(),
         }
+    }
+}
+
+/// Rights of the engine's process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Sandbox {
+    /// Files and network by landlock: only what the settings name.
+    pub(crate) landlock: bool,
+    /// System calls by seccomp: none that only an intruder makes.
+    pub(crate) seccomp: bool,
+    /// Further files and folders that may be read, such as those that a suricata.yaml names.
+    pub(crate) read: Vec<PathBuf>,
+    /// Further folders that may be written to.
+    pub(crate) write: Vec<PathBuf>,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self { landlock: true, seccomp: true, read: Vec::new(), write: Vec::new() }
     }
 }
 

@@ -10,5 +10,6 @@ mod common;
 mod holding;
 mod reloading;
 mod rivals;
+mod sandbox;
 mod supervision;
 mod verdicts;

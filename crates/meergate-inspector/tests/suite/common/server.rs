@@ -182,6 +182,11 @@ impl Server {
         statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
 
+    /// What the kernel says of the engine's process.
+    pub(crate) fn engine_status(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/status", self.engine())).unwrap()
+    }
+
     fn engine(&self) -> String {
         let pid = self.pid();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
