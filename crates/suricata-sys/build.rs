@@ -13,6 +13,7 @@ const WRAPPED: &[&str] = &[
     "exit",
     "HtpBodyPrune",
     "OutputJsonBuilderBuffer",
+    "RegisterHTPParsers",
     "SCLog",
     "SCLogErr",
     "SCLogMessage",

@@ -47,7 +47,7 @@ struct mgs_worker {
     Packet *packet;
     struct mgs_outcome *outcome;
     uint64_t flow_id;
-    int forget;
+    int note;
     struct mgs_field fields[MGS_FIELDS];
 };
 

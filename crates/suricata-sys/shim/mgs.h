@@ -32,6 +32,10 @@
 #define MGS_FLOW_DROPPED (1u << 8) /* the flow as a whole is condemned */
 #define MGS_BYPASSED (1u << 9)
 
+#define MGS_NOTE_NONE 0
+#define MGS_NOTE_HTTP1 1 /* what follows on the flow is HTTP/1, whatever it looks like */
+#define MGS_NOTE_LAST 2  /* the flow is over, whatever the packet says */
+
 struct mgs_alert {
     uint32_t gid;
     uint32_t sid;
@@ -101,8 +105,8 @@ void mgs_set_silent_lane(uint64_t lane);
 mgs_worker *mgs_worker_at(unsigned index);
 int mgs_worker_attach(mgs_worker *worker);
 /* Runs one raw IP packet through the engine. `data` stays the caller's and is not kept. `flow_id` is what an earlier
- * packet of the flow reported, 0 if none. With `forget`, the flow is over whatever the packet says. */
-int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t lane, uint64_t flow_id, int forget,
+ * packet of the flow reported, 0 if none. `note` is one of MGS_NOTE_*. */
+int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t lane, uint64_t flow_id, int note,
         struct mgs_outcome *outcome);
 void mgs_worker_idle(mgs_worker *worker);
 /* Fields added to every EVE record that packets of this worker cause; value_len 0 takes the field away. */

@@ -50,7 +50,7 @@ int mgs_worker_attach(mgs_worker *worker)
 }
 
 int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t lane, uint64_t flow_id,
-        int forget, struct mgs_outcome *outcome)
+        int note, struct mgs_outcome *outcome)
 {
     ThreadVars *tv = worker->tv;
     struct timespec now;
@@ -85,7 +85,7 @@ int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t 
     worker->packet = p;
     worker->outcome = outcome;
     worker->flow_id = flow_id;
-    worker->forget = forget;
+    worker->note = note;
 
     TmEcode code = MGS_FAILED;
     if (PacketSetData(p, data, len) == 0) {
@@ -185,9 +185,12 @@ static int observe(ThreadVars *tv, void *data, const Packet *p)
         outcome->flags |= MGS_ADDED;
     if (f != NULL) {
         note_flow(outcome, f);
+        /* See http.c. */
+        if (worker->note == MGS_NOTE_HTTP1 && f->alproto == ALPROTO_UNKNOWN)
+            f->alproto_expect = ALPROTO_HTTP1;
         /* TCP packets of a flow that is dropped, or that lost its session, no longer end it: it would stay until its
          * timeout. Closed, it goes as others do. */
-        if (worker->forget)
+        if (worker->note == MGS_NOTE_LAST)
             FlowUpdateState(f, FLOW_STATE_CLOSED);
     }
     note_events(outcome, p);

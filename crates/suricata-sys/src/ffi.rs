@@ -47,7 +47,7 @@ unsafe extern "C" {
         len: u32,
         lane: u64,
         flow_id: u64,
-        forget: c_int,
+        note: c_int,
         outcome: *mut Outcome,
     ) -> c_int;
     pub(crate) fn mgs_worker_idle(worker: *mut Worker);

@@ -25,7 +25,7 @@ pub use main_thread::{
 };
 pub use outcome::{Alert, Outcome, flag};
 pub use sink::{Level, RuleCounts, Sink, set_sink};
-pub use worker::{FIELD_SLOTS, RawWorker, Seat};
+pub use worker::{FIELD_SLOTS, Note, RawWorker, Seat};
 
 /// The folder of the library's `classification.config`, `reference.config` and sample `suricata.yaml`, as it was when
 /// this crate was built. It need not exist where the program runs.

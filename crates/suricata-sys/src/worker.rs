@@ -1,5 +1,6 @@
 //! A thread that feeds packets.
 
+use std::ffi::c_int;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
@@ -9,6 +10,17 @@ use crate::outcome::Outcome;
 
 /// How many EVE fields a worker can set.
 pub const FIELD_SLOTS: usize = 4;
+
+/// What the engine is told along with a packet (`MGS_NOTE_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// Nothing.
+    None = 0,
+    /// What follows on the flow is HTTP/1, whatever it looks like.
+    Http1 = 1,
+    /// The flow is over, whatever the packet says.
+    Last = 2,
+}
 
 /// A worker's place in the engine, not yet bound to a thread.
 #[derive(Debug)]
@@ -47,29 +59,12 @@ impl RawWorker {
     ///
     /// # Errors
     /// The packet was not processed, or not to the end.
-    pub fn packet(&mut self, packet: &mut [u8], lane: u64, flow_id: u64) -> Result<(), Failure> {
-        self.run(packet, lane, flow_id, false)
-    }
-
-    /// Like [`RawWorker::packet`], and the engine may forget the flow afterwards, whatever state it is in.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn last_packet(
+    pub fn packet(
         &mut self,
         packet: &mut [u8],
         lane: u64,
         flow_id: u64,
-    ) -> Result<(), Failure> {
-        self.run(packet, lane, flow_id, true)
-    }
-
-    fn run(
-        &mut self,
-        packet: &mut [u8],
-        lane: u64,
-        flow_id: u64,
-        forget: bool,
+        note: Note,
     ) -> Result<(), Failure> {
         let len = u32::try_from(packet.len()).map_err(|_| Failure::Failed)?;
         // SAFETY: on the worker's thread (not Send); the packet and the outcome are borrowed for the call, in which
@@ -81,7 +76,7 @@ impl RawWorker {
                 len,
                 lane,
                 flow_id,
-                forget.into(),
+                note as c_int,
                 &raw mut *self.outcome,
             )
         })

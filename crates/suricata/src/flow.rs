@@ -111,6 +111,8 @@ pub enum Expect {
     #[default]
     Any,
     /// HTTP/1: once bytes went both ways, or [`Worker::check_protocol`] is called, the engine must have recognised it.
+    /// Other methods than those that Suricata knows are recognised too. After an upgrade the engine may see another
+    /// protocol.
     ///
     /// [`Worker::check_protocol`]: crate::Worker::check_protocol
     Http1,
@@ -140,6 +142,10 @@ pub(crate) struct State {
     /// Packets with data since the other side acknowledged, for each direction.
     pub(crate) unacknowledged: [u32; 2],
     pub(crate) server_window_open: bool,
+    /// Whether the handshake was ended.
+    pub(crate) greeted: bool,
+    /// Whether the engine was once seen to recognise what was expected.
+    pub(crate) recognised: bool,
     pub(crate) fed: [u64; 2],
 }
 
@@ -171,7 +177,7 @@ impl Flow {
         self.state.fed[direction as usize]
     }
 
-    /// Says what protocol the bytes are, from now on.
+    /// Says what protocol the bytes are. Before the first of them is fed, this also helps the engine to recognise it.
     pub fn expect(&mut self, expect: Expect) {
         self.state.expect = expect;
     }

@@ -273,6 +273,7 @@ app-layer:
             enabled: no
           double-decode-path: no
           double-decode-query: no
+          meta-field-limit: 128kb
     http2:
       enabled: yes
     tls:

@@ -40,7 +40,7 @@ impl fmt::Display for Dropped {
 
 /// Why Suricata dropped (`PacketDropReason`). Only [`DropReason::Rules`] and [`DropReason::Threshold`] come from a
 /// rule of the operator; the others mean that the engine could not do its work and failed closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DropReason(u8);
 
 impl DropReason {
@@ -63,6 +63,12 @@ impl DropReason {
     /// Suricata's name for it, such as `rules` or `flow memcap`.
     pub fn name(self) -> &'static str {
         suricata_sys::drop_reason_name(self.0)
+    }
+}
+
+impl fmt::Debug for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DropReason({})", self.name())
     }
 }
 

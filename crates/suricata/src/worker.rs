@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use suricata_sys::{FIELD_SLOTS, Outcome, RawWorker, Seat, flag};
+use suricata_sys::{FIELD_SLOTS, Note, Outcome, RawWorker, Seat, flag};
 
 use crate::canary;
 use crate::config::Mode;
@@ -120,6 +120,7 @@ impl Worker {
         data: &[u8],
     ) -> Result<Verdict, Error> {
         self.begin_call(flow)?;
+        self.greet(flow)?;
         let capacity = flow.state.stream.capacity();
         for part in data.chunks(capacity) {
             match flow.state.condition {
@@ -158,11 +159,16 @@ impl Worker {
     /// # Errors
     /// [`ErrorKind::InspectionFailed`]; the flow is over.
     pub fn check_protocol(&mut self, flow: &mut Flow) -> Result<(), Error> {
-        if flow.state.expect == Expect::Any || flow.state.condition != Condition::Open {
+        let state = &mut flow.state;
+        if state.expect == Expect::Any || state.condition != Condition::Open || state.recognised {
             return Ok(());
         }
         match flow.app_protocol() {
-            Some("http" | "http1") => Ok(()),
+            Some("http") => {
+                // From here on a change of protocol is one that the engine followed: an upgrade.
+                flow.state.recognised = true;
+                Ok(())
+            }
             other => {
                 let seen = other.unwrap_or("nothing it knows");
                 Err(self.fail(flow, format!("the engine takes this HTTP stream for {seen}")))
@@ -299,13 +305,27 @@ impl Worker {
             condition: Condition::Open,
             unacknowledged: [0; 2],
             server_window_open: false,
+            greeted: false,
+            recognised: false,
             fed: [0; 2],
         };
         let mut flow = Flow { state, dropped: None, orphans: Rc::clone(&self.orphans) };
         self.send(&mut flow, Direction::ToServer, Segment::Syn, &[])?;
         self.send(&mut flow, Direction::ToClient, Segment::SynAck, &[])?;
-        self.send(&mut flow, Direction::ToServer, Segment::Acknowledge, &[])?;
         Ok(flow)
+    }
+
+    /// Ends the handshake. Put off until the first data, so that the engine can be told what to expect in it.
+    fn greet(&mut self, flow: &mut Flow) -> Result<(), Error> {
+        if flow.state.greeted || flow.state.condition != Condition::Open {
+            return Ok(());
+        }
+        flow.state.greeted = true;
+        let note = match flow.state.expect {
+            Expect::Any => Note::None,
+            Expect::Http1 => Note::Http1,
+        };
+        self.transmit(flow, Direction::ToServer, Segment::Acknowledge, &[], note)
     }
 
     fn finish(&mut self, flow: &mut Flow) -> Result<(), Error> {
@@ -321,7 +341,9 @@ impl Worker {
     /// Both ends finish. The last acknowledgement is left out: by then the engine may have forgotten the flow, and would
     /// begin another with it.
     fn finish_in_order(&mut self, flow: &mut Flow) -> Result<(), Error> {
-        let client = self.send(flow, Direction::ToServer, Segment::Finish, &[]);
+        let client = self
+            .greet(flow)
+            .and_then(|()| self.send(flow, Direction::ToServer, Segment::Finish, &[]));
         if client.is_err() || flow.state.condition != Condition::Open {
             self.reset(flow)?;
             return client;
@@ -340,7 +362,7 @@ impl Worker {
         let len = flow.state.stream.write(buffer, Direction::ToServer, Segment::Reset, &[]);
         self.stats.packets += 1;
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
-        let _ = raw.last_packet(&mut buffer[..len], lane.bits(), id);
+        let _ = raw.packet(&mut buffer[..len], lane.bits(), id, Note::Last);
         Ok(())
     }
 
@@ -389,7 +411,7 @@ impl Worker {
         segment: Segment,
         data: &[u8],
     ) -> Result<(), Error> {
-        self.transmit(flow, direction, segment, data, false)
+        self.transmit(flow, direction, segment, data, Note::None)
     }
 
     /// Like [`Worker::send`], and the engine may forget the flow.
@@ -399,7 +421,7 @@ impl Worker {
         direction: Direction,
         segment: Segment,
     ) -> Result<(), Error> {
-        self.transmit(flow, direction, segment, &[], true)
+        self.transmit(flow, direction, segment, &[], Note::Last)
     }
 
     fn transmit(
@@ -408,7 +430,7 @@ impl Worker {
         direction: Direction,
         segment: Segment,
         data: &[u8],
-        last: bool,
+        note: Note,
     ) -> Result<(), Error> {
         let State { lane, id, .. } = flow.state;
         let len = flow.state.stream.write(&mut self.buffer, direction, segment, data);
@@ -416,12 +438,7 @@ impl Worker {
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
         let alerts_before = raw.outcome().alerts().len();
         let packet = &mut self.buffer[..len];
-        let processed = if last {
-            raw.last_packet(packet, lane.bits(), id)
-        } else {
-            raw.packet(packet, lane.bits(), id)
-        };
-        if let Err(failure) = processed {
+        if let Err(failure) = raw.packet(packet, lane.bits(), id, note) {
             return Err(self.fail(flow, format!("the engine did not process a packet: {failure}")));
         }
         let outcome = raw.outcome();
