@@ -54,8 +54,15 @@ impl CIcap {
             tempfile::Builder::new().prefix("c-icap").tempdir().expect("a temporary folder");
         let port = Port::claim();
         let file = folder.path().join("c-icap.conf");
-        fs::write(&file, config(folder.path(), &port, clamd.as_ref()))
-            .expect("a configuration file");
+        let mut text = config(folder.path(), &port, clamd.as_ref());
+        let tls = identity.map(|identity| {
+            let tls = Port::claim();
+            let (cert, key) = identity.write(folder.path());
+            let (cert, key) = (cert.display(), key.display());
+            text += &format!("TlsPort 127.0.0.1:{} cert={cert} key={key}\n", tls.number());
+            tls
+        });
+        fs::write(&file, text).expect("a configuration file");
         let mut command = Command::new(peers::program("c-icap"));
         command.args(["-N", "-D", "-d", "1", "-f"]).arg(file);
         let mut process = Process::start("c-icap", &mut command);

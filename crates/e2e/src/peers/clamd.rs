@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,7 +40,8 @@ impl Clamd {
         fs::write(&file, config(at)).expect("a configuration file");
         let mut process =
             Process::start("clamd", Command::new(peers::program("clamd")).arg("-c").arg(file));
-        process.wait_for_line("Listening daemon");
+        let socket = at.join("clamd.sock");
+        process.wait_until("a listener", || UnixStream::connect(&socket).is_ok());
         Self { process, folder }
     }
 

@@ -34,8 +34,11 @@ impl E2Guardian {
     /// # Panics
     /// When it doesn't come up; with its log.
     pub fn start() -> Self {
+        let (icap, proxy) = (Port::claim(), Port::claim());
         let folder = tempfile::Builder::new()
-            .prefix("e2guardian")
+            // It reads the paths of included lists in lower case, so no random letters.
+            .prefix(&format!("e2guardian-{}", icap.number()))
+            .rand_bytes(0)
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
             .tempdir()
             .expect("a temporary folder");
@@ -45,7 +48,6 @@ impl E2Guardian {
         let list = fs::read_to_string(&banned).expect("a list of banned sites");
         fs::write(&banned, format!("{list}\n{}\n", Self::BANNED)).expect("a list of banned sites");
 
-        let (icap, proxy) = (Port::claim(), Port::claim());
         let file = at.join("etc/e2guardian.conf");
         let text = fs::read_to_string(&file).expect("the main settings");
         fs::write(&file, config(&text, at, &icap, &proxy)).expect("the main settings");
