@@ -1,9 +1,11 @@
 //! The command line.
 
 mod ca;
+mod explain;
+mod password;
 
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +16,8 @@ use crate::config::{Config, Listen, Way};
 use crate::error::StartError;
 use crate::firewall::Rules;
 use crate::run;
+
+use explain::Who;
 
 /// A TLS-intercepting proxy that lets ICAP services inspect and change what passes.
 #[derive(Debug, Parser)]
@@ -28,7 +32,27 @@ enum Command {
     /// Make, show, export or replace the CA that signs forged certificates.
     Ca(ca::Ca),
     /// Read the settings and all files they name, and say what is wrong with them.
-    Check(Flags),
+    Check {
+        #[command(flatten)]
+        flags: Flags,
+        /// Say which rule decides about a request for this URL, and why.
+        #[arg(long, value_name = "URL")]
+        explain: Option<String>,
+        /// The client that asks, for --explain.
+        #[arg(long, value_name = "IP", default_value = "127.0.0.1", requires = "explain")]
+        client: IpAddr,
+        /// The user who asks, for --explain.
+        #[arg(long, value_name = "NAME", requires = "explain")]
+        user: Option<String>,
+        /// The request's method, for --explain.
+        #[arg(long, value_name = "METHOD", default_value = "GET", requires = "explain")]
+        method: String,
+    },
+    /// Hash the password on standard input, for `users.file`.
+    HashPassword {
+        /// The user's name.
+        name: String,
+    },
     /// Print the nftables rules that transparent listeners need, as a shell script.
     Nft {
         #[command(flatten)]
@@ -149,7 +173,14 @@ pub fn main() -> ExitCode {
     start_logging();
     let done = match &cli.command {
         Command::Ca(command) => command.run(),
-        Command::Check(flags) => run::check(flags),
+        Command::Check { flags, explain, client, user, method } => match explain {
+            Some(url) => flags.config().and_then(|config| {
+                let who = Who { client: *client, user: user.as_deref(), method };
+                explain::explain(&config, url, who)
+            }),
+            None => run::check(flags),
+        },
+        Command::HashPassword { name } => password::run(name),
         Command::Nft { flags, apply, remove } => nft(flags, *apply, *remove),
         Command::Run(flags) => run::run(flags),
     };

@@ -5,6 +5,7 @@ mod http;
 mod icap;
 mod listen;
 mod rule;
+mod users;
 mod value;
 
 use std::fs;
@@ -20,6 +21,7 @@ pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
 pub use listen::{Listen, Way};
 pub use rule::{Action, InvalidCertificate, Rule};
+pub use users::Users;
 pub use value::{Bytes, Span};
 
 /// All settings.
@@ -33,6 +35,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// What becomes of connections and requests; the first rule that matches decides.
     pub rule: Vec<Rule>,
+    /// Who may use the explicit proxy and SOCKS5.
+    pub users: Users,
     /// The CA that forges leaf certificates.
     pub ca: Ca,
     /// Towards origins.

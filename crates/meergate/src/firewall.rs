@@ -111,7 +111,7 @@ fn script(config: &Config, nat: &str, divert: &str, quic: bool) -> String {
         let _ = write!(text, "  chain {name} {{\n    type {hook}; policy accept;\n{rules}  }}\n");
     };
     if !nat.is_empty() {
-        chain("redirect", "nat hook prerouting priority dstnat", nat);
+        chain("redirected", "nat hook prerouting priority dstnat", nat);
     }
     if !divert.is_empty() {
         // Packets of connections that we have already, towards either side, spare the way below.
@@ -119,11 +119,11 @@ fn script(config: &Config, nat: &str, divert: &str, quic: bool) -> String {
             "    meta l4proto tcp socket transparent 1 meta mark set {:#x} accept\n",
             config.firewall.mark
         );
-        chain("divert", "filter hook prerouting priority mangle", &(known + divert));
+        chain("diverted", "filter hook prerouting priority mangle", &(known + divert));
     }
     if quic {
         let rule = format!("    {}udp dport 443 reject\n", from(config));
-        chain("quic", "filter hook forward priority filter", &rule);
+        chain("without_quic", "filter hook forward priority filter", &rule);
     }
     text.push_str("}\n");
     text

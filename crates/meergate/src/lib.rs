@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod pages;
 pub mod policy;
 pub mod protocol;
+mod reload;
 mod run;
 pub mod session;
 pub mod tls;

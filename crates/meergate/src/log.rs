@@ -1,5 +1,6 @@
 //! Records: one JSON line a connection and one a transaction, and the program's own log.
 
+mod connection;
 mod lines;
 mod time;
 mod transaction;
@@ -10,6 +11,7 @@ use crate::config::Log;
 use crate::error::StartError;
 use crate::metrics::Metrics;
 
+pub use connection::{Notes, record as record_connection};
 pub use lines::Lines;
 pub use time::rfc3339;
 pub use transaction::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord};

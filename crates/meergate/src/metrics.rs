@@ -34,6 +34,8 @@ pub struct Metrics {
     pub transaction_seconds: Histogram,
     /// Bytes that passed without inspection, by reason and direction.
     pub uninspected_bytes: Family<UninspectedLabels, Counter>,
+    /// Reloads of the settings, by outcome (`ok`, `failed`).
+    pub reloads: Family<OutcomeLabels, Counter>,
     /// Log lines lost since a log's writer could not keep up, by log.
     pub log_lines_lost: Family<LogLabels, Counter>,
 }
@@ -137,6 +139,7 @@ impl Metrics {
             transactions: Family::default(),
             transaction_seconds,
             uninspected_bytes: Family::default(),
+            reloads: Family::default(),
             log_lines_lost: Family::default(),
         };
         metrics.register();
@@ -188,6 +191,7 @@ impl Metrics {
             Unit::Bytes,
             self.uninspected_bytes.clone(),
         );
+        r.register("reloads", "Reloads of the settings", self.reloads.clone());
         r.register(
             "log_lines_lost",
             "Log lines lost because a writer could not keep up",

@@ -5,6 +5,7 @@
 
 mod hosts;
 mod request;
+mod users;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::error::StartError;
 use hosts::HostSet;
 
 pub use request::{decide as decide_request, stricter};
+pub use users::{Users, hash as hash_password};
 
 /// All rules, ready to be asked.
 pub struct Policy {

@@ -16,7 +16,7 @@ use crate::firewall::Rules;
 use crate::listen::{Gateway, Listener};
 use crate::log::Logs;
 use crate::metrics::Metrics;
-use crate::policy::Policy;
+use crate::policy::{Policy, Users};
 use crate::session::{Settings, Shared};
 use crate::tls;
 use crate::tls::ca::{self, Place};
@@ -46,13 +46,13 @@ pub(crate) fn run(flags: &Flags) -> Result<(), StartError> {
             "raise the limit of processes",
         )
     })?;
-    let done = runtime.block_on(serve(config));
+    let done = runtime.block_on(serve(config, flags));
     // Connections that did not end in time are cut here.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(config: Config) -> Result<(), StartError> {
+async fn serve(config: Config, flags: &Flags) -> Result<(), StartError> {
     let mut signals = Signals::catch().map_err(|e| {
         StartError::new(format!("cannot catch signals ({e})"), "the system", "report this as a bug")
     })?;
@@ -88,9 +88,13 @@ async fn serve(config: Config) -> Result<(), StartError> {
     if let Some(rules) = &rules {
         rules.apply()?;
     }
+    tokio::spawn(gateway.clone().watch_lists(flags.clone()));
     say("ready")?;
 
-    signals.next().await;
+    while signals.next().await == Order::Reload {
+        let (gateway, flags) = (gateway.clone(), flags.clone());
+        let _ = tokio::task::spawn_blocking(move || gateway.reload(&flags, "SIGHUP")).await;
+    }
     if let Some(rules) = &rules
         && let Err(error) = rules.remove()
     {
@@ -102,13 +106,13 @@ async fn serve(config: Config) -> Result<(), StartError> {
     tokio::select! {
         () = gateway.drained() => tracing::info!("stopped"),
         () = tokio::time::sleep(limit) => tracing::warn!("stopped, connections were cut"),
-        () = signals.next() => tracing::warn!("stopped at once, connections were cut"),
+        () = signals.stop() => tracing::warn!("stopped at once, connections were cut"),
     }
     Ok(())
 }
 
 /// All that a reload replaces.
-fn settings(config: Config, metrics: &Metrics) -> Result<Settings, StartError> {
+pub(crate) fn settings(config: Config, metrics: &Metrics) -> Result<Settings, StartError> {
     let place = Place::of(&config)?;
     let (authority, made) = ca::load_or_make(&place)?;
     if made {
@@ -126,7 +130,11 @@ fn settings(config: Config, metrics: &Metrics) -> Result<Settings, StartError> {
     if policy.default_decision().chain.is_none() {
         tracing::warn!("no ICAP service is set: all traffic passes uninspected, and is counted so");
     }
-    Ok(Settings { config, tls, policy })
+    let users = match &config.users.file {
+        Some(path) => Some(Arc::new(Users::load(path, &config.users.realm)?)),
+        None => None,
+    };
+    Ok(Settings { config, tls, policy, users })
 }
 
 async fn bind_console(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -144,10 +152,18 @@ async fn bind_console(address: SocketAddr) -> Result<(TcpListener, SocketAddr), 
     })
 }
 
-/// The signals that end the program.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Reload,
+    Stop,
+}
+
+/// The signals that the program obeys.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -155,13 +171,19 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Order {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Order::Stop,
+            _ = self.interrupt.recv() => Order::Stop,
+            _ = self.hang_up.recv() => Order::Reload,
         }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await != Order::Stop {}
     }
 }

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::log::Logs;
+use crate::log::{Logs, Notes};
 use crate::metrics::Metrics;
-use crate::policy::Policy;
+use crate::policy::{Policy, Users};
 use crate::tls::{self, TlsFacts};
 use crate::upstream::{Resolver, Route};
 
@@ -257,6 +257,8 @@ pub struct Settings {
     pub tls: tls::Context,
     /// Rules, and the ICAP services that they choose.
     pub policy: Policy,
+    /// Who may use the explicit proxy and SOCKS5; `None` where nobody is asked.
+    pub users: Option<Arc<Users>>,
 }
 
 impl fmt::Debug for Settings {
@@ -271,6 +273,7 @@ pub struct Totals {
     from_client: AtomicU64,
     from_server: AtomicU64,
     transactions: AtomicU64,
+    notes: Mutex<Notes>,
 }
 
 impl Totals {
@@ -287,6 +290,11 @@ impl Totals {
     /// Counts one transaction and returns how many there were before it.
     pub fn next_transaction(&self) -> u64 {
         self.transactions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What became known of the connection, for its record.
+    pub fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes from the client, bytes from the server, transactions.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -13,6 +14,7 @@ use super::proxy_header::{self, Header};
 use super::{Entry, Gateway, explicit, inner, original, socks};
 use crate::config::Way;
 use crate::io::Io;
+use crate::log::record_connection;
 use crate::metrics::LimitLabels;
 use crate::session::{Scheme, Session, Settings, Totals};
 use crate::upstream::Route;
@@ -53,12 +55,14 @@ impl Gateway {
                 shared: self.shared.clone(),
                 totals: Arc::new(Totals::default()),
             };
+            let (began, ended) = (SystemTime::now(), session.clone());
             let span =
                 tracing::debug_span!("connection", id = %session.id, client = %session.client);
             self.shared.metrics.connections.inc();
             let read_ahead = std::mem::take(&mut accepted.read_ahead);
             let why = lead(&entry, session, accepted.stream, read_ahead).instrument(span).await;
             tracing::debug!(why, "closed");
+            record_connection(&ended, began, why);
             self.shared.metrics.connections.dec();
             drop(guard);
         });

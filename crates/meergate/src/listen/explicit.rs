@@ -1,18 +1,46 @@
 //! Clients that know of the proxy: absolute-form requests and CONNECT (RFC 9110 section 9.3.6).
 
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
+use http_wire::{Limits, RequestHead};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::inner;
 use crate::io::Io;
+use crate::policy::Users;
 use crate::protocol::{self, ConnectRequest, End};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+/// How long, and how much, is read from a client that is refused: closing at once would make its
+/// system throw the answer away.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 1 << 20;
 
 /// Serves one connection to its end; why it ended, in one word.
-pub(super) async fn serve(session: Session, client: Io, read_ahead: BytesMut) -> &'static str {
+pub(super) async fn serve(
+    mut session: Session,
+    mut client: Io,
+    mut read_ahead: BytesMut,
+) -> &'static str {
+    if let Some(users) = session.settings.users.clone() {
+        let limit = session.settings.config.limits.begin_timeout.0;
+        let identified =
+            timeout(limit, identify(&session, &users, &mut client, &mut read_ahead)).await;
+        match identified {
+            Ok(Ok(user)) => session.user = user,
+            Ok(Err(_)) => return "client-closed",
+            Err(_) => return "silent",
+        }
+        if session.user.is_none() {
+            return refuse(client, &users).await;
+        }
+    }
     match protocol::serve(client, read_ahead, &session, UpstreamSlot::PerRequest).await {
         End::Closed(why) => why,
         End::Connect(request) => tunnel(session, *request).await,
@@ -27,4 +55,53 @@ async fn tunnel(session: Session, request: ConnectRequest) -> &'static str {
         return "client-closed";
     }
     inner::serve(session, client, read_ahead, Route::plain(target)).await
+}
+
+/// The user that the first request names, whose head stays in `read_ahead`. The connection is the
+/// user's from then on: credentials belong to the hop between client and proxy (RFC 9110 section
+/// 11.7.1), and clients send all requests of one connection with the same.
+async fn identify(
+    session: &Session,
+    users: &Users,
+    client: &mut Io,
+    read_ahead: &mut BytesMut,
+) -> io::Result<Option<Arc<str>>> {
+    let http = &session.settings.config.http;
+    let limits = Limits {
+        max_head: usize::try_from(http.max_head.0).unwrap_or(usize::MAX),
+        max_fields: http.max_fields,
+    };
+    loop {
+        match RequestHead::parse(&mut read_ahead.clone(), &limits) {
+            Ok(Some(head)) => {
+                return Ok(match head.field("Proxy-Authorization") {
+                    Some(field) => users.check_basic(field.value).await,
+                    None => None,
+                });
+            }
+            Ok(None) => {}
+            // Nobody can be asked for a password by a request that cannot be read.
+            Err(_) => return Ok(None),
+        }
+        if client.read_buf(read_ahead).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+async fn refuse(mut client: Io, users: &Users) -> &'static str {
+    let answer = format!(
+        "HTTP/1.1 407 Proxy Authentication Required\r\n\
+         Proxy-Authenticate: Basic realm=\"{}\", charset=\"UTF-8\"\r\n\
+         Content-Length: 0\r\nConnection: close\r\n\r\n",
+        users.realm()
+    );
+    let said = async {
+        client.write_all(answer.as_bytes()).await?;
+        client.shutdown().await?;
+        tokio::io::copy(&mut client.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whether the client still listens does not matter.
+    let _ = timeout(LINGER, said).await;
+    "unidentified"
 }

@@ -14,8 +14,10 @@ use crate::metrics::Towards;
 use crate::policy::{Decision, Subject, stricter};
 use crate::protocol::{self, End};
 use crate::session::{Scheme, Session, Target};
-use crate::tls::{self, ClientHello, Intercepted, Interception, MAX_HELLO, looks_like_tls};
-use crate::upstream::{self, Route, UpstreamError, UpstreamErrorKind, UpstreamSlot};
+use crate::tls::{
+    self, ClientHello, Intercepted, Interception, MAX_HELLO, TlsFacts, looks_like_tls,
+};
+use crate::upstream::{self, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot};
 
 /// How long a client may be silent before it is taken for one whose server speaks first.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -38,7 +40,7 @@ pub(super) async fn serve(
     let opening = match timeout(limit.min(SILENCE), open(&mut client, &mut read_ahead)).await {
         Ok(opening) => opening,
         // Where the server speaks first, only a bypass leads on.
-        Err(_) if decide(&session, &route).action == Action::Bypass => {
+        Err(_) if decide_and_note(&session, &route) == Action::Bypass => {
             return bypass(&session, client, read_ahead, route).await;
         }
         Err(_) => match timeout(limit, open(&mut client, &mut read_ahead)).await {
@@ -50,11 +52,12 @@ pub(super) async fn serve(
         Err(_) => "client-closed",
         Ok(Opening::Hello(hello)) => intercept(session, hello, client, read_ahead, route).await,
         Ok(Opening::Http) => {
+            decide_and_note(&session, &route);
             session.scheme = Scheme::Http;
             session.route = Some(route);
             finish(client, read_ahead, &session, UpstreamSlot::Unconnected).await
         }
-        Ok(Opening::Unknown) => match decide(&session, &route).action {
+        Ok(Opening::Unknown) => match decide_and_note(&session, &route) {
             Action::Bypass => bypass(&session, client, read_ahead, route).await,
             _ => {
                 tracing::warn!(
@@ -101,6 +104,7 @@ async fn intercept(
     mut route: Route,
 ) -> &'static str {
     let decision = decide_hello(&session, &hello, &mut route).clone();
+    note(&session, &decision, &route);
     let refusal = match decision.action {
         Action::Intercept => None,
         Action::Block => Some(refusal(&decision, &route)),
@@ -120,7 +124,9 @@ async fn intercept(
         Ok(Intercepted { client, route, upstream, facts }) => {
             session.scheme = Scheme::Https;
             session.route = Some(route);
-            session.tls = Some(Arc::new(facts));
+            let facts = Arc::new(facts);
+            note_interception(&session, &facts, &upstream);
+            session.tls = Some(facts);
             let upstream = match upstream {
                 Ok(upstream) => UpstreamSlot::Ready(Box::new(upstream)),
                 Err(error) => UpstreamSlot::Failed(error),
@@ -134,9 +140,36 @@ async fn intercept(
                 %error,
                 "not intercepted"
             );
+            session.totals.notes().detail = Some(error.to_string());
             error.as_str()
         }
     }
+}
+
+fn note_interception(
+    session: &Session,
+    facts: &Arc<TlsFacts>,
+    upstream: &Result<Upstream, UpstreamError>,
+) {
+    let mut notes = session.totals.notes();
+    notes.tls = Some(facts.clone());
+    match upstream {
+        Ok(upstream) => notes.server = Some(upstream.address),
+        Err(error) => notes.detail = Some(error.to_string()),
+    }
+}
+
+fn decide_and_note(session: &Session, route: &Route) -> Action {
+    let decision = decide(session, route);
+    note(session, decision, route);
+    decision.action
+}
+
+fn note(session: &Session, decision: &Decision, route: &Route) {
+    let mut notes = session.totals.notes();
+    notes.decision = Some((decision.action, decision.rule.clone()));
+    notes.target = Some(route.target.to_string());
+    notes.user.clone_from(&session.user);
 }
 
 /// What the rules say about a TLS connection. A redirected connection's target gets the name of
@@ -179,10 +212,12 @@ async fn bypass(session: &Session, client: Io, read_ahead: BytesMut, route: Rout
     let upstream = match upstream::connect(&session.shared, &session.settings, &route).await {
         Ok(upstream) => upstream,
         Err(error) => {
+            session.totals.notes().detail = Some(error.to_string());
             tracing::info!(%error, "not bypassed");
             return "origin-unreachable";
         }
     };
+    session.totals.notes().server = Some(upstream.address);
     let mut client = Prefixed::new(read_ahead.freeze(), client);
     let mut origin = upstream.io;
     let idle = session.settings.config.limits.idle_timeout.0;

@@ -1,7 +1,8 @@
-//! SOCKS5 (RFC 1928): CONNECT only.
+//! SOCKS5 (RFC 1928) with or without password (RFC 1929): CONNECT only.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,11 +10,14 @@ use tokio::time::timeout;
 
 use super::inner;
 use crate::io::Io;
+use crate::policy::Users;
 use crate::session::{Session, Target};
 use crate::upstream::Route;
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
+const PASSWORD: u8 = 2;
+const PASSWORD_VERSION: u8 = 1;
 const NOTHING_ACCEPTABLE: u8 = 0xff;
 const CONNECT: u8 = 1;
 
@@ -27,13 +31,17 @@ const ADDRESS_TYPE_NOT_SUPPORTED: u8 = 8;
 
 /// Serves one connection to its end; why it ended, in one word.
 pub(super) async fn serve(
-    session: Session,
+    mut session: Session,
     mut client: Io,
     mut read_ahead: BytesMut,
 ) -> &'static str {
     let limit = session.settings.config.limits.begin_timeout.0;
-    match timeout(limit, negotiate(&mut client, &mut read_ahead)).await {
-        Ok(Ok(target)) => inner::serve(session, client, read_ahead, Route::plain(target)).await,
+    let users = session.settings.users.clone();
+    match timeout(limit, negotiate(&mut client, &mut read_ahead, users.as_deref())).await {
+        Ok(Ok((target, user))) => {
+            session.user = user;
+            inner::serve(session, client, read_ahead, Route::plain(target)).await
+        }
         Ok(Err(error)) => {
             tracing::debug!(%error, "no SOCKS5");
             "bad-socks"
@@ -42,17 +50,26 @@ pub(super) async fn serve(
     }
 }
 
-async fn negotiate(client: &mut Io, buffer: &mut BytesMut) -> io::Result<Target> {
+async fn negotiate(
+    client: &mut Io,
+    buffer: &mut BytesMut,
+    users: Option<&Users>,
+) -> io::Result<(Target, Option<Arc<str>>)> {
     let greeting = take(client, buffer, 2).await?;
     if greeting[0] != VERSION {
         return Err(bad("not version 5"));
     }
     let methods = take(client, buffer, greeting[1].into()).await?;
-    if !methods.contains(&NO_AUTHENTICATION) {
+    let method = if users.is_some() { PASSWORD } else { NO_AUTHENTICATION };
+    if !methods.contains(&method) {
         client.write_all(&[VERSION, NOTHING_ACCEPTABLE]).await?;
-        return Err(bad("the client wants to authenticate in a way that is not known"));
+        return Err(bad("the client does not authenticate in the way that is asked for"));
     }
-    client.write_all(&[VERSION, NO_AUTHENTICATION]).await?;
+    client.write_all(&[VERSION, method]).await?;
+    let user = match users {
+        Some(users) => Some(identify(client, buffer, users).await?),
+        None => None,
+    };
 
     let request = take(client, buffer, 4).await?;
     if request[0] != VERSION {
@@ -94,7 +111,24 @@ async fn negotiate(client: &mut Io, buffer: &mut BytesMut) -> io::Result<Target>
     };
     // As with CONNECT, the client speaks first; an origin that fails is explained on a page.
     client.write_all(&reply(SUCCEEDED)).await?;
-    Ok(target)
+    Ok((target, user))
+}
+
+/// RFC 1929.
+async fn identify(client: &mut Io, buffer: &mut BytesMut, users: &Users) -> io::Result<Arc<str>> {
+    let start = take(client, buffer, 2).await?;
+    if start[0] != PASSWORD_VERSION {
+        return Err(bad("a password in an unknown form"));
+    }
+    let name = take(client, buffer, start[1].into()).await?;
+    let length = take(client, buffer, 1).await?[0];
+    let password = take(client, buffer, length.into()).await?;
+    let user = match str::from_utf8(&name) {
+        Ok(name) => users.check(name, &password).await,
+        Err(_) => None,
+    };
+    client.write_all(&[PASSWORD_VERSION, u8::from(user.is_none())]).await?;
+    user.ok_or_else(|| bad("a wrong name or password"))
 }
 
 /// The next `length` bytes of the client's.
@@ -119,12 +153,16 @@ mod tests {
     use tokio::io::duplex;
 
     /// What becomes of `sent`, and what is answered.
-    async fn talk(sent: &[u8]) -> (io::Result<String>, Vec<u8>) {
+    async fn talk(sent: &[u8], users: Option<&Users>) -> (io::Result<String>, Vec<u8>) {
         let (mut far, near) = duplex(1024);
         let mut near: Io = Box::new(near);
         far.write_all(sent).await.unwrap();
         far.shutdown().await.unwrap();
-        let result = negotiate(&mut near, &mut BytesMut::new()).await.map(|t| t.to_string());
+        let result = negotiate(&mut near, &mut BytesMut::new(), users).await;
+        let result = result.map(|(target, user)| match user {
+            Some(user) => format!("{user}@{target}"),
+            None => target.to_string(),
+        });
         drop(near);
         let mut answer = Vec::new();
         far.read_to_end(&mut answer).await.unwrap();
@@ -139,7 +177,7 @@ mod tests {
             (b"\x05\x02\x02\x00\x05\x01\x00\x03\x09A.example\x00\x50", "a.example:80"),
             (&v6, "[::1]:80"),
         ] {
-            let (result, answer) = talk(sent).await;
+            let (result, answer) = talk(sent, None).await;
             assert_eq!(result.unwrap(), target);
             assert_eq!(answer, b"\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00");
         }
@@ -159,9 +197,32 @@ mod tests {
             (b"\x05\x01\x00\x05\x01\x00\x03\xff", b"\x05\x00"),
             (b"", b""),
         ] {
-            let (result, said) = talk(sent).await;
+            let (result, said) = talk(sent, None).await;
             assert!(result.is_err(), "{sent:?}");
             assert_eq!(said, answer, "{sent:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn passwords_are_asked_for_where_users_are_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        let line = format!("alice:{}\n", crate::policy::hash_password("pw").unwrap());
+        std::fs::write(&path, line).unwrap();
+        let users = Users::load(&path, "").unwrap();
+        let request = b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50";
+
+        let right = [&b"\x05\x02\x00\x02\x01\x05alice\x02pw"[..], request].concat();
+        let (result, answer) = talk(&right, Some(&users)).await;
+        assert_eq!(result.unwrap(), "alice@127.0.0.1:80");
+        assert_eq!(answer, b"\x05\x02\x01\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00");
+
+        let wrong = [&b"\x05\x01\x02\x01\x05alice\x02no"[..], request].concat();
+        let (result, answer) = talk(&wrong, Some(&users)).await;
+        assert!(result.is_err());
+        assert_eq!(answer, b"\x05\x02\x01\x01");
+
+        let without = [&b"\x05\x01\x00"[..], request].concat();
+        assert_eq!(talk(&without, Some(&users)).await.1, b"\x05\xff");
     }
 }

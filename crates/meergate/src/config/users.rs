@@ -1,0 +1,22 @@
+//! `[users]`: who may use the explicit proxy and SOCKS5.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Who may use the explicit proxy and SOCKS5.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Users {
+    /// A file with `name:hash` a line, hashes as `meergate hash-password` prints them. Without a
+    /// file nobody is asked for a name.
+    pub file: Option<PathBuf>,
+    /// What browsers show when they ask for the password.
+    pub realm: String,
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Self { file: None, realm: "Meergate".into() }
+    }
+}

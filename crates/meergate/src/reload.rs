@@ -1,0 +1,122 @@
+//! Reading the settings anew while connections go on with those that they began with.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::cli::Flags;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::listen::Gateway;
+use crate::metrics::OutcomeLabels;
+use crate::run::settings;
+
+/// How often the files of host lists are looked at.
+const WATCH: Duration = Duration::from_secs(5);
+
+impl Gateway {
+    /// Reads the settings anew and has new connections go by them. What is wrong with them is
+    /// logged, and the present ones stay in force.
+    pub(crate) fn reload(&self, flags: &Flags, why: &str) {
+        let began = SystemTime::now();
+        let outcome = match self.replace(flags) {
+            Ok(()) => {
+                let ms = began.elapsed().map_or(0, |took| took.as_millis());
+                tracing::info!(why, ms, "settings reloaded");
+                "ok"
+            }
+            Err(error) => {
+                tracing::error!(why, %error, "settings not reloaded, the former ones stay in force");
+                "failed"
+            }
+        };
+        self.shared.metrics.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+        for log in [&self.shared.logs.connections, &self.shared.logs.transactions] {
+            if let Some(log) = log {
+                log.reopen();
+            }
+        }
+    }
+
+    fn replace(&self, flags: &Flags) -> Result<(), StartError> {
+        let config = flags.config()?;
+        let former = self.settings.load_full();
+        for (key, same) in fixed(&former.config, &config) {
+            if !same {
+                tracing::warn!(key, "changed, but takes effect at the next start only");
+            }
+        }
+        let new = settings(config, &self.shared.metrics)?;
+        self.settings.store(Arc::new(new));
+        Ok(())
+    }
+
+    /// Reloads whenever a file with host names changes.
+    pub(crate) async fn watch_lists(self: Arc<Self>, flags: Flags) {
+        let mut known = self.list_states().await;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(WATCH) => {}
+                () = self.shared.stopping() => return,
+            }
+            let now = self.list_states().await;
+            // A list that is being written is read once it is left alone.
+            if now != known && now == self.list_states_later().await {
+                let gateway = self.clone();
+                let flags = flags.clone();
+                let work = move || gateway.reload(&flags, "a list of hosts changed");
+                if tokio::task::spawn_blocking(work).await.is_err() {
+                    return;
+                }
+                known = now;
+            }
+        }
+    }
+
+    async fn list_states_later(&self) -> Vec<State> {
+        tokio::time::sleep(WATCH / 10).await;
+        self.list_states().await
+    }
+
+    async fn list_states(&self) -> Vec<State> {
+        let settings = self.settings.load_full();
+        let look = move || {
+            let files = settings.config.rule.iter().flat_map(|rule| &rule.host_file);
+            files.map(|path| State::of(path)).collect()
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+}
+
+/// What tells that a file has changed.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    path: PathBuf,
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl State {
+    fn of(path: &PathBuf) -> Self {
+        let meta = fs::metadata(path).ok();
+        Self {
+            path: path.clone(),
+            length: meta.as_ref().map_or(0, fs::Metadata::len),
+            modified: meta.and_then(|meta| meta.modified().ok()),
+        }
+    }
+}
+
+/// Settings that are read at the start alone, and whether they are the same.
+fn fixed(former: &Config, new: &Config) -> [(&'static str, bool); 4] {
+    let listen = |config: &Config| format!("{:?}", config.listen);
+    let log = |config: &Config| format!("{:?}", config.log);
+    let firewall = |config: &Config| format!("{:?}", config.firewall);
+    [
+        ("listen", listen(former) == listen(new)),
+        ("console.address", former.console.address == new.console.address),
+        ("log", log(former) == log(new)),
+        ("firewall", firewall(former) == firewall(new)),
+    ]
+}

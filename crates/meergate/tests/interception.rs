@@ -1,0 +1,449 @@
+//! TLS through the program: what clients see of origins' certificates, good and bad.
+
+mod support;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, GeneralSubtree, IsCa, KeyPair,
+    KeyUsagePurpose, NameConstraints,
+};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion,
+    RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
+use support::{Gateway, PATIENCE, read_until, wait_for};
+
+type Change = fn(&mut CertificateParams);
+
+/// A CA that origins' certificates come from.
+struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    fn new(change: Change) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        change(&mut params);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn leaf(&self, names: &[&str], change: Change) -> (Vec<CertificateDer<'static>>, KeyPair) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &self.0).unwrap();
+        (vec![leaf.der().clone(), self.0.der().clone()], key)
+    }
+}
+
+fn plain(_: &mut CertificateParams) {}
+
+fn expired(params: &mut CertificateParams) {
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+}
+
+fn not_yet(params: &mut CertificateParams) {
+    params.not_before = rcgen::date_time_ymd(2090, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2091, 1, 1);
+}
+
+/// An HTTPS origin that answers every request of a connection with `hello`.
+struct Origin {
+    address: SocketAddr,
+    handshakes: Arc<[AtomicUsize; 2]>,
+}
+
+impl Origin {
+    fn start(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
+        Self::start_with(chain, key, rustls::ALL_VERSIONS)
+    }
+
+    fn start_with(
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let mut config = ServerConfig::builder_with_provider(default_provider().into())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let handshakes = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let counts = handshakes.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (config, counts) = (config.clone(), counts.clone());
+                thread::spawn(move || serve(stream?, config, &counts));
+            }
+        });
+        Self { address, handshakes }
+    }
+
+    /// Full and resumed handshakes so far.
+    fn handshakes(&self) -> [usize; 2] {
+        [0, 1].map(|at| self.handshakes[at].load(Ordering::SeqCst))
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    counts: &[AtomicUsize; 2],
+) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    let resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+    counts[usize::from(resumed)].fetch_add(1, Ordering::SeqCst);
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
+    }
+}
+
+/// What a client that trusts the gateway's CA gets.
+#[derive(Debug)]
+struct Seen {
+    status: u16,
+    body: String,
+    leaf: CertificateDer<'static>,
+    version: ProtocolVersion,
+    kind: HandshakeKind,
+}
+
+struct Client {
+    config: Arc<ClientConfig>,
+}
+
+impl Client {
+    fn new(gateway: &Gateway) -> Self {
+        Self::with_versions(gateway, rustls::ALL_VERSIONS)
+    }
+
+    fn with_versions(
+        gateway: &Gateway,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        let pem = std::fs::read(gateway.dir.path().join("state/ca.pem")).unwrap();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(default_provider().into())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self { config: Arc::new(config) }
+    }
+
+    /// Asks for `/` of `origin`, which the client calls `name`.
+    fn ask(&self, gateway: &Gateway, origin: SocketAddr, name: &str) -> io::Result<Seen> {
+        let mut tcp = gateway.connect();
+        write!(tcp, "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n")?;
+        let answer = read_until(&mut tcp, b"\r\n\r\n");
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{answer:?}");
+        let name_of = ServerName::try_from(name.to_owned()).unwrap();
+        let tls = ClientConnection::new(self.config.clone(), name_of).unwrap();
+        let mut stream = StreamOwned::new(tls, tcp);
+        write!(stream, "GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        match stream.read_to_end(&mut answer) {
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(e),
+            _ => {}
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let tls = &stream.conn;
+        Ok(Seen {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body: body.to_owned(),
+            leaf: tls.peer_certificates().unwrap()[0].clone(),
+            version: tls.protocol_version().unwrap(),
+            kind: tls.handshake_kind().unwrap(),
+        })
+    }
+}
+
+fn gateway(ca: &Ca, rules: &str) -> Gateway {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("origins.pem");
+    std::fs::write(&path, ca.0.pem()).unwrap();
+    // Read at the start, so it need not stay.
+    Gateway::start(&format!("[upstream]\nca = [{path:?}]\n{rules}"))
+}
+
+fn fault(result: io::Result<Seen>) -> CertificateError {
+    let error = result.expect_err("the client should have refused the certificate");
+    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(fault)) => fault.clone(),
+        other => panic!("{other:?}, {error}"),
+    }
+}
+
+/// Origins with each a certificate of another kind, the name that clients ask for, and what is
+/// wrong: words of the page, and what a client sees where the fault is mimicked.
+struct Case {
+    what: &'static str,
+    origin: Origin,
+    name: &'static str,
+    wrong: Option<(&'static str, fn(&CertificateError) -> bool)>,
+}
+
+fn is_expired(fault: &CertificateError) -> bool {
+    matches!(fault, CertificateError::Expired | CertificateError::ExpiredContext { .. })
+}
+
+fn is_not_yet(fault: &CertificateError) -> bool {
+    matches!(fault, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })
+}
+
+fn is_wrong_name(fault: &CertificateError) -> bool {
+    matches!(
+        fault,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+    )
+}
+
+fn is_untrusted(fault: &CertificateError) -> bool {
+    matches!(fault, CertificateError::UnknownIssuer)
+}
+
+fn cases(ca: &Ca) -> Vec<Case> {
+    let stranger = Ca::new(plain);
+    let constrained = {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("elsewhere.test".into())],
+            excluded_subtrees: Vec::new(),
+        });
+        let key = KeyPair::generate().unwrap();
+        let issued = params.signed_by(&key, &ca.0).unwrap();
+        (issued, rcgen::Issuer::new(params, key))
+    };
+    let own = {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        (vec![params.self_signed(&key).unwrap().der().clone()], key)
+    };
+    let beyond = {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let leaf = params.signed_by(&key, &constrained.1).unwrap();
+        (vec![leaf.der().clone(), constrained.0.der().clone()], key)
+    };
+    let authority = ca.leaf(&["a.test"], |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
+    let mut cases = Vec::new();
+    let mut case = |what, (chain, key), name, wrong| {
+        cases.push(Case { what, origin: Origin::start(chain, &key), name, wrong });
+    };
+    case("good", ca.leaf(&["a.test"], plain), "a.test", None);
+    case("wildcard", ca.leaf(&["*.test"], plain), "a.test", None);
+    case("address", ca.leaf(&["127.0.0.1"], plain), "127.0.0.1", None);
+    let usages: Change = |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    case("with key usage", ca.leaf(&["a.test"], usages), "a.test", None);
+    let mut wrong = |what, identity, words, check: fn(&CertificateError) -> bool| {
+        case(what, identity, "a.test", Some((words, check)));
+    };
+    wrong("expired", ca.leaf(&["a.test"], expired), "expired", is_expired);
+    wrong("not yet valid", ca.leaf(&["a.test"], not_yet), "not valid yet", is_not_yet);
+    wrong("another name", ca.leaf(&["b.test"], plain), "another name", is_wrong_name);
+    wrong("a wildcard too far", ca.leaf(&["*.a.test"], plain), "another name", is_wrong_name);
+    wrong("no name", ca.leaf(&[], plain), "another name", is_wrong_name);
+    wrong("unknown CA", stranger.leaf(&["a.test"], plain), "not trusted", is_untrusted);
+    wrong("self-signed", own, "not trusted", is_untrusted);
+    wrong("beyond its CA's names", beyond, "certificate is not valid", is_untrusted);
+    wrong("a CA as a server", authority, "a CA&#39;s certificate", is_untrusted);
+    cases
+}
+
+#[test]
+fn certificates_are_judged_and_faults_told_as_the_rules_say() {
+    let ca = Ca::new(plain);
+    let cases = cases(&ca);
+    let refusing = gateway(&ca, "");
+    let mimicking = gateway(&ca, "[[rule]]\ninvalid_certificate = \"mimic\"");
+    let allowing = gateway(&ca, "[[rule]]\ninvalid_certificate = \"allow\"");
+    for Case { what, origin, name, wrong } in &cases {
+        let ask = |gateway: &Gateway| Client::new(gateway).ask(gateway, origin.address, name);
+        let refused = ask(&refusing).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let allowed = ask(&allowing).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!((allowed.status, &*allowed.body), (200, "hello"), "{what}");
+        match wrong {
+            None => {
+                assert_eq!((refused.status, &*refused.body), (200, "hello"), "{what}");
+                assert_eq!(ask(&mimicking).unwrap().status, 200, "{what}");
+            }
+            Some((words, is_it)) => {
+                assert_eq!(refused.status, 502, "{what}");
+                assert!(refused.body.contains(words), "{what}: {}", refused.body);
+                let seen = fault(ask(&mimicking));
+                assert!(is_it(&seen), "{what}: {seen:?}");
+            }
+        }
+    }
+    // Whom nobody trusts got nothing but handshakes from the gateway that refuses and mimics.
+    assert!(cases.iter().all(|case| case.origin.handshakes()[0] > 0));
+}
+
+#[test]
+fn both_versions_are_spoken_and_sessions_resumed_on_both_sides() {
+    let ca = Ca::new(plain);
+    let gateway = gateway(&ca, "");
+    for (version, expected) in [
+        (&rustls::version::TLS12, ProtocolVersion::TLSv1_2),
+        (&rustls::version::TLS13, ProtocolVersion::TLSv1_3),
+    ] {
+        let name = if expected == ProtocolVersion::TLSv1_2 { "two.test" } else { "three.test" };
+        let (chain, key) = ca.leaf(&[name], plain);
+        let origin = Origin::start_with(chain, &key, &[version]);
+        let client = Client::with_versions(&gateway, &[version]);
+        let first = client.ask(&gateway, origin.address, name).unwrap();
+        let second = client.ask(&gateway, origin.address, name).unwrap();
+        assert_eq!((first.version, second.version), (expected, expected));
+        assert_eq!(second.status, 200);
+        assert_eq!(second.kind, HandshakeKind::Resumed, "{expected:?}");
+        assert_eq!(origin.handshakes(), [1, 1], "{expected:?}");
+        assert_eq!(first.leaf, second.leaf);
+    }
+}
+
+#[test]
+fn one_certificate_of_an_origin_makes_one_leaf() {
+    let ca = Ca::new(plain);
+    let gateway = gateway(&ca, "");
+    let (chain, key) = ca.leaf(&["a.test", "b.test"], plain);
+    let origin = Origin::start(chain, &key);
+    let leaf = |name| Client::new(&gateway).ask(&gateway, origin.address, name).unwrap().leaf;
+    assert_eq!(leaf("a.test"), leaf("b.test"));
+    let (chain, key) = ca.leaf(&["a.test", "b.test"], plain);
+    let other = Origin::start(chain, &key);
+    let seen = Client::new(&gateway).ask(&gateway, other.address, "a.test").unwrap();
+    assert_ne!(seen.leaf, leaf("a.test"));
+}
+
+#[test]
+fn rules_block_and_bypass_before_anything_is_decrypted() {
+    let ca = Ca::new(plain);
+    let gateway = gateway(
+        &ca,
+        "[[rule]]\nname = \"no games\"\nhost = [\"*.games.test\"]\naction = \"block\"\n\
+         [[rule]]\nhost = [\"bank.test\"]\naction = \"bypass\"\n\
+         [[rule]]\nport = [1]\naction = \"reset\"",
+    );
+    let (chain, key) = ca.leaf(&["a.games.test", "bank.test"], plain);
+    let real = chain[0].clone();
+    let origin = Origin::start(chain, &key);
+
+    let blocked = Client::new(&gateway).ask(&gateway, origin.address, "a.games.test").unwrap();
+    assert_eq!(blocked.status, 403);
+    assert!(blocked.body.contains("no games"), "{}", blocked.body);
+    assert_eq!(origin.handshakes(), [0, 0], "the origin must not be asked");
+
+    // CONNECT names the address and SNI the bank: that the address may be intercepted holds too,
+    // since the client could say any name.
+    let seen = Client::new(&gateway).ask(&gateway, origin.address, "bank.test").unwrap();
+    assert_ne!(seen.leaf, real);
+}
+
+#[test]
+fn what_is_bypassed_is_not_touched_and_counted() {
+    let ca = Ca::new(plain);
+    let gateway =
+        gateway(&ca, "[[rule]]\nhost = [\"127.0.0.1\", \"bank.test\"]\naction = \"bypass\"");
+    let (chain, key) = ca.leaf(&["bank.test"], plain);
+    let origin = Origin::start(chain, &key);
+    // It trusts the gateway's CA alone, so the real certificate shows as one of an unknown CA.
+    let seen = Client::new(&gateway).ask(&gateway, origin.address, "bank.test");
+    assert!(is_untrusted(&fault(seen)));
+
+    // A client that speaks neither TLS nor HTTP is bypassed as well.
+    let echo = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = echo.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = echo.accept()?;
+        let mut greeting = [0; 4];
+        stream.read_exact(&mut greeting)?;
+        stream.write_all(&greeting)
+    });
+    let mut tcp = gateway.connect();
+    write!(tcp, "CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    read_until(&mut tcp, b"\r\n\r\n");
+    tcp.write_all(b"\x00abc").unwrap();
+    assert_eq!(read_until(&mut tcp, b"c"), b"\x00abc");
+}
+
+#[test]
+fn what_cannot_be_inspected_is_closed() {
+    let gateway = Gateway::start("");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for opening in
+        [&b"\x00\x01\x02"[..], b"\x16\x03\x01\x00\x05\x02\x00\x00\x00\x00", b"\x80\x2e\x01"]
+    {
+        let mut tcp = gateway.connect();
+        write!(tcp, "CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        read_until(&mut tcp, b"\r\n\r\n");
+        tcp.write_all(opening).unwrap();
+        assert_eq!(support::read_to_end(&mut tcp), b"", "{opening:?}");
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "the origin must not be connected to");
+}
+
+#[test]
+fn connections_have_records() {
+    let ca = Ca::new(plain);
+    let log = tempfile::tempdir().unwrap();
+    let path = log.path().join("connections.json");
+    let dir = tempfile::tempdir().unwrap();
+    let cas = dir.path().join("origins.pem");
+    std::fs::write(&cas, ca.0.pem()).unwrap();
+    let gateway = Gateway::start(&format!(
+        "connections = {path:?}\n[upstream]\nca = [{cas:?}]\n[[rule]]\nname = \"all\"\n"
+    ));
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let origin = Origin::start(chain, &key);
+    Client::new(&gateway).ask(&gateway, origin.address, "a.test").unwrap();
+    let record = wait_for("a connection record", || {
+        let text = std::fs::read_to_string(&path).ok()?;
+        let line = text.lines().next().filter(|_| text.ends_with('\n'))?;
+        serde_json::from_str::<serde_json::Value>(line).ok()
+    });
+    assert_eq!(record["listener"], "proxy");
+    assert_eq!(record["target"], origin.address.to_string());
+    assert_eq!(record["server"], origin.address.to_string());
+    assert_eq!(record["action"], "intercept");
+    assert_eq!(record["rule"], "all");
+    assert_eq!(record["tls"]["sni"], "a.test");
+    assert_eq!(record["tls"]["version"], "TLSv1.3");
+    assert_eq!(record["tls"]["upstream"]["version"], "TLSv1.3");
+    assert_eq!(record["transactions"], 1);
+    let transaction = &gateway.transactions(1)[0];
+    assert_eq!(transaction["connection_id"], record["connection_id"]);
+}
