@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Whether verdicts stop traffic.
+/// When the engine inspects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Passive. For comparison only: most verdicts come when a flow ends, and some never.
+    /// As if passively: at acknowledgements. For comparison only. Verdicts come late, most of them when a flow ends,
+    /// and some never.
     Ids {
         /// Acknowledge after this many bytes of a direction; inspection happens at acknowledgements.
         ack_window: u32,

@@ -39,14 +39,15 @@ const FORCED: &[(&str, &str, &str)] = &[
 ];
 
 /// Settings that say what happens to a flow that cannot be inspected. Suricata ignores them when not inline.
-const POLICIES: &[&str] = &[
-    "exception-policy",
-    "flow.memcap-policy",
-    "defrag.memcap-policy",
-    "stream.memcap-policy",
-    "stream.midstream-policy",
-    "stream.reassembly.memcap-policy",
-    "app-layer.error-policy",
+const POLICIES: &[(&str, &str)] = &[
+    ("exception-policy", "drop-flow"),
+    // These two know no flow yet.
+    ("flow.memcap-policy", "drop-packet"),
+    ("defrag.memcap-policy", "drop-packet"),
+    ("stream.memcap-policy", "drop-flow"),
+    ("stream.midstream-policy", "drop-flow"),
+    ("stream.reassembly.memcap-policy", "drop-flow"),
+    ("app-layer.error-policy", "drop-flow"),
 ];
 
 /// Applies the caller's settings, then the forced ones. To be called after the YAML was loaded.
@@ -83,8 +84,8 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
         Mode::Ids { .. } => insist("stream.inline", "false", "the engine was asked to be passive")?,
         Mode::Ips => {
             insist("stream.inline", "true", INLINE)?;
-            for name in POLICIES {
-                insist(name, "drop-flow", CLOSED)?;
+            for (name, value) in POLICIES {
+                insist(name, value, CLOSED)?;
             }
         }
     }
@@ -93,7 +94,7 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
 
 fn is_forced(name: &str) -> bool {
     name == "stream.inline"
-        || POLICIES.contains(&name)
+        || POLICIES.iter().any(|(policy, _)| *policy == name)
         || FORCED.iter().any(|(forced, _, _)| *forced == name)
 }
 
@@ -228,6 +229,8 @@ stats:
   stream-events: no
 unix-command:
   enabled: no
+livedev:
+  use-for-tracking: no
 max-pending-packets: 256
 pcre:
   match-limit: 3500
@@ -261,6 +264,7 @@ app-layer:
       libhtp:
         default-config:
           personality: IDS
+          randomize-inspection-sizes: no
           request-body-limit: 0
           response-body-limit: 0
           request-body-minimal-inspect-size: 32kb
