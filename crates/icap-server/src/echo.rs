@@ -79,21 +79,26 @@ impl Service for Echo {
             return Ok(());
         }
         let mut kept = Vec::new();
+        let mut in_preview = previewed;
         loop {
             match body.next().await? {
-                BodyEvent::Data(data) if reply.is_started() => reply.data(data).await?,
-                BodyEvent::Data(data) => kept.extend_from_slice(data),
                 BodyEvent::PreviewEnd => {
                     reply.continue_()?;
-                    reply.start(&head)?;
-                    reply.data(&kept).await?;
+                    in_preview = false;
                 }
-                BodyEvent::End { trailers } => {
+                BodyEvent::Data(data) if in_preview => kept.extend_from_slice(data),
+                event => {
                     if !reply.is_started() {
                         reply.start(&head)?;
                         reply.data(&kept).await?;
                     }
-                    return reply.finish_with_trailers(&trailers);
+                    match event {
+                        BodyEvent::Data(data) => reply.data(data).await?,
+                        BodyEvent::End { trailers } => {
+                            return reply.finish_with_trailers(&trailers);
+                        }
+                        BodyEvent::PreviewEnd => {}
+                    }
                 }
             }
         }

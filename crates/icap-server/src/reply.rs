@@ -45,7 +45,8 @@ impl<'a> Reply<'a> {
         self.wire.core.borrow().reply_finished()
     }
 
-    /// Asks for what comes after the preview (100 Continue).
+    /// Asks for what comes after the preview (100 Continue). Wait for the next event before the
+    /// reply is started: there are clients that lose what comes in one packet with the 100.
     ///
     /// # Errors
     /// Only after [`BodyEvent::PreviewEnd`](crate::BodyEvent::PreviewEnd), once, and before a

@@ -106,6 +106,24 @@ fn a_preview_is_not_taken_for_the_whole_body() {
 }
 
 #[test]
+fn nothing_follows_100_until_the_client_goes_on() {
+    // icap-rs loses a reply that comes in one packet with the 100.
+    local(async {
+        let mut client = connect(echo(), Config::default());
+        let request = respmod("Preview: 0\r\n").replace("/echo", "/copy");
+        client.send(request + "0\r\n\r\n").await;
+        assert_eq!(client.head().await, "ICAP/1.0 100 Continue\r\n\r\n");
+        // The server has nothing else to do but to send what it has.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.waiting(), "");
+        client.send("1\r\nx\r\n0\r\n\r\n").await;
+        client.read_to("1\r\nx\r\n0\r\n\r\n").await;
+    });
+}
+
+#[test]
 fn connection_close_is_obeyed() {
     // E2Guardian ignores it, and the client waits.
     local(async {

@@ -2,11 +2,13 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use icap_server::{Config, Outcome, Peer, Router, Routes, Shutdown, serve_connection};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
@@ -68,6 +70,17 @@ impl Client {
     /// Reads a head.
     pub(crate) async fn head(&mut self) -> String {
         self.read_to("\r\n\r\n").await
+    }
+
+    /// What has come and was not read.
+    pub(crate) fn waiting(&mut self) -> String {
+        let mut read = [0; 4096];
+        let mut more = ReadBuf::new(&mut read);
+        let mut cx = Context::from_waker(Waker::noop());
+        if Pin::new(&mut self.io).poll_read(&mut cx, &mut more).is_ready() {
+            self.seen.extend_from_slice(more.filled());
+        }
+        String::from_utf8_lossy(&self.seen).into_owned()
     }
 
     /// Reads all until the server closes.
