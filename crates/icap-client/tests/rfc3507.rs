@@ -240,18 +240,14 @@ async fn s4_5_a_204_within_the_preview_needs_no_allow() {
 async fn s4_5_after_a_refused_preview_the_rest_is_not_sent() {
     let server = serve_requests(OPTIONS_PREVIEW, |mut peer, request| async move {
         assert_eq!(request.body.len(), 1024);
-        peer.send(reply("res", "HTTP/1.1 403 No\r\n\r\n", Some(b"page"))).await;
+        peer.send(reply("req", "GET /b HTTP/1.1\r\nHost: o.test\r\n\r\n", Some(b"new"))).await;
         Some(peer)
     })
     .await;
     let chain = chain(&server);
     for _ in 0..3 {
-        match reqmod(&chain, post(100_000), full(&noise(100_000))).await {
-            Ok(Adapted::Respond { body, .. }) => {
-                assert_eq!(collect(body).await.unwrap().0, b"page");
-            }
-            _ => panic!("the page must be the answer"),
-        }
+        let got = forward(&chain, post(100_000), full(&noise(100_000))).await;
+        assert_eq!(got.body, b"new");
     }
     assert_eq!(server.connections(), 1, "it is kept");
 }
@@ -404,6 +400,21 @@ async fn s4_8_3_a_request_is_answered_by_the_service() {
         }
         _ => panic!("the page must be the answer"),
     }
+}
+
+/// E2Guardian answers the next request of such a connection with a wrong Encapsulated.
+#[tokio::test]
+async fn s4_8_3_the_connection_of_such_an_answer_is_not_used_again() {
+    let server = serve_requests(OPTIONS_204, |mut peer, _| async move {
+        peer.send(reply("res", "HTTP/1.1 403 No\r\n\r\n", Some(b"page"))).await;
+        Some(peer)
+    })
+    .await;
+    let chain = chain(&server);
+    for _ in 0..3 {
+        assert!(matches!(reqmod(&chain, get(), None).await, Ok(Adapted::Respond { .. })));
+    }
+    assert_eq!(server.connections(), 3);
 }
 
 #[tokio::test]

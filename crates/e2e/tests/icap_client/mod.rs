@@ -49,7 +49,7 @@ pub fn post(host: &str, length: Option<usize>) -> RequestHead {
 }
 
 pub fn get(host: &str) -> RequestHead {
-    request(&format!("GET http://{host}/file.bin HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+    request(&format!("GET http://{host}/file.dat HTTP/1.1\r\nHost: {host}\r\n\r\n"))
 }
 
 pub fn ok(length: Option<usize>) -> ResponseHead {

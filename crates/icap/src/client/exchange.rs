@@ -52,6 +52,9 @@ pub struct Exchange {
     receiver: Receiver,
     /// A 100 has been received.
     continued: bool,
+    /// A request was answered with a response. A server was seen to mix that up with the next
+    /// request of the connection.
+    satisfied: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,7 @@ impl Exchange {
             sent: 0,
             receiver: Receiver::new(*limits),
             continued: false,
+            satisfied: false,
         }
     }
 
@@ -170,7 +174,10 @@ impl Exchange {
         match &event {
             Event::Continue => self.on_continue()?,
             Event::Pass(_) => self.on_pass()?,
-            Event::Reply(reply) => self.on_reply(reply.head.status())?,
+            Event::Reply(reply) => {
+                self.satisfied = self.terms.method == Method::Reqmod && reply.res_hdr.is_some();
+                self.on_reply(reply.head.status())?;
+            }
             Event::End { use_original: Some(_), .. } => {
                 if self.kept.is_none() {
                     return Err(Fault::Unexpected("use-original-body for a body no longer kept"));
@@ -206,7 +213,11 @@ impl Exchange {
         let sent_all = matches!(self.sending, Sending::AwaitContinue | Sending::Done);
         // Some servers take the unread body of a 206 outside a preview for the next request.
         let partial = self.receiver.status() == Some(206) && !self.in_preview();
-        sent_all && self.output.is_empty() && self.receiver.keeps_alive() && !partial
+        sent_all
+            && self.output.is_empty()
+            && self.receiver.keeps_alive()
+            && !partial
+            && !self.satisfied
     }
 
     /// Whether all that was handed in is still held, so that the original can go on.
