@@ -31,7 +31,8 @@ fn origin(half_sent: SyncSender<()>, go_on: Receiver<()>) -> Origin {
 fn ask(gateway: &Gateway, url: &str) -> TcpStream {
     let mut client = TcpStream::connect(gateway.proxy()).unwrap();
     client.set_read_timeout(Some(process::DEADLINE)).unwrap();
-    write!(client, "GET {url} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let host = url.split('/').nth(2).unwrap();
+    write!(client, "GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
     client
 }
 

@@ -26,6 +26,11 @@ impl Setup {
     }
 }
 
+/// The authority of a URL, for `Host`.
+fn host(url: &str) -> &str {
+    url.split('/').nth(2).unwrap()
+}
+
 /// A client of one connection that sends and reads bytes as they are.
 struct Client {
     stream: BufReader<TcpStream>,
@@ -88,7 +93,8 @@ fn transactions_of_a_kept_connection_are_each_inspected() {
     let setup = Setup::start();
     let origin = Origin::http(plain);
     let mut client = setup.client();
-    let get = |path| format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", origin.url(path));
+    let base = origin.url("");
+    let get = |path| format!("GET {base}{path} HTTP/1.1\r\nHost: {}\r\n\r\n", host(&base));
     for _ in 0..20 {
         client.send(&get("/"));
         assert_eq!(client.answer().1, b"plain");
@@ -110,8 +116,9 @@ fn heads_stay_as_they_were_written() {
     let setup = Setup::start();
     let origin = Origin::http(plain);
     let mut client = setup.client();
-    let lines = "hOST: localhost\r\nX-b:2\r\nx-A:  1\r\nUser-Agent: a  b\r\n";
-    client.send(&format!("GET {} HTTP/1.1\r\n{lines}\r\n", origin.url("/odd-head")));
+    let url = origin.url("/odd-head");
+    let lines = format!("hOST: {}\r\nX-b:2\r\nx-A:  1\r\nUser-Agent: a  b\r\n", host(&url));
+    client.send(&format!("GET {url} HTTP/1.1\r\n{lines}\r\n"));
     let (head, _) = client.answer();
     assert!(head.starts_with("HTTP/1.1 200 Fine Indeed\r\n"), "{head}");
     assert!(head.contains("sErver: x\r\nX-Z:1\r\nx-a:   two  \r\n"), "{head:?}");
@@ -126,7 +133,8 @@ fn answers_without_a_body_leave_the_connection_in_step() {
     let setup = Setup::start();
     let origin = Origin::http(plain);
     let mut client = setup.client();
-    let host = "Host: localhost\r\n\r\n";
+    let base = origin.url("");
+    let host = format!("Host: {}\r\n\r\n", host(&base));
     client.send(&format!("GET {} HTTP/1.1\r\n{host}", origin.url("/not-modified")));
     assert!(client.head().starts_with("HTTP/1.1 304"));
     client.send(&format!("GET {} HTTP/1.1\r\n{host}", origin.url("/big-head")));
@@ -162,7 +170,7 @@ fn messages_that_can_be_read_in_two_ways_go_no_further() {
         "Transfer-Encoding: gzip\r\n",
     ] {
         let mut client = setup.client();
-        client.send(&format!("POST {url} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\nabc"));
+        client.send(&format!("POST {url} HTTP/1.1\r\nHost: {}\r\n{fields}\r\nabc", host(&url)));
         let head = client.head();
         assert!(
             head.starts_with("HTTP/1.1 4") || head.starts_with("HTTP/1.1 501"),
@@ -171,7 +179,8 @@ fn messages_that_can_be_read_in_two_ways_go_no_further() {
     }
     assert_eq!(origin.requests().len(), 0);
     let mut client = setup.client();
-    client.send(&format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", origin.url("/two-lengths")));
+    let url = origin.url("/two-lengths");
+    client.send(&format!("GET {url} HTTP/1.1\r\nHost: {}\r\n\r\n", host(&url)));
     let head = client.head();
     assert!(head.starts_with("HTTP/1.1 502"), "{head}");
 }
