@@ -18,6 +18,7 @@ mod record;
 mod rules;
 mod transact;
 mod trouble;
+mod tunnel;
 
 use std::future::Future;
 use std::io;
@@ -32,6 +33,7 @@ pub(crate) use pump::{Counted, Progress};
 pub(crate) use record::Transaction;
 pub(crate) use transact::{Ended, refuse, transact};
 pub(crate) use trouble::Trouble;
+pub(crate) use tunnel::tunnel;
 
 /// Takes a message's content and sends it on.
 pub(crate) trait Sink: Send {
@@ -65,6 +67,11 @@ pub(crate) trait Client: Send {
 
     /// Sends (or queues) the head of the final response; its content goes to the sink.
     fn respond(&mut self, head: ResponseHead, body: Option<&Body>) -> Result<Self::Sink, Trouble>;
+
+    /// Ready when the client has withdrawn its request, where the protocol has a way to say so.
+    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Pending
+    }
 
     /// Whether the request's content broke the protocol, rather than the connection.
     fn fault(&self) -> Option<http_wire::Error>;

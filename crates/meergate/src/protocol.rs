@@ -1,18 +1,19 @@
 //! What is spoken inside a connection.
 
 mod http1;
+mod http2;
 
 use bytes::BytesMut;
 use http_wire::RequestHead;
 
-use crate::io::Io;
+use crate::io::{Io, Prefixed};
 use crate::session::{Session, Target};
 use crate::tls::Alpn;
 use crate::upstream::UpstreamSlot;
 
 /// The protocols that are served after a TLS handshake, most wanted first; nothing else is offered
 /// to origins or agreed on with clients.
-pub const SERVED: &[Alpn] = &[Alpn::Http1];
+pub const SERVED: &[Alpn] = &[Alpn::H2, Alpn::Http1];
 
 /// How a client connection left its protocol.
 #[derive(Debug)]
@@ -50,5 +51,10 @@ pub async fn serve(
     session: &Session,
     upstream: UpstreamSlot,
 ) -> End {
+    let alpn = session.tls.as_ref().and_then(|tls| tls.alpn);
+    if alpn == Some(Alpn::H2) {
+        let client = Box::new(Prefixed::new(read_ahead.freeze(), client));
+        return http2::serve(client, session, upstream).await;
+    }
     http1::serve(client, read_ahead, session, upstream).await
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use icap_client::Body;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::Sink;
 use super::pump::{Counted, Progress, Pump, Stopped};
 use super::trouble::Trouble;
+use super::{Client, Sink};
 
 /// How long content waits for an expected 100 (Continue).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
@@ -113,6 +113,22 @@ impl<'a, S: Sink> Drive<'a, S> {
         if let Some(mut pump) = self.pump.take() {
             pump.abort();
         }
+    }
+
+    /// As [`Drive::run`], and ends as soon as the client has withdrawn its request.
+    pub(super) async fn run_for<C: Client, T>(
+        &mut self,
+        client: &mut C,
+        main: impl Future<Output = T>,
+    ) -> Result<T, Trouble> {
+        let mut main = pin!(main);
+        let wanted = poll_fn(|cx| {
+            if let Poll::Ready(e) = client.poll_gone(cx) {
+                return Poll::Ready(Err(Trouble::ClientGone(e)));
+            }
+            main.as_mut().poll(cx).map(Ok)
+        });
+        self.run(wanted).await?
     }
 
     /// Awaits `main` while the request's content flows.

@@ -32,6 +32,8 @@ pub(crate) struct Transaction<'a> {
     pub(super) server: Option<SocketAddr>,
     pub(super) status: Option<u16>,
     pub(super) outcome: &'static str,
+    /// What the client got is a page of ours.
+    pub(super) own_page: bool,
     pub(super) detail: Option<String>,
     pub(super) reqmod: Option<Adaptation>,
     pub(super) respmod: Option<Adaptation>,
@@ -67,6 +69,7 @@ impl<'a> Transaction<'a> {
             server: None,
             status: None,
             outcome: "forwarded",
+            own_page: false,
             detail: None,
             reqmod: None,
             respmod: None,
@@ -141,8 +144,8 @@ impl<'a> Transaction<'a> {
             }
             _ => None,
         };
-        let request = unseen(&self.reqmod).or(self.opaque_request);
-        let response = unseen(&self.respmod).or(self.opaque_response);
+        let request = unseen(&self.reqmod).or(self.opaque_request).filter(|_| to_server > 0);
+        let response = unseen(&self.respmod).or(self.opaque_response).filter(|_| !self.own_page);
         if let Some(reason) = request {
             metrics.uninspected(reason, Towards::Server, to_server);
         }

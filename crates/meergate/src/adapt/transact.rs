@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Instant;
 
-use http_wire::ResponseHead;
-use icap_client::{Adapted, Body};
+use http_wire::{RequestHead, ResponseHead};
+use icap_client::{Adapted, Body, Chain, TransactionInfo};
 
 use super::drive::{Drive, Watch};
 use super::pump::{Counted, Pump, Stopped};
@@ -66,23 +66,8 @@ async fn run<C: Client, O: Origin>(
     origin: &mut O,
     watch: &mut Watch,
 ) -> Result<Ended, Trouble> {
-    let session = tx.session;
-    let decision = tx.decide(&request.head);
-    let chain = match decision.action {
-        Action::Block => return Err(Trouble::Refused(Box::new(blocked_page(decision)))),
-        Action::Bypass => None,
-        Action::Intercept => decision.chain.as_deref(),
-        Action::Reset => {
-            tx.outcome = "reset";
-            return Ok(Ended::Cut);
-        }
-    };
-    tx.unasked = match (chain, decision.action) {
-        (Some(_), _) => None,
-        (None, Action::Bypass) => Some("bypass"),
-        (None, _) => Some("no-service"),
-    };
-    let rules = Rules::new(&session.settings.config.http, chain.is_some());
+    let chain = services(tx, &request.head)?;
+    let rules = Rules::new(&tx.session.settings.config.http, chain.is_some());
     let progress = tx.progress.clone();
     let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
 
@@ -90,23 +75,14 @@ async fn run<C: Client, O: Origin>(
     tx.opaque_request = opaque;
     let mut request = Request { head, body: request.body };
     // Before the services are asked: they are told the origin's address.
-    tx.server = Some(drive.run(origin.connect()).await??);
+    tx.server = Some(drive.run_for(client, origin.connect()).await??);
 
     let info = chain.map(|_| tx.info());
     if let (Some(chain), Some(info)) = (chain, &info) {
-        let began = Instant::now();
-        let adapted = drive.run(chain.reqmod(info, request.head, request.body)).await?;
-        match adapted.map_err(Trouble::Chain)? {
-            Adapted::Forward { head, body, trail, .. } => {
-                tx.reqmod = Some(adaptation(&trail, began.elapsed()));
-                request = Request { head, body };
-            }
-            Adapted::Respond { head, body, by, block, trail } => {
-                tx.reqmod = Some(adaptation(&trail, began.elapsed()));
-                tx.blocked(block.as_ref(), &by);
-                return deliver(tx, head, body, client, &mut drive).await;
-            }
-        }
+        request = match reqmod(tx, chain, info, request, client, &mut drive).await? {
+            Ok(request) => request,
+            Err(ended) => return Ok(ended),
+        };
     }
 
     let asked = request.head.clone();
@@ -121,7 +97,7 @@ async fn run<C: Client, O: Origin>(
     let mut body = body;
     if let (Some(chain), Some(info)) = (chain, &info) {
         let began = Instant::now();
-        let adapted = drive.run(chain.respmod(info, &asked, head, body)).await?;
+        let adapted = drive.run_for(client, chain.respmod(info, &asked, head, body)).await?;
         let adapted = adapted.map_err(Trouble::Chain)?;
         tx.respmod = Some(adaptation(&adapted.trail, began.elapsed()));
         if let Some(block) = &adapted.blocked_by {
@@ -133,10 +109,54 @@ async fn run<C: Client, O: Origin>(
     deliver(tx, head, body, client, &mut drive).await
 }
 
+/// The services that the rules choose for the request, unless they choose to refuse it.
+pub(super) fn services<'s>(
+    tx: &mut Transaction<'s>,
+    head: &RequestHead,
+) -> Result<Option<&'s Chain>, Trouble> {
+    let decision = tx.decide(head);
+    let chain = match decision.action {
+        Action::Block => return Err(Trouble::Refused(Box::new(blocked_page(decision)))),
+        Action::Bypass => None,
+        Action::Intercept => decision.chain.as_deref(),
+        Action::Reset => return Err(Trouble::Reset),
+    };
+    tx.unasked = match (chain, decision.action) {
+        (Some(_), _) => None,
+        (None, Action::Bypass) => Some("bypass"),
+        (None, _) => Some("no-service"),
+    };
+    Ok(chain)
+}
+
 fn blocked_page(decision: &Decision) -> Page {
     let rule = decision.rule.as_deref().unwrap_or_default();
     Page::new(403, "Blocked by a rule")
         .detail(format!("The rules of this network do not allow this request ({rule})."))
+}
+
+/// Shows the request to the services. `Err` if one of them answered it.
+pub(super) async fn reqmod<C: Client, S: Sink>(
+    tx: &mut Transaction<'_>,
+    chain: &Chain,
+    info: &TransactionInfo,
+    request: Request,
+    client: &mut C,
+    drive: &mut Drive<'_, S>,
+) -> Result<Result<Request, Ended>, Trouble> {
+    let began = Instant::now();
+    let adapted = chain.reqmod(info, request.head, request.body);
+    match drive.run_for(client, adapted).await?.map_err(Trouble::Chain)? {
+        Adapted::Forward { head, body, trail, .. } => {
+            tx.reqmod = Some(adaptation(&trail, began.elapsed()));
+            Ok(Ok(Request { head, body }))
+        }
+        Adapted::Respond { head, body, by, block, trail } => {
+            tx.reqmod = Some(adaptation(&trail, began.elapsed()));
+            tx.blocked(block.as_ref(), &by);
+            deliver(tx, head, body, client, drive).await.map(Err)
+        }
+    }
 }
 
 /// Sends the request and awaits the final response, over a new connection if a kept one is dead.
@@ -157,10 +177,10 @@ async fn ask<C: Client, O: Origin>(
         drive.begin(body.take(), sink, waits);
         loop {
             let progress = drive.progress();
-            let (head, content) = match drive.run(origin.response(&progress)).await? {
+            let (head, content) = match drive.run_for(client, origin.response(&progress)).await? {
                 Err(Trouble::Stale) if again => {
                     again = false;
-                    drive.run(origin.connect()).await??;
+                    drive.run_for(client, origin.connect()).await??;
                     continue 'send;
                 }
                 response => response?,
@@ -192,7 +212,7 @@ fn is_idempotent(method: &[u8]) -> bool {
 }
 
 /// Sends the final response while what is left of the request flows on.
-async fn deliver<C: Client, S: Sink>(
+pub(super) async fn deliver<C: Client, S: Sink>(
     tx: &mut Transaction<'_>,
     head: ResponseHead,
     body: Option<Body>,
@@ -225,7 +245,7 @@ async fn deliver<C: Client, S: Sink>(
 }
 
 /// Tells the client what went wrong, if it can still be told.
-async fn explain<C: Client>(
+pub(super) async fn explain<C: Client>(
     tx: &mut Transaction<'_>,
     trouble: Trouble,
     client: &mut C,
@@ -238,12 +258,16 @@ async fn explain<C: Client>(
         (trouble, _) => trouble,
     };
     tx.failed(&trouble);
+    if tx.status.is_some() {
+        return Ended::Cut;
+    }
     let Some((head, body)) = trouble.page().and_then(|page| page.render(tx.id())) else {
         return Ended::Cut;
     };
     let status = head.status();
     let Ok(sink) = client.respond(head, Some(&body)) else { return Ended::Cut };
     tx.status = Some(status);
+    tx.own_page = true;
     let progress = tx.progress.clone();
     let mut pump = Pump::new(Some(body), sink, Counted::ToClient);
     let mut drive: Drive<'_, C::Sink> = Drive::new(watch, &progress);

@@ -24,6 +24,8 @@ pub(crate) enum Trouble {
     RequestFault(http_wire::Error),
     /// The request's content failed, in the client's connection or in a service.
     RequestBody(BodyError),
+    /// A rule of ours cuts it without a word.
+    Reset,
     /// Nothing moved for too long.
     Stalled,
     /// A kept origin connection had ended already.
@@ -44,6 +46,7 @@ impl Trouble {
             Self::RequestBody(e) if e.failure().is_some() => "service-failed",
             Self::RequestBody(_) => "client-gone",
             Self::RequestFault(_) => "bad-request",
+            Self::Reset => "reset",
             Self::Stalled => "timeout",
             Self::Upstream(_) => "origin-unreachable",
         }
@@ -53,7 +56,7 @@ impl Trouble {
     pub(crate) fn page(&self) -> Option<Page> {
         Some(match self {
             Self::Chain(failure) => chain_page(failure),
-            Self::ClientGone(_) | Self::Stale => return None,
+            Self::ClientGone(_) | Self::Reset | Self::Stale => return None,
             Self::OriginFault(e) => Page::new(502, "The server's answer is malformed")
                 .detail(e.to_string())
                 .status("http_protocol_error"),
@@ -87,6 +90,7 @@ impl std::fmt::Display for Trouble {
             Self::Refused(page) => f.write_str(page.title()),
             Self::RequestBody(e) => e.fmt(f),
             Self::RequestFault(e) => write!(f, "the request: {e}"),
+            Self::Reset => f.write_str("a rule cuts it"),
             Self::Stale => f.write_str("the origin ended a kept connection"),
             Self::Stalled => f.write_str("nothing moved in time"),
             Self::Upstream(e) => e.fmt(f),

@@ -28,9 +28,11 @@ use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
 use body::WireBody;
 use client::WireClient;
-use origin::WireOrigin;
 use target::{Destination, destination};
 use wire::SharedWire;
+
+pub(super) use origin::WireOrigin;
+pub(super) use sink::WireSink;
 
 /// How long, and how much, is still read from a client that sends on after its last answer: closing
 /// at once would make its system throw the answer away (RFC 9112 section 9.6).
@@ -51,7 +53,7 @@ pub(super) async fn serve(
     };
     let mut connection = Connection {
         wire: SharedWire::new(client, read_ahead),
-        origin: WireOrigin::new(session, upstream, limits),
+        origin: WireOrigin::new(session, session.route.clone(), upstream, limits),
         session,
         limits,
         progress: Arc::default(),

@@ -45,13 +45,18 @@ struct Connection {
 }
 
 impl<'a> WireOrigin<'a> {
-    pub(crate) fn new(session: &'a Session, upstream: UpstreamSlot, limits: Limits) -> Self {
+    pub(crate) fn new(
+        session: &'a Session,
+        route: Option<Route>,
+        upstream: UpstreamSlot,
+        limits: Limits,
+    ) -> Self {
         let (connection, failed) = match upstream {
             UpstreamSlot::Failed(e) => (None, Some(e)),
             UpstreamSlot::PerRequest | UpstreamSlot::Unconnected => (None, None),
             UpstreamSlot::Ready(upstream) => (Some(Connection::new(*upstream)), None),
         };
-        Self { session, limits, route: session.route.clone(), failed, connection }
+        Self { session, limits, route, failed, connection }
     }
 
     /// Sets where the next request goes.
@@ -72,6 +77,11 @@ impl<'a> WireOrigin<'a> {
         {
             self.connection = None;
         }
+    }
+
+    /// Whether its connection can carry another transaction.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.connection.as_ref().is_some_and(Connection::is_usable)
     }
 
     pub(super) fn into_parts(self) -> Option<(Io, BytesMut)> {

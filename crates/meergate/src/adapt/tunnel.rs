@@ -1,0 +1,71 @@
+//! A request for another protocol inside a stream (extended CONNECT, RFC 8441): the request passes
+//! the services, what then flows is relayed and counted as uninspected.
+
+use icap_client::Body;
+
+use super::drive::{Drive, Watch};
+use super::record::Transaction;
+use super::rules::Rules;
+use super::transact::{deliver, explain, reqmod, services};
+use super::trouble::Trouble;
+use super::{Client, Ended, Origin, Request};
+use crate::pages::Page;
+
+/// Opens the tunnel that `request` (in HTTP/1.1 form, with `Upgrade`) asks for and serves it to its
+/// end. The request's body is what the client says inside.
+pub(crate) async fn tunnel<C: Client, O: Origin>(
+    tx: &mut Transaction<'_>,
+    request: Request,
+    client: &mut C,
+    origin: &mut O,
+    watch: &mut Watch,
+) -> Ended {
+    let ended = match run(tx, request, client, origin, watch).await {
+        Ok(ended) => ended,
+        Err(trouble) => explain(tx, trouble, client, watch).await,
+    };
+    tx.finish();
+    ended
+}
+
+async fn run<C: Client, O: Origin>(
+    tx: &mut Transaction<'_>,
+    request: Request,
+    client: &mut C,
+    origin: &mut O,
+    watch: &mut Watch,
+) -> Result<Ended, Trouble> {
+    let chain = services(tx, &request.head)?;
+    let rules = Rules::new(&tx.session.settings.config.http, chain.is_some());
+    let progress = tx.progress.clone();
+    let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
+    let Request { head, body: inside } = request;
+    if !rules.may_upgrade(&head) {
+        let page = Page::new(403, "This protocol is not allowed here");
+        return Err(Trouble::Refused(Box::new(page)));
+    }
+    tx.server = Some(drive.run_for(client, origin.connect()).await??);
+    let mut request = Request { head, body: None };
+    if let Some(chain) = chain {
+        let info = tx.info();
+        request = match reqmod(tx, chain, &info, request, client, &mut drive).await? {
+            Ok(request) => request,
+            Err(ended) => return Ok(ended),
+        };
+    }
+    let inside: Body = inside.unwrap_or_else(|| icap_client::Full::default().boxed());
+    let sink = origin.send(&request.head, Some(&inside))?;
+    let (head, body) = loop {
+        let (head, body) = drive.run_for(client, origin.response(&progress)).await??;
+        if head.status() >= 200 {
+            break (head, body);
+        }
+    };
+    if (200..300).contains(&head.status()) {
+        tx.outcome = "upgraded";
+        tx.opaque_request = Some("upgrade");
+        tx.opaque_response = Some("upgrade");
+        drive.begin(Some(inside), sink, false);
+    }
+    deliver(tx, head, body, client, &mut drive).await
+}

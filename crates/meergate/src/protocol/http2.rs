@@ -1,0 +1,192 @@
+//! HTTP/2: one task a client connection, every stream a transaction of its own.
+//!
+//! The client's connection, the origin's and all streams between them are driven by one task, so
+//! that a frame crosses from one side to the other without waking another thread.
+
+mod body;
+mod client;
+mod head;
+mod origin;
+mod sink;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::FuturesUnordered;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http_wire::{Framing, Limits};
+use tokio::time::timeout;
+
+use super::End;
+use crate::adapt::{
+    Counted, Ended, Progress, Request, Transaction, Watch, refuse, transact, tunnel,
+};
+use crate::io::Io;
+use crate::metrics::LimitLabels;
+use crate::session::Session;
+use crate::upstream::UpstreamSlot;
+use body::StreamBody;
+use client::StreamClient;
+use origin::{Origins, StreamOrigin};
+
+/// Unread bytes that one stream may hold, and all streams of a connection together: so many times
+/// as many stalled streams leave the others alone.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Bytes of one stream that wait to be written.
+const SEND_BUFFER: usize = 128 * 1024;
+/// Streams that a client opened and reset before we looked at them: more is rapid reset.
+const PENDING_RESETS: usize = 32;
+/// Streams of one connection that broke the protocol.
+const FAULTY_STREAMS: usize = 256;
+/// How long streams may go on after a shutdown of the connection was agreed on.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// Serves one client connection until it ends.
+pub(super) async fn serve(client: Io, session: &Session, upstream: UpstreamSlot) -> End {
+    let config = &session.settings.config;
+    let max_head = u32::try_from(config.http.max_head.0).unwrap_or(u32::MAX);
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(config.http.max_streams)
+        .max_header_list_size(max_head)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(FAULTY_STREAMS));
+    let connection = match timeout(config.limits.begin_timeout.0, builder.handshake(client)).await {
+        Err(_) => return End::Closed("slow-client"),
+        Ok(Err(e)) => return End::Closed(ended(session, &e)),
+        Ok(Ok(connection)) => connection,
+    };
+    let limits = Limits {
+        max_head: usize::try_from(config.http.max_head.0).unwrap_or(usize::MAX),
+        max_fields: config.http.max_fields,
+    };
+    let origins = Origins::new(session, upstream, limits);
+    End::Closed(run(connection, session, &origins).await)
+}
+
+async fn run(
+    mut connection: Connection<Io, Bytes>,
+    session: &Session,
+    origins: &Origins<'_>,
+) -> &'static str {
+    let mut streams = FuturesUnordered::new();
+    let mut watch = Watch::new(session.settings.config.limits.idle_timeout.0);
+    let mut accepted = 0u64;
+    let mut extended = false;
+    let mut closing = false;
+    poll_fn(|cx| {
+        origins.poll_drivers(cx);
+        if !extended && origins.allows_extended_connect() {
+            extended = true;
+            // It fails only when another change of settings is still on its way.
+            extended = connection.enable_connect_protocol().is_ok();
+        }
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => {
+                    return Poll::Ready(if closing { "idle" } else { "client-closed" });
+                }
+                Poll::Ready(Some(Err(e))) => return Poll::Ready(ended(session, &e)),
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    accepted += 1;
+                    streams.push(serve_stream(session, origins, request, respond));
+                }
+            }
+        }
+        let mut busy = false;
+        while let Poll::Ready(Some(())) = Pin::new(&mut streams).poll_next(cx) {
+            busy = true;
+        }
+        if busy {
+            // What the streams did may have freed the connection to go on.
+            cx.waker().wake_by_ref();
+        }
+        // Streams have time limits of their own.
+        let activity = if streams.is_empty() { accepted } else { accepted.wrapping_add(1) };
+        if watch.poll_stalled(cx, activity).is_ready() {
+            if closing {
+                return Poll::Ready("idle");
+            }
+            closing = true;
+            connection.graceful_shutdown();
+            watch.restart(CLOSING);
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn serve_stream(
+    session: &Session,
+    origins: &Origins<'_>,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (parts, stream) = request.into_parts();
+    let stream_id = Some(u64::from(u32::from(respond.stream_id())));
+    let progress: Arc<Progress> = Arc::default();
+    let mut watch = Watch::new(session.settings.config.limits.idle_timeout.0);
+    let has_body = !stream.is_end_stream();
+    let head = head::request(&parts, session.scheme, has_body, &origins.limits);
+    let mut tx = Transaction::begin(
+        session,
+        "h2",
+        stream_id,
+        &progress,
+        head.as_ref().ok(),
+        session.target(),
+    );
+    let mut client = StreamClient::new(respond, &parts.method);
+    let head = match head {
+        Ok(head) => head,
+        Err(trouble) => {
+            if matches!(refuse(&mut tx, trouble, &mut client, &mut watch).await, Ended::Cut) {
+                client.cut();
+            }
+            return;
+        }
+    };
+    let length = match head.framing() {
+        Ok(Framing::Length(n)) => Some(n),
+        _ => None,
+    };
+    let body = StreamBody::begin(stream, length, &progress, Counted::FromClient);
+    let mut origin = StreamOrigin::new(origins);
+    let request = Request { head, body };
+    let ended = match parts.method {
+        // RFC 8441: another protocol inside the stream.
+        http::Method::CONNECT => {
+            tunnel(&mut tx, request, &mut client, &mut origin, &mut watch).await
+        }
+        _ => transact(&mut tx, request, &mut client, &mut origin, &mut watch).await,
+    };
+    origin.give_back();
+    if !matches!(ended, Ended::Complete) {
+        client.cut();
+    }
+}
+
+/// Why a connection ended. What the library took for an attack is counted.
+fn ended(session: &Session, e: &h2::Error) -> &'static str {
+    if e.is_library() && e.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+        let labels = LimitLabels { limit: "http2-flood" };
+        session.shared.metrics.limited.get_or_create(&labels).inc();
+        return "flood";
+    }
+    match e.is_io() || e.is_go_away() {
+        true => "client-gone",
+        false => "bad-request",
+    }
+}
