@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::OnOverload;
 use crate::connection::Connection;
@@ -14,6 +14,8 @@ use crate::transport::Connector;
 pub(crate) struct Pool {
     idle: Mutex<Vec<Connection>>,
     slots: Arc<Slots>,
+    line: tokio::sync::Mutex<()>,
+    waiting: AtomicU32,
     most_idle: usize,
     keep: Duration,
 }
@@ -40,6 +42,8 @@ impl Pool {
         Self {
             idle: Mutex::default(),
             slots: Arc::new(Slots { open: AtomicU32::new(0), freed: Notify::new() }),
+            line: tokio::sync::Mutex::default(),
+            waiting: AtomicU32::new(0),
             most_idle,
             keep,
         }
@@ -59,33 +63,47 @@ impl Pool {
         if prefer_new && let Some(slot) = self.slots.take(limit) {
             return Ok(Lease::New(slot));
         }
-        let mut deadline = None;
+        // Nobody overtakes those who wait, or under load some would wait for ever.
+        if self.waiting.load(Ordering::Acquire) == 0
+            && let Some(lease) = self.try_lease(affinity, limit, connector)
+        {
+            return Ok(lease);
+        }
+        match on_overload {
+            OnOverload::Block | OnOverload::Bypass => Err(Full),
+            OnOverload::Force => Ok(Lease::New(self.slots.force())),
+            OnOverload::Wait => {
+                let _waiting = Waiting::new(&self.waiting);
+                let turn = self.wait_in_line(affinity, limit, connector);
+                timeout(wait, turn).await.map_err(|_| Full)
+            }
+        }
+    }
+
+    async fn wait_in_line(&self, affinity: &Arc<str>, limit: u32, connector: &Connector) -> Lease {
+        // The lock is handed on in the order of arrival; its holder is the first in line.
+        let _first = self.line.lock().await;
         loop {
             let freed = self.slots.freed.notified();
             tokio::pin!(freed);
             // Registered before the look, so that nothing freed in between is missed.
             freed.as_mut().enable();
-            while let Some(mut connection) = self.take_idle(affinity) {
-                let aged = connection.idle_since.elapsed() > self.keep;
-                if !aged && connector.is_current(connection.peer) && connection.is_fresh() {
-                    connection.reused = true;
-                    return Ok(Lease::Kept(connection));
-                }
+            if let Some(lease) = self.try_lease(affinity, limit, connector) {
+                return lease;
             }
-            if let Some(slot) = self.slots.take(limit) {
-                return Ok(Lease::New(slot));
-            }
-            match on_overload {
-                OnOverload::Block | OnOverload::Bypass => return Err(Full),
-                OnOverload::Force => return Ok(Lease::New(self.slots.force())),
-                OnOverload::Wait => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + wait);
-                    if timeout_at(deadline, freed).await.is_err() {
-                        return Err(Full);
-                    }
-                }
+            freed.await;
+        }
+    }
+
+    fn try_lease(&self, affinity: &Arc<str>, limit: u32, connector: &Connector) -> Option<Lease> {
+        while let Some(mut connection) = self.take_idle(affinity) {
+            let aged = connection.idle_since.elapsed() > self.keep;
+            if !aged && connector.is_current(connection.peer) && connection.is_fresh() {
+                connection.reused = true;
+                return Some(Lease::Kept(connection));
             }
         }
+        self.slots.take(limit).map(Lease::New)
     }
 
     /// A slot whatever the limit, for what is not a transaction.
@@ -132,6 +150,22 @@ impl Pool {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one who waits for a connection.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -155,7 +155,7 @@ async fn ten_thousand_transactions_while_endpoints_come_and_go() {
     eprintln!("{done} done, {failed} failed, {} retried, {kills} kills", metrics.retries.value());
     assert_eq!(done + failed, TRANSACTIONS, "none lost");
     // Only what was hit twice in a row, or in the midst of its answer, may fail; and closed.
-    assert!(failed * 50 < TRANSACTIONS, "{failed} failed");
+    assert!(failed * 100 < TRANSACTIONS, "{failed} failed");
     assert!(kills > 0);
     assert_eq!(metrics.active.value(), 0);
     let seen = answered.load(Ordering::SeqCst);
