@@ -1,5 +1,12 @@
 //! Services in series: what each sees, what is carried on, who may be left out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,12 @@
 //! A service that misbehaves on purpose, against every policy.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,12 @@
 //! Connections: kept, preferred, limited, found stale; endpoints: balanced, left alone, revived.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 mod common;
 
 use std::collections::{HashMap, HashSet};

@@ -2,6 +2,13 @@
 //! each requirement, the section in its name. Wire states that need no socket are in the tests
 //! of the crate `icap`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 mod common;
 
 use std::time::Duration;

@@ -1,6 +1,13 @@
 //! Ten thousand transactions from 64 client connections over small pools, while endpoints are
 //! killed and come back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 mod common;
 
 use std::net::SocketAddr;

@@ -1,6 +1,13 @@
 //! The client's core and the server's core against each other, without sockets: the streams cut
 //! at every position, and reads, writes and early replies in random order.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
