@@ -15,6 +15,7 @@
 #include "detect-engine.h"
 #include "flow.h"
 #include "flow-private.h"
+#include "flow-timeout.h"
 #include "output.h"
 #include "output-eve.h"
 #include "output-packet.h"
@@ -48,6 +49,8 @@ struct mgs_worker {
     struct mgs_outcome *outcome;
     uint64_t flow_id;
     int note;
+    /* Made with the flow locked, run once it is not; see sweep() in worker.c. */
+    Packet *sweep[2];
     struct mgs_field fields[MGS_FIELDS];
 };
 

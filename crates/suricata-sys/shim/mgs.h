@@ -35,6 +35,7 @@
 #define MGS_NOTE_NONE 0
 #define MGS_NOTE_HTTP1 1 /* what follows on the flow is HTTP/1, whatever it looks like */
 #define MGS_NOTE_LAST 2  /* the flow is over, whatever the packet says */
+#define MGS_NOTE_END 3   /* no more data: what was held back is to be inspected now */
 
 struct mgs_alert {
     uint32_t gid;

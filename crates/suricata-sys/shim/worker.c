@@ -8,6 +8,8 @@ _Thread_local struct mgs_worker *mgs_current;
 static struct mgs_worker *workers;
 static unsigned workers_made;
 
+static int sweep(struct mgs_worker *worker);
+static void prepare_sweep(struct mgs_worker *worker, Flow *f);
 static void release(Packet *p);
 static TmEcode observe_init(ThreadVars *tv, const void *init, void **data);
 static bool observe_wanted(ThreadVars *tv, void *data, const Packet *p);
@@ -87,17 +89,42 @@ int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t 
     worker->flow_id = flow_id;
     worker->note = note;
 
-    TmEcode code = MGS_FAILED;
+    int result = MGS_FAILED;
     if (PacketSetData(p, data, len) == 0) {
         /* On failure the engine has already returned the packet. */
-        code = TmThreadsSlotProcessPkt(tv, tv->tm_slots, p);
+        if (TmThreadsSlotProcessPkt(tv, tv->tm_slots, p) == TM_ECODE_OK)
+            result = 0;
     } else {
         TmqhOutputPacketpool(tv, p);
     }
+    if (note == MGS_NOTE_END && sweep(worker) != 0)
+        result = MGS_FAILED;
     worker->packet = NULL;
     worker->outcome = NULL;
     StatsSyncCountersIfSignalled(tv);
-    return code == TM_ECODE_OK ? 0 : MGS_FAILED;
+    return result;
+}
+
+/* At the end of a stream the engine may still hold data back: the parser waits for more of a body without length,
+ * detection for more of what is short. On a wire that is settled when the flow times out, with one packet made up for
+ * each direction (FlowFinish). Here it is settled at once, so that the verdict can still be heard. */
+static int sweep(struct mgs_worker *worker)
+{
+    ThreadVars *tv = worker->tv;
+    int result = 0;
+
+    for (int i = 0; i < 2; i++) {
+        Packet *p = worker->sweep[i];
+        worker->sweep[i] = NULL;
+        if (p == NULL)
+            continue;
+        worker->packet = p;
+        worker->note = MGS_NOTE_NONE;
+        worker->outcome->flags &= ~(MGS_RELEASED | MGS_INSPECTED);
+        if (TmThreadsSlotProcessPkt(tv, tv->tm_flowworker, p) != TM_ECODE_OK)
+            result = MGS_FAILED;
+    }
+    return result;
 }
 
 void mgs_worker_idle(mgs_worker *worker)
@@ -190,12 +217,36 @@ static int observe(ThreadVars *tv, void *data, const Packet *p)
             f->alproto_expect = ALPROTO_HTTP1;
         /* TCP packets of a flow that is dropped, or that lost its session, no longer end it: it would stay until its
          * timeout. Closed, it goes as others do. */
-        if (worker->note == MGS_NOTE_LAST)
+        if (worker->note == MGS_NOTE_LAST) {
+            f->flags |= FLOW_TIMEOUT_REASSEMBLY_DONE;
             FlowUpdateState(f, FLOW_STATE_CLOSED);
+        }
+        if (worker->note == MGS_NOTE_END)
+            prepare_sweep(worker, f);
     }
     note_events(outcome, p);
     note_alerts(outcome, p);
     return TM_ECODE_OK;
+}
+
+static void prepare_sweep(struct mgs_worker *worker, Flow *f)
+{
+    const TcpSession *session = f->protoctx;
+
+    if (session == NULL || (f->flags & FLOW_ACTION_DROP) || FlowIsBypassed(f))
+        return;
+    /* The packets keep a pointer to the flow without counting it. It stays: a flow that TCP holds for open is not
+     * evicted before its timeout of a day. */
+    for (int i = 0; i < 2; i++) {
+        Packet *p = FlowPseudoPacketGet(i, f, session);
+        if (p == NULL)
+            continue;
+        PKT_SET_SRC(p, PKT_SRC_FFR);
+        SCPacketSetReleasePacket(p, release);
+        worker->sweep[i] = p;
+    }
+    if (worker->sweep[1] != NULL)
+        worker->sweep[1]->flowflags |= FLOW_PKT_LAST_PSEUDO;
 }
 
 static void note_flow(struct mgs_outcome *outcome, const Flow *f)
@@ -219,9 +270,9 @@ static void note_flow(struct mgs_outcome *outcome, const Flow *f)
 
 static void note_events(struct mgs_outcome *outcome, const Packet *p)
 {
-    outcome->event_count = p->events.cnt;
-    if (p->events.cnt > 0)
+    if (p->events.cnt > 0 && outcome->event_count == 0)
         outcome->event = p->events.events[0];
+    outcome->event_count = (uint8_t)(outcome->event_count + p->events.cnt);
 }
 
 static void note_alerts(struct mgs_outcome *outcome, const Packet *p)

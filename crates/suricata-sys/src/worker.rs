@@ -20,6 +20,8 @@ pub enum Note {
     Http1 = 1,
     /// The flow is over, whatever the packet says.
     Last = 2,
+    /// No more data will come: what the engine held back is to be inspected now.
+    End = 3,
 }
 
 /// A worker's place in the engine, not yet bound to a thread.

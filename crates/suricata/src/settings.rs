@@ -25,8 +25,6 @@ const FORCED: &[(&str, &str, &str)] = &[
     ("stream.bypass", "false", COMPLETE),
     ("stream.reassembly.depth", "0", COMPLETE),
     ("stream.reassembly.raw", "true", COMPLETE),
-    ("app-layer.protocols.http.libhtp.default-config.request-body-limit", "0", COMPLETE),
-    ("app-layer.protocols.http.libhtp.default-config.response-body-limit", "0", COMPLETE),
     ("flow-timeouts.tcp.new", "86400", OWNED),
     ("flow-timeouts.tcp.established", "86400", OWNED),
     ("flow-timeouts.tcp.closed", "0", OWNED),
@@ -36,6 +34,13 @@ const FORCED: &[(&str, &str, &str)] = &[
     ("detect.delayed-detect", "false", ONE_ENGINE),
     ("multi-detect.enabled", "false", ONE_ENGINE),
     ("logging.default-log-level", "info", "the engine's log is part of the program's"),
+];
+
+/// The same for each of libhtp's configurations: the default one, and those for certain servers.
+const HTTP: &[(&str, &str, &str)] = &[
+    ("request-body-limit", "0", COMPLETE),
+    ("response-body-limit", "0", COMPLETE),
+    ("http-body-inline", "auto", INLINE),
 ];
 
 /// Settings that say what happens to a flow that cannot be inspected. Suricata ignores them when not inline.
@@ -66,6 +71,7 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
             force(main, name, value)?;
         }
     }
+    let http = http_configurations(main);
     let mut insist = |name: &str, value: &str, why| -> Result<(), Error> {
         let wished = config.overrides.iter().rev().find(|(wish, _)| wish == name);
         let was = wished.map(|(_, value)| value.clone()).or_else(|| main.setting(name));
@@ -80,6 +86,11 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
     for (name, value, why) in FORCED {
         insist(name, value, why)?;
     }
+    for configuration in http {
+        for (name, value, why) in HTTP {
+            insist(&format!("{configuration}.{name}"), value, why)?;
+        }
+    }
     match config.mode {
         Mode::Ids { .. } => insist("stream.inline", "false", "the engine was asked to be passive")?,
         Mode::Ips => {
@@ -92,10 +103,22 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
     Ok(overrides)
 }
 
+/// Where libhtp is configured.
+fn http_configurations(main: &MainThread) -> Vec<String> {
+    const LIBHTP: &str = "app-layer.protocols.http.libhtp";
+    let for_servers = (0..64).map_while(|index| {
+        let entry = format!("{LIBHTP}.server-config.{index}");
+        main.setting(&entry).map(|name| format!("{entry}.{name}"))
+    });
+    std::iter::once(format!("{LIBHTP}.default-config")).chain(for_servers).collect()
+}
+
 fn is_forced(name: &str) -> bool {
     name == "stream.inline"
         || POLICIES.iter().any(|(policy, _)| *policy == name)
         || FORCED.iter().any(|(forced, _, _)| *forced == name)
+        || (name.contains(".libhtp.")
+            && HTTP.iter().any(|(forced, _, _)| name.rsplit('.').next() == Some(forced)))
 }
 
 fn force(main: &mut MainThread, name: &str, value: &str) -> Result<(), Error> {

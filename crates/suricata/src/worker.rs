@@ -338,17 +338,17 @@ impl Worker {
         result
     }
 
-    /// Both ends finish. The last acknowledgement is left out: by then the engine may have forgotten the flow, and would
-    /// begin another with it.
+    /// Both ends finish, and what the engine held back is decided. The last acknowledgement is left out: by then the
+    /// engine may have forgotten the flow, and would begin another with it.
     fn finish_in_order(&mut self, flow: &mut Flow) -> Result<(), Error> {
-        let client = self
-            .greet(flow)
-            .and_then(|()| self.send(flow, Direction::ToServer, Segment::Finish, &[]));
+        let client = self.greet(flow).and_then(|()| {
+            self.transmit(flow, Direction::ToServer, Segment::Finish, &[], Note::End)
+        });
         if client.is_err() || flow.state.condition != Condition::Open {
             self.reset(flow)?;
             return client;
         }
-        self.send_last(flow, Direction::ToClient, Segment::Finish)?;
+        self.transmit(flow, Direction::ToClient, Segment::Finish, &[], Note::Last)?;
         if flow.state.condition == Condition::Open {
             self.remember_lane(flow);
         }
@@ -412,16 +412,6 @@ impl Worker {
         data: &[u8],
     ) -> Result<(), Error> {
         self.transmit(flow, direction, segment, data, Note::None)
-    }
-
-    /// Like [`Worker::send`], and the engine may forget the flow.
-    fn send_last(
-        &mut self,
-        flow: &mut Flow,
-        direction: Direction,
-        segment: Segment,
-    ) -> Result<(), Error> {
-        self.transmit(flow, direction, segment, &[], Note::Last)
     }
 
     fn transmit(

@@ -142,7 +142,10 @@ fn a_yaml_of_the_user_serves_and_what_is_forced_is_told() {
     let yaml = format!(
         "%YAML 1.1\n---\ndefault-log-dir: {0}\ndefault-rule-path: {0}\nrule-files:\n  - site.rules\n\
          unix-command:\n  enabled: no\nvlan:\n  use-for-tracking: no\nstream:\n  inline: auto\n  midstream: yes\n  \
-         checksum-validation: no\n  reassembly:\n    depth: 1mb\nexception-policy: ignore\nflow:\n  memcap: 64mb\n",
+         checksum-validation: no\n  reassembly:\n    depth: 1mb\nexception-policy: ignore\nflow:\n  memcap: 64mb\napp-layer:\n  protocols:\n    http:\n      enabled: yes\n      \
+         libhtp:\n        default-config:\n          personality: IDS\n          request-body-limit: 0\n        \
+         server-config:\n          - some:\n              address: [198.51.100.0/24]\n              \
+         personality: IDS\n              response-body-limit: 10\n",
         folder.path().display()
     );
     let yaml = write(folder.path(), "user.yaml", &yaml);
@@ -151,6 +154,7 @@ fn a_yaml_of_the_user_serves_and_what_is_forced_is_told() {
         engine.overrides().iter().map(|it| (it.name.as_str(), it.was.as_str())).collect::<Vec<_>>();
     told.sort_unstable();
     let expected = [
+        ("app-layer.protocols.http.libhtp.server-config.0.some.response-body-limit", "10"),
         ("exception-policy", "ignore"),
         ("stream.inline", "auto"),
         ("stream.midstream", "yes"),
@@ -162,7 +166,7 @@ fn a_yaml_of_the_user_serves_and_what_is_forced_is_told() {
     let rules_of_yaml = rules;
     for seed in seeds {
         let mut worker = seed.attach().unwrap();
-        let eicar = common::with_length(common::EICAR);
+        let eicar = common::with_length(&[&[b'.'; 5000], common::EICAR].concat());
         let verdict =
             common::exchange(&mut worker, common::tuple(1), &common::get("/"), &eicar, 5).unwrap();
         assert_eq!(common::sid(&verdict), Some(1_000_001));
