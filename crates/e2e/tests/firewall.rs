@@ -292,7 +292,7 @@ fn redirected_connections_are_inspected() {
     setup.gateway.terminate();
     assert!(setup.gateway.wait_for_end().success());
     let left = setup.network.gateway("nft").args(["list", "tables"]).output().unwrap();
-    assert_eq!(text(&left.stdout), "");
+    assert_eq!(text(&left.stdout), "", "{}", setup.gateway.log());
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub use firewall::Firewall;
 pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
 pub use listen::{Listen, Way};
-pub use rule::{Action, InvalidCertificate, Rule};
+pub use rule::{Action, CertificateAsked, ClientCertificate, InvalidCertificate, Pinned, Rule};
 pub use users::Users;
 pub use value::{Bytes, Span};
 
@@ -35,6 +35,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// What becomes of connections and requests; the first rule that matches decides.
     pub rule: Vec<Rule>,
+    /// Certificates for origins that ask for one; rules choose.
+    pub client_certificate: Vec<ClientCertificate>,
     /// Who may use the explicit proxy and SOCKS5.
     pub users: Users,
     /// The CA that forges leaf certificates.

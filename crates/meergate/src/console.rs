@@ -97,6 +97,10 @@ async fn status(State(console): State<Arc<Console>>) -> impl IntoResponse {
         None => row("Inspected by", "nobody: no ICAP service is set".into()),
     }
     row("Open connections", shared.metrics.connections.get().to_string());
+    for refuser in shared.pinning.refusers(20) {
+        let why = if refuser.pins { "pins it" } else { "pins it, or does not trust the CA" };
+        row("Refuses our certificate", format!("{} of {}: {why}", refuser.client, refuser.host));
+    }
     let authority = settings.tls.authority();
     row("CA", authority.subject_text());
     row("CA fingerprint (SHA-256)", authority.fingerprint());

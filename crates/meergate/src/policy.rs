@@ -14,7 +14,7 @@ use std::sync::Arc;
 use icap_client::{Chain, Chains};
 use ipnet::IpNet;
 
-use crate::config::{Action, Config, InvalidCertificate, Rule};
+use crate::config::{Action, CertificateAsked, Config, InvalidCertificate, Pinned, Rule};
 use crate::error::StartError;
 use hosts::HostSet;
 
@@ -38,6 +38,12 @@ pub struct Decision {
     pub chain: Option<Arc<Chain>>,
     /// What becomes of an invalid certificate of the origin's.
     pub invalid_certificate: InvalidCertificate,
+    /// The `[[client_certificate]]` shown to an origin that asks for one.
+    pub client_certificate: Option<Arc<str>>,
+    /// What becomes of it when an origin asks for a certificate and none is set.
+    pub certificate_asked: CertificateAsked,
+    /// What becomes of it when the client pins the origin's certificate.
+    pub pinned: Pinned,
 }
 
 impl fmt::Debug for Decision {
@@ -109,12 +115,17 @@ impl Policy {
             action: Action::Intercept,
             chain,
             invalid_certificate: InvalidCertificate::Refuse,
+            client_certificate: None,
+            certificate_asked: CertificateAsked::Ignore,
+            pinned: Pinned::Intercept,
         };
+        let certificates: Vec<&str> =
+            config.client_certificate.iter().map(|c| c.name.as_str()).collect();
         let rules = config
             .rule
             .iter()
             .enumerate()
-            .map(|(at, rule)| Compiled::new(rule, at, &chains, &default))
+            .map(|(at, rule)| Compiled::new(rule, at, &chains, &certificates, &default))
             .collect::<Result<_, _>>()?;
         Ok(Self { rules, default })
     }
@@ -151,6 +162,7 @@ impl Compiled {
         rule: &Rule,
         at: usize,
         chains: &Chains,
+        certificates: &[&str],
         default: &Decision,
     ) -> Result<Self, StartError> {
         let name = rule.name.clone().unwrap_or_else(|| format!("rule {}", at + 1));
@@ -174,6 +186,11 @@ impl Compiled {
                 None => return Err(refuse(format!("there is no [[icap.chain]] named {name:?}"))),
             },
         };
+        if let Some(certificate) = &rule.client_certificate
+            && !certificates.contains(&certificate.as_str())
+        {
+            return Err(refuse(format!("there is no [[client_certificate]] {certificate:?}")));
+        }
         Ok(Self {
             client: rule.client.clone(),
             user: rule.user.clone(),
@@ -187,6 +204,9 @@ impl Compiled {
                 action: rule.action,
                 chain,
                 invalid_certificate: rule.invalid_certificate,
+                client_certificate: rule.client_certificate.as_deref().map(Arc::from),
+                certificate_asked: rule.certificate_asked,
+                pinned: rule.pinned,
             },
         })
     }

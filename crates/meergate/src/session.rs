@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::log::{Logs, Notes};
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Users};
-use crate::tls::{self, TlsFacts};
+use crate::tls::{self, Pinning, TlsFacts};
 use crate::upstream::{Resolver, Route};
 
 /// One client connection from here on: who talks to whom, and by which settings.
@@ -190,6 +190,8 @@ pub struct Shared {
     pub resolver: Resolver,
     /// The connection and transaction logs.
     pub logs: Logs,
+    /// What clients make of forged certificates.
+    pub pinning: Pinning,
     stopping: watch::Sender<bool>,
     ids: Ids,
 }
@@ -201,6 +203,7 @@ impl Shared {
             metrics,
             resolver: Resolver::new(),
             logs,
+            pinning: Pinning::new(),
             stopping: watch::Sender::new(false),
             ids: Ids::new(),
         }

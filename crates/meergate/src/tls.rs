@@ -4,10 +4,12 @@ pub mod ca;
 mod der;
 mod forge;
 mod hello;
+mod identity;
 mod intercept;
 mod keylog;
 mod leaves;
 mod origin;
+mod pinning;
 mod trust;
 
 use std::sync::Arc;
@@ -29,8 +31,9 @@ use origin::Origins;
 use trust::Trust;
 
 pub use hello::{ClientHello, HelloError, MAX_HELLO, looks_like_tls};
-pub use intercept::{InterceptError, Intercepted, Interception, intercept};
+pub use intercept::{InterceptError, Intercepted, Prepared, intercept, reject};
 pub use origin::UpstreamTls;
+pub use pinning::{Pinning, Refuser};
 pub use trust::Fault;
 
 /// An application protocol that can be agreed on in a TLS handshake (RFC 7301).
@@ -113,14 +116,7 @@ impl Context {
             metrics.forged.clone(),
         )?;
         let trust = Trust::load(&config.upstream, &provider)?;
-        let origins =
-            Origins::new(trust, &provider, &key_log, config.tls.session_cache).map_err(|e| {
-                StartError::new(
-                    format!("TLS cannot be set up ({e})"),
-                    "the cryptographic library",
-                    "report this as a bug",
-                )
-            })?;
+        let origins = Origins::new(trust, &provider, &key_log, config)?;
         Ok(Self { authority, leaves, origins })
     }
 

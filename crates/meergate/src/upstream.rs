@@ -54,6 +54,15 @@ pub struct TlsPlan {
     pub alpn: Vec<Alpn>,
     /// What becomes of the connection if the certificate is not valid.
     pub invalid: InvalidCertificate,
+    /// The `[[client_certificate]]` shown if the origin asks for one.
+    pub identity: Option<Arc<str>>,
+}
+
+impl TlsPlan {
+    /// TLS towards `server_name`, whose certificate must be valid, without showing one of ours.
+    pub fn new(server_name: Arc<str>, alpn: Vec<Alpn>) -> Self {
+        Self { server_name, alpn, invalid: InvalidCertificate::Refuse, identity: None }
+    }
 }
 
 /// An open connection to an origin.

@@ -263,7 +263,7 @@ fn cases(ca: &Ca) -> Vec<Case> {
         cases.push(Case { what, origin: Origin::start(chain, &key), name, wrong });
     };
     case("good", ca.leaf(&["a.test"], plain), "a.test", None);
-    case("wildcard", ca.leaf(&["*.test"], plain), "a.test", None);
+    case("wildcard", ca.leaf(&["*.wild.test"], plain), "a.wild.test", None);
     case("address", ca.leaf(&["127.0.0.1"], plain), "127.0.0.1", None);
     let usages: Change = |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     case("with key usage", ca.leaf(&["a.test"], usages), "a.test", None);

@@ -42,6 +42,49 @@ pub struct Rule {
     pub chain: Option<String>,
     /// What becomes of intercepted connections whose origin shows an invalid certificate.
     pub invalid_certificate: InvalidCertificate,
+    /// The `[[client_certificate]]` shown to origins that ask for one.
+    pub client_certificate: Option<String>,
+    /// What becomes of connections whose origin asks for a certificate when none is set.
+    pub certificate_asked: CertificateAsked,
+    /// What becomes of connections of clients that keep refusing the forged certificates of this
+    /// host, although they take those of others.
+    pub pinned: Pinned,
+}
+
+/// A certificate for origins that ask for one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// How rules call it.
+    pub name: String,
+    /// The certificate and its chain, PEM.
+    pub cert: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+}
+
+/// What becomes of a connection whose origin asks for a certificate when none is set.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateAsked {
+    /// It is bypassed, so that the client may show its own.
+    Bypass,
+    /// None is shown, and the origin decides.
+    #[default]
+    Ignore,
+    /// The client sees a page that says so.
+    Refuse,
+}
+
+/// What becomes of a connection whose client pins the origin's certificate.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Pinned {
+    /// It is bypassed.
+    Bypass,
+    /// It is intercepted like any other, and fails.
+    #[default]
+    Intercept,
 }
 
 /// What a rule does.

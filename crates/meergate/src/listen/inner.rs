@@ -8,14 +8,15 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use crate::config::Action;
+use crate::config::{Action, CertificateAsked, Pinned};
 use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
 use crate::metrics::Towards;
 use crate::policy::{Decision, Subject, stricter};
 use crate::protocol::{self, End};
 use crate::session::{Scheme, Session, Target};
 use crate::tls::{
-    self, ClientHello, Intercepted, Interception, MAX_HELLO, TlsFacts, looks_like_tls,
+    self, ClientHello, InterceptError, Intercepted, MAX_HELLO, Prepared, Refuser, TlsFacts,
+    looks_like_tls,
 };
 use crate::upstream::{self, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot};
 
@@ -103,25 +104,48 @@ async fn intercept(
     read_ahead: BytesMut,
     mut route: Route,
 ) -> &'static str {
+    let asked = route.clone();
     let decision = decide_hello(&session, &hello, &mut route).clone();
     note(&session, &decision, &route);
     let refusal = match decision.action {
         Action::Intercept => None,
         Action::Block => Some(refusal(&decision, &route)),
         Action::Bypass => {
-            if hello.server_name.is_some() {
-                // The name may be a lie about the original destination: go where it really leads.
+            // A name may be a lie about the original destination: if it alone was the reason, go
+            // where the name really leads.
+            if decide(&session, &asked).action != Action::Bypass {
                 route.address = None;
             }
             return bypass(&session, client, read_ahead, route).await;
         }
         Action::Reset => return "reset",
     };
+    let host = hello.server_name.as_ref().unwrap_or(&route.target.host);
+    if decision.pinned == Pinned::Bypass && session.shared.pinning.pins(session.client.ip(), host) {
+        return bypass(&session, client, read_ahead, route).await;
+    }
+    let (shared, settings) = (session.shared.clone(), session.settings.clone());
+    let prepared =
+        Prepared::new(&shared, &settings, &hello, route.clone(), &decision, refusal).await;
+    let mut prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            tls::reject(client).await;
+            return not_intercepted(&session, &route, &hello, &error);
+        }
+    };
+    if prepared.is_certificate_asked() {
+        match decision.certificate_asked {
+            CertificateAsked::Bypass => return bypass(&session, client, read_ahead, route).await,
+            CertificateAsked::Ignore => {}
+            CertificateAsked::Refuse => prepared = prepared.refuse(certificate_refusal(&route)),
+        }
+    }
+    let host = prepared.host().clone();
     let client = Prefixed::new(read_ahead.freeze(), client);
-    let target = route.target.clone();
-    let plan = Interception { route, refusal, invalid: decision.invalid_certificate };
-    match tls::intercept(&session.shared, &session.settings, &hello, client, plan).await {
+    match tls::intercept(&shared, &settings, &hello, client, prepared).await {
         Ok(Intercepted { client, route, upstream, facts }) => {
+            shared.pinning.accepted(session.client.ip(), &host);
             session.scheme = Scheme::Https;
             session.route = Some(route);
             let facts = Arc::new(facts);
@@ -134,16 +158,26 @@ async fn intercept(
             finish(Box::new(client), BytesMut::new(), &session, upstream).await
         }
         Err(error) => {
-            tracing::info!(
-                %target,
-                sni = hello.server_name.as_deref(),
-                %error,
-                "not intercepted"
-            );
-            session.totals.notes().detail = Some(error.to_string());
-            error.as_str()
+            if error.rejects_certificate()
+                && let Some(refuser) = shared.pinning.refused(session.client.ip(), &host)
+            {
+                tell_of(&refuser);
+            }
+            not_intercepted(&session, &route, &hello, &error)
         }
     }
+}
+
+fn not_intercepted(
+    session: &Session,
+    route: &Route,
+    hello: &ClientHello,
+    error: &InterceptError,
+) -> &'static str {
+    let sni = hello.server_name.as_deref();
+    tracing::info!(target = %route.target, sni, %error, "not intercepted");
+    session.totals.notes().detail = Some(error.to_string());
+    error.as_str()
 }
 
 fn note_interception(
@@ -170,6 +204,29 @@ fn note(session: &Session, decision: &Decision, route: &Route) {
     notes.decision = Some((decision.action, decision.rule.clone()));
     notes.target = Some(route.target.to_string());
     notes.user.clone_from(&session.user);
+}
+
+fn tell_of(refuser: &Refuser) {
+    let Refuser { client, host, pins } = refuser;
+    if *pins {
+        tracing::warn!(
+            %client,
+            %host,
+            "this client keeps refusing our certificates for this host, though it trusts the CA: \
+             it pins the real one; a rule may bypass it"
+        );
+    } else {
+        tracing::warn!(
+            %client,
+            %host,
+            "this client keeps refusing our certificates: it does not trust the CA, or pins"
+        );
+    }
+}
+
+fn certificate_refusal(route: &Route) -> UpstreamError {
+    let detail = "the server asks for a client certificate, and none is set for it";
+    UpstreamError::new(UpstreamErrorKind::Blocked, &route.target, detail)
 }
 
 /// What the rules say about a TLS connection. A redirected connection's target gets the name of

@@ -16,6 +16,7 @@ use super::{Alpn, ClientHello, TlsFacts};
 use crate::config::InvalidCertificate;
 use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
+use crate::policy::Decision;
 use crate::session::{Settings, Shared};
 use crate::upstream::{self, Route, TlsPlan, Upstream, UpstreamError};
 
@@ -93,41 +94,89 @@ impl fmt::Display for InterceptError {
 
 impl std::error::Error for InterceptError {}
 
-/// How a connection is to be intercepted.
+/// The origin's side of a connection that is to be intercepted: made first, so that the client's
+/// side can be made like it, or not at all.
 #[derive(Debug)]
-pub struct Interception {
-    /// The way to the origin; its TLS plan is made by [`intercept`].
-    pub route: Route,
-    /// Where the origin is not to be asked at all: why, to be told on a page.
-    pub refusal: Option<UpstreamError>,
-    /// What becomes of an invalid certificate of the origin's.
-    pub invalid: InvalidCertificate,
+pub struct Prepared {
+    route: Route,
+    host: Arc<str>,
+    offered: Vec<Alpn>,
+    invalid: InvalidCertificate,
+    upstream: Result<Upstream, UpstreamError>,
 }
 
-/// Intercepts the connection whose client began with `hello` and still has it to read from
+impl Prepared {
+    /// Connects along `route` with what the client offers in `hello`, as `decision` says. With a
+    /// `refusal`, asks no origin: the client is to be told of it on a page.
+    ///
+    /// # Errors
+    /// The client offers only protocols that cannot be inspected. That the origin cannot be
+    /// reached or trusted is no error here: the client is to be told on a page.
+    pub async fn new(
+        shared: &Arc<Shared>,
+        settings: &Arc<Settings>,
+        hello: &ClientHello,
+        mut route: Route,
+        decision: &Decision,
+        refusal: Option<UpstreamError>,
+    ) -> Result<Self, InterceptError> {
+        let Some(offered) = offered(hello) else {
+            return Err(count(shared, InterceptError::NoProtocol));
+        };
+        let host = hello.server_name.clone().unwrap_or_else(|| route.target.host.clone());
+        let invalid = decision.invalid_certificate;
+        route.tls = Some(TlsPlan {
+            server_name: host.clone(),
+            alpn: offered.clone(),
+            invalid,
+            identity: decision.client_certificate.clone(),
+        });
+        let upstream = match refusal {
+            Some(refusal) => Err(refusal),
+            None => upstream::connect(shared, settings, &route).await,
+        };
+        Ok(Self { route, host, offered, invalid, upstream })
+    }
+
+    /// Whether the origin asked for a client's certificate and got none.
+    pub fn is_certificate_asked(&self) -> bool {
+        match &self.upstream {
+            Ok(upstream) => upstream.tls.as_ref().is_some_and(|tls| tls.certificate_asked),
+            Err(error) => error.is_certificate_asked(),
+        }
+    }
+
+    /// Tells the client of `refusal` instead of what came of the origin.
+    #[must_use]
+    pub fn refuse(mut self, refusal: UpstreamError) -> Self {
+        self.upstream = Err(refusal);
+        self
+    }
+
+    /// The host whose certificate the client expects.
+    pub fn host(&self) -> &Arc<str> {
+        &self.host
+    }
+}
+
+/// Tells a client that it offers no protocol that can be inspected. It may be gone already.
+pub async fn reject<C: Stream>(mut client: C) {
+    alert(&mut client, AlertDescription::NoApplicationProtocol).await;
+}
+
+/// Completes the handshake of the client that began with `hello` and still has it to read from
 /// `client`.
 ///
 /// # Errors
-/// The client's side failed. When the origin's side fails, the client's handshake is completed
-/// all the same, so that it can be told why: see [`Intercepted::upstream`].
+/// The client's side failed.
 pub async fn intercept<C: Stream>(
     shared: &Arc<Shared>,
     settings: &Arc<Settings>,
     hello: &ClientHello,
     mut client: C,
-    interception: Interception,
+    prepared: Prepared,
 ) -> Result<Intercepted<impl Stream + use<C>>, InterceptError> {
-    let Interception { mut route, refusal, invalid } = interception;
-    let Some(offered) = offered(hello) else {
-        alert(&mut client, AlertDescription::NoApplicationProtocol).await;
-        return Err(count(shared, InterceptError::NoProtocol));
-    };
-    let host = hello.server_name.clone().unwrap_or_else(|| route.target.host.clone());
-    route.tls = Some(TlsPlan { server_name: host.clone(), alpn: offered.clone(), invalid });
-    let upstream = match refusal {
-        Some(refusal) => Err(refusal),
-        None => upstream::connect(shared, settings, &route).await,
-    };
+    let Prepared { route, host, offered, invalid, upstream } = prepared;
     let origin = upstream.as_ref().ok().and_then(|upstream| upstream.tls.clone());
     let leaves = &settings.tls.leaves;
     let forged = match &origin {

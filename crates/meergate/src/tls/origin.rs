@@ -17,8 +17,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Alpn;
+use super::identity::{Identity, watch};
 use super::trust::{Fault, Trust};
-use crate::config::InvalidCertificate;
+use crate::config::{Config, InvalidCertificate};
+use crate::error::StartError;
 use crate::session::Target;
 use crate::upstream::{TlsPlan, UpstreamError, UpstreamErrorKind};
 
@@ -39,14 +41,16 @@ pub struct UpstreamTls {
     pub fingerprint: [u8; 32],
     /// What is wrong with it, where a rule says to go on all the same.
     pub fault: Option<Fault>,
+    /// Whether it asked for a certificate and got none.
+    pub certificate_asked: bool,
     /// How long the handshake took, without connecting.
     pub took: Duration,
 }
 
-/// Client configurations, one for each list of protocols, shared by all connections so that
-/// sessions are resumed.
+/// Client configurations, one for each list of protocols and identity, shared by all connections
+/// so that sessions are resumed, but never under another identity.
 pub(super) struct Origins {
-    configs: HashMap<Vec<Alpn>, Arc<ClientConfig>>,
+    configs: HashMap<(Option<Arc<str>>, Vec<Alpn>), Arc<ClientConfig>>,
     trust: Trust,
 }
 
@@ -61,19 +65,27 @@ impl Origins {
         trust: Trust,
         provider: &Arc<CryptoProvider>,
         key_log: &Arc<dyn rustls::KeyLog>,
-        sessions: usize,
-    ) -> Result<Self, rustls::Error> {
+        config: &Config,
+    ) -> Result<Self, StartError> {
+        let mut identities = vec![(None, Arc::new(Identity::nobody()))];
+        for setting in &config.client_certificate {
+            let identity = Arc::new(Identity::load(setting, provider)?);
+            identities.push((Some(Arc::from(setting.name.as_str())), identity));
+        }
         let mut configs = HashMap::new();
-        for alpn in orders(crate::protocol::SERVED) {
-            let mut config = ClientConfig::builder_with_provider(provider.clone())
-                .with_protocol_versions(rustls::ALL_VERSIONS)?
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(SignatureOnly(provider.clone())))
-                .with_no_client_auth();
-            config.alpn_protocols = alpn.iter().map(|alpn| alpn.wire().to_vec()).collect();
-            config.key_log = key_log.clone();
-            config.resumption = Resumption::in_memory_sessions(sessions);
-            configs.insert(alpn, Arc::new(config));
+        for (name, identity) in identities {
+            for alpn in orders(crate::protocol::SERVED) {
+                let mut client = ClientConfig::builder_with_provider(provider.clone())
+                    .with_protocol_versions(rustls::ALL_VERSIONS)
+                    .map_err(|e| broken(&e))?
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(SignatureOnly(provider.clone())))
+                    .with_client_cert_resolver(identity.clone());
+                client.alpn_protocols = alpn.iter().map(|alpn| alpn.wire().to_vec()).collect();
+                client.key_log = key_log.clone();
+                client.resumption = Resumption::in_memory_sessions(config.tls.session_cache);
+                configs.insert((name.clone(), alpn), Arc::new(client));
+            }
         }
         Ok(Self { configs, trust })
     }
@@ -86,20 +98,23 @@ impl Origins {
         limit: Duration,
     ) -> Result<(TlsStream<TcpStream>, UpstreamTls), UpstreamError> {
         let fail = |kind, detail: String| UpstreamError::new(kind, target, detail);
-        let config = self.configs.get(&plan.alpn).ok_or_else(|| {
-            fail(UpstreamErrorKind::Tls, "no such list of protocols is served".into())
+        let key = (plan.identity.clone(), plan.alpn.clone());
+        let config = self.configs.get(&key).ok_or_else(|| {
+            fail(UpstreamErrorKind::Tls, "no such protocols or client certificate".into())
         })?;
         let name = ServerName::try_from(plan.server_name.to_string()).map_err(|_| {
             fail(UpstreamErrorKind::Tls, format!("{:?} cannot be a server name", plan.server_name))
         })?;
         let began = Instant::now();
         let handshake = TlsConnector::from(config.clone()).connect(name.clone(), tcp);
-        let stream = timeout(limit, handshake)
-            .await
-            .map_err(|_| {
-                fail(UpstreamErrorKind::Timeout, "the TLS handshake took too long".into())
-            })?
-            .map_err(|e| fail(UpstreamErrorKind::Tls, e.to_string()))?;
+        let (done, asked) = timeout(limit, watch(handshake)).await.map_err(|_| {
+            fail(UpstreamErrorKind::Timeout, "the TLS handshake took too long".into())
+        })?;
+        let certificate_asked = asked && plan.identity.is_none();
+        let stream = done.map_err(|e| {
+            let error = fail(UpstreamErrorKind::Tls, e.to_string());
+            if certificate_asked { error.certificate_asked() } else { error }
+        })?;
         let took = began.elapsed();
         let connection = stream.get_ref().1;
         let chain = connection.peer_certificates().unwrap_or_default();
@@ -129,10 +144,19 @@ impl Origins {
             certificate,
             fingerprint,
             fault,
+            certificate_asked,
             took,
         };
         Ok((stream, facts))
     }
+}
+
+fn broken(error: &rustls::Error) -> StartError {
+    StartError::new(
+        format!("TLS cannot be set up ({error})"),
+        "the cryptographic library",
+        "report this as a bug",
+    )
 }
 
 /// All orders of all subsets: few, since few protocols are served.

@@ -11,6 +11,7 @@ pub struct UpstreamError {
     kind: UpstreamErrorKind,
     target: Target,
     detail: String,
+    certificate_asked: bool,
 }
 
 /// What failed.
@@ -56,7 +57,7 @@ impl UpstreamErrorKind {
 impl UpstreamError {
     /// `kind` happened on the way to `target`; `detail` is for people.
     pub fn new(kind: UpstreamErrorKind, target: &Target, detail: impl Into<String>) -> Self {
-        Self { kind, target: target.clone(), detail: detail.into() }
+        Self { kind, target: target.clone(), detail: detail.into(), certificate_asked: false }
     }
 
     /// TCP or TLS failed with `error`.
@@ -66,6 +67,19 @@ impl UpstreamError {
             _ => UpstreamErrorKind::Connect,
         };
         Self::new(kind, target, error.to_string())
+    }
+
+    /// The same, of an origin that had asked for a client's certificate.
+    #[must_use]
+    pub fn certificate_asked(mut self) -> Self {
+        self.certificate_asked = true;
+        self.detail.push_str(" (the server asks for a client certificate)");
+        self
+    }
+
+    /// Whether the origin had asked for a client's certificate and got none.
+    pub fn is_certificate_asked(&self) -> bool {
+        self.certificate_asked
     }
 
     /// What failed.

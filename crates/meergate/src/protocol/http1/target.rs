@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http_wire::{Authority, Error, RequestHead, TargetForm};
 
 use crate::adapt::Trouble;
-use crate::config::InvalidCertificate;
 use crate::pages::Page;
 use crate::session::{Scheme, Session, Target};
 use crate::tls::Alpn;
@@ -66,8 +65,7 @@ pub(super) fn destination(head: &RequestHead, session: &Session) -> Result<Desti
             let mut route = Route::plain(target);
             if scheme == Scheme::Https {
                 let server_name = Arc::clone(&route.target.host);
-                let invalid = InvalidCertificate::Refuse;
-                route.tls = Some(TlsPlan { server_name, alpn: vec![Alpn::Http1], invalid });
+                route.tls = Some(TlsPlan::new(server_name, vec![Alpn::Http1]));
             }
             Ok(Destination::Named { head, route: Some(route) })
         }

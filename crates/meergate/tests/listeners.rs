@@ -1,0 +1,233 @@
+//! The ways in that need no firewall, users, limits, reload and the end.
+
+mod program;
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use program::{Program, run_to_end};
+use support::{Origin, connect, read_to_end, read_until};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+fn get(stream: &mut TcpStream, origin: SocketAddr) -> String {
+    write!(stream, "GET / HTTP/1.1\r\nHost: {origin}\r\nConnection: close\r\n\r\n").unwrap();
+    String::from_utf8(read_to_end(stream)).unwrap()
+}
+
+fn socks_request(origin: SocketAddr) -> Vec<u8> {
+    let SocketAddr::V4(v4) = origin else { panic!("not IPv4") };
+    let mut request = vec![5, 1, 0, 1];
+    request.extend_from_slice(&v4.ip().octets());
+    request.extend_from_slice(&v4.port().to_be_bytes());
+    request
+}
+
+fn exactly(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn socks_target_and_proxy_protocol_lead_to_the_origin() {
+    let origin = Origin::answering(OK);
+    let log = tempfile::tempdir().unwrap();
+    let records = log.path().join("connections.json");
+    let program = Program::start(&format!(
+        "log.connections = {records:?}\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"socks5\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"target\"\ntarget = \"{0}\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = [\"127.0.0.1\"]\n",
+        origin.address
+    ));
+    let mut socks = connect(program.at("socks5"));
+    socks.write_all(b"\x05\x01\x00").unwrap();
+    assert_eq!(exactly(&mut socks, 2), b"\x05\x00");
+    socks.write_all(&socks_request(origin.address)).unwrap();
+    assert_eq!(exactly(&mut socks, 10)[..2], *b"\x05\x00");
+    assert!(get(&mut socks, origin.address).ends_with("hello"));
+
+    let mut target = connect(program.at("target"));
+    assert!(get(&mut target, origin.address).ends_with("hello"));
+
+    let mut balanced = connect(program.at("proxy"));
+    balanced.write_all(b"PROXY TCP4 192.0.2.77 192.0.2.1 4711 8080\r\n").unwrap();
+    write!(
+        balanced,
+        "GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\nConnection: close\r\n\r\n",
+        origin.address
+    )
+    .unwrap();
+    assert!(String::from_utf8(read_to_end(&mut balanced)).unwrap().ends_with("hello"));
+    let record = support::wait_for("the record", || {
+        let text = std::fs::read_to_string(&records).ok()?;
+        text.lines().find(|line| line.contains("192.0.2.77:4711")).map(str::to_owned)
+    });
+    assert!(record.contains("\"local\":\"192.0.2.1:8080\""), "{record}");
+
+    // Without the header, the balancer's connections are not taken.
+    let mut bare = connect(program.at("proxy"));
+    let _ = write!(bare, "GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address);
+    assert_eq!(read_to_end(&mut bare), b"");
+}
+
+#[test]
+fn users_are_asked_for_their_passwords() {
+    let origin = Origin::answering(OK);
+    let hash = run_to_end(&["hash-password", "alice"], "secret\n").stdout;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users");
+    std::fs::write(&file, hash).unwrap();
+    let program = Program::start(&format!(
+        "[users]\nfile = {file:?}\nrealm = \"Here\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\n\
+         [[rule]]\nuser = [\"alice\"]\npath = [\"/no\"]\naction = \"block\"\n"
+    ));
+    let ask = |path: &str, authorization: &str| {
+        let mut stream = connect(program.at("proxy"));
+        write!(
+            stream,
+            "GET http://{0}{path} HTTP/1.1\r\nHost: {0}\r\n{authorization}Connection: close\r\n\r\n",
+            origin.address
+        )
+        .unwrap();
+        String::from_utf8(read_to_end(&mut stream)).unwrap()
+    };
+    let refused = ask("/", "");
+    assert!(refused.starts_with("HTTP/1.1 407 "), "{refused}");
+    assert!(refused.contains("Proxy-Authenticate: Basic realm=\"Here\""), "{refused}");
+    // alice:wrong
+    let wrong = ask("/", "Proxy-Authorization: Basic YWxpY2U6d3Jvbmc=\r\n");
+    assert!(wrong.starts_with("HTTP/1.1 407 "), "{wrong}");
+    assert!(origin.seen().is_empty(), "nothing may pass without a user");
+    // alice:secret
+    let right = "Proxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n";
+    assert!(ask("/", right).ends_with("hello"));
+    let seen = String::from_utf8(origin.seen().concat()).unwrap();
+    assert!(!seen.contains("YWxpY2U"), "credentials must not reach origins: {seen}");
+    assert!(ask("/no", right).starts_with("HTTP/1.1 403 "));
+    assert!(ask("/%6eo", right).starts_with("HTTP/1.1 403 "), "another spelling of the path");
+}
+
+#[test]
+fn a_client_gets_as_many_connections_as_it_may() {
+    let program = Program::start(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nconnections_per_client = 2\n",
+    );
+    let _first = connect(program.at("proxy"));
+    let second = connect(program.at("proxy"));
+    let open = |program: &Program| {
+        let text = program.console("/metrics");
+        text.lines().any(|line| line == "meergate_connections 2")
+    };
+    support::wait_for("two open connections", || open(&program).then_some(()));
+    let mut third = connect(program.at("proxy"));
+    assert_eq!(read_to_end(&mut third), b"");
+    let limited = "meergate_limited_total{limit=\"connections_per_client\"} 1";
+    assert!(program.console("/metrics").contains(limited));
+    drop(second);
+    support::wait_for("room", || (!open(&program)).then_some(()));
+    let mut fourth = connect(program.at("proxy"));
+    fourth.write_all(b"nonsense\r\n\r\n").unwrap();
+    assert!(read_to_end(&mut fourth).starts_with(b"HTTP/1.1 400 "));
+}
+
+#[test]
+fn settings_are_reloaded_while_connections_go_on() {
+    let origin = Origin::answering(OK);
+    let listen = "[[listen]]\naddress = \"127.0.0.1:0\"\n";
+    let program = Program::start(listen);
+    let request = format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address);
+    let status = |stream: &mut TcpStream| {
+        stream.write_all(request.as_bytes()).unwrap();
+        let head = read_until(stream, b"\r\n\r\n");
+        String::from_utf8_lossy(&head[9..12]).into_owned()
+    };
+    let mut kept = connect(program.at("proxy"));
+    assert_eq!(status(&mut kept), "200");
+    assert_eq!(exactly(&mut kept, 5), b"hello");
+
+    let hosts = program.dir.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1\n").unwrap();
+    program.write_settings(&format!(
+        "{listen}[[rule]]\nhost_file = [{hosts:?}]\naction = \"block\"\n"
+    ));
+    program.signal("HUP");
+    program.wait_for_log("settings reloaded", 1);
+    assert_eq!(status(&mut connect(program.at("proxy"))), "403");
+    assert_eq!(status(&mut kept), "200", "an open connection keeps its settings");
+
+    // Settings that cannot be used change nothing.
+    program.write_settings("nonsense = 1");
+    program.signal("HUP");
+    program.wait_for_log("settings not reloaded", 1);
+    assert_eq!(status(&mut connect(program.at("proxy"))), "403");
+    let metrics = program.console("/metrics");
+    assert!(metrics.contains("meergate_reloads_total{outcome=\"failed\"} 1"), "{metrics}");
+
+    // A list that changes is noticed without being told.
+    program.write_settings(&format!(
+        "{listen}[[rule]]\nhost_file = [{hosts:?}]\naction = \"block\"\n"
+    ));
+    std::fs::write(&hosts, "other.example\n").unwrap();
+    program.wait_for_log("a list of hosts changed", 1);
+    support::wait_for("the new list", || {
+        (status(&mut connect(program.at("proxy"))) == "200").then_some(())
+    });
+}
+
+#[test]
+fn it_stops_when_open_connections_end() {
+    let origin = Origin::start(|asked| {
+        asked.head();
+        asked.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfirst").unwrap();
+        // The rest comes when the test closes its end of a side channel: never before the signal.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        asked.stream.write_all(b"end").unwrap();
+    });
+    let mut program = Program::start(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nshutdown_timeout = \"60s\"\n",
+    );
+    let proxy = program.at("proxy");
+    let mut stream = connect(proxy);
+    write!(stream, "GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address).unwrap();
+    read_until(&mut stream, b"first");
+    program.signal("TERM");
+    program.wait_for_log("stopping", 1);
+    assert_eq!(exactly(&mut stream, 3), b"end");
+    drop(stream);
+    assert!(program.wait_for_end());
+    assert!(TcpStream::connect(proxy).is_err());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut program = Program::start(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nshutdown_timeout = \"1h\"\n",
+    );
+    let mut stuck = connect(program.at("proxy"));
+    stuck.write_all(b"GET http://a.example/ HTTP/1.1\r\n").unwrap();
+    support::wait_for("the connection", || {
+        program.console("/metrics").contains("meergate_connections 1").then_some(())
+    });
+    program.signal("TERM");
+    program.wait_for_log("stopping", 1);
+    assert!(!program.has_ended());
+    program.signal("TERM");
+    assert!(program.wait_for_end());
+}
+
+#[test]
+fn the_console_shows_state_and_gives_the_ca_away() {
+    let program = Program::start("[[listen]]\naddress = \"127.0.0.1:0\"\n");
+    let page = program.console("/");
+    assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+    assert!(page.contains(&program.at("proxy").to_string()), "{page}");
+    assert!(page.contains("no ICAP service is set"), "{page}");
+    let pem = std::fs::read_to_string(program.authority()).unwrap();
+    assert!(program.console("/ca.pem").ends_with(&pem));
+    assert!(!program.console("/ca.pem").contains("PRIVATE"));
+    assert!(program.console("/nothing").starts_with("HTTP/1.1 404 "));
+}
