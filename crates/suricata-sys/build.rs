@@ -36,13 +36,8 @@ fn main() -> ExitCode {
 
 fn build() -> Result<(), String> {
     let prefix = prefix()?;
-    let libraries = prefix.join("lib");
     let headers = prefix.join("include/suricata");
-    for needed in [
-        libraries.join("libsuricata_c.a"),
-        libraries.join("libsuricata_rust.a"),
-        headers.join("suricata.h"),
-    ] {
+    for needed in static_libraries(&prefix).into_iter().chain([headers.join("suricata.h")]) {
         if !needed.exists() {
             return Err(format!(
                 "{} is missing: run scripts/install-libsuricata --force",
@@ -67,7 +62,7 @@ fn build() -> Result<(), String> {
         })?;
 
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| error.to_string())?);
-    let joined = join(&objects, &libraries, &out)?;
+    let joined = join(&objects, &prefix, &out)?;
     archive(&joined, &out)?;
 
     println!("cargo:rustc-link-search=native={}", out.display());
@@ -109,7 +104,13 @@ fn installed_prefix() -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())?;
     let prefix = config.canonicalize().ok()?.parent()?.parent()?.to_path_buf();
     let autoconf = fs::read_to_string(prefix.join("include/suricata/autoconf.h")).ok()?;
-    autoconf.contains("#define PACKAGE_VERSION \"8.").then_some(prefix)
+    let usable = autoconf.contains("#define PACKAGE_VERSION \"8.")
+        && static_libraries(&prefix).iter().all(|library| library.exists());
+    usable.then_some(prefix)
+}
+
+fn static_libraries(prefix: &Path) -> [PathBuf; 2] {
+    ["lib/libsuricata_c.a", "lib/libsuricata_rust.a"].map(|library| prefix.join(library))
 }
 
 fn sources() -> Result<Vec<PathBuf>, String> {
@@ -122,7 +123,7 @@ fn sources() -> Result<Vec<PathBuf>, String> {
     Ok(sources)
 }
 
-fn join(objects: &[PathBuf], libraries: &Path, out: &Path) -> Result<PathBuf, String> {
+fn join(objects: &[PathBuf], prefix: &Path, out: &Path) -> Result<PathBuf, String> {
     let joined = out.join("joined.o");
     let mut ld = Command::new(tool("LD", "ld"));
     // Section groups are resolved here and now: kept, one of them (the pointer to the Rust personality) could give way
@@ -130,10 +131,7 @@ fn join(objects: &[PathBuf], libraries: &Path, out: &Path) -> Result<PathBuf, St
     ld.args(["-r", "--force-group-allocation", "-o"]).arg(&joined);
     ld.args(WRAPPED.iter().map(|name| format!("--wrap={name}")));
     ld.args(objects);
-    ld.arg("--start-group")
-        .arg(libraries.join("libsuricata_c.a"))
-        .arg(libraries.join("libsuricata_rust.a"))
-        .arg("--end-group");
+    ld.arg("--start-group").args(static_libraries(prefix)).arg("--end-group");
     run(&mut ld)?;
     // The standard library of Rust carries bitcode of its own LLVM, on which another LLVM's plugin chokes.
     run(Command::new(tool("OBJCOPY", "objcopy"))

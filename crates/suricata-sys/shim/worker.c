@@ -3,6 +3,10 @@
  * One packet through the engine, and what the engine made of it. */
 #include "internal.h"
 
+/* The Rust side (outcome.rs) lays these out by hand. */
+_Static_assert(sizeof(struct mgs_alert) == 376, "struct mgs_alert differs from outcome.rs");
+_Static_assert(sizeof(struct mgs_outcome) == 6048, "struct mgs_outcome differs from outcome.rs");
+
 _Thread_local struct mgs_worker *mgs_current;
 
 static struct mgs_worker *workers;

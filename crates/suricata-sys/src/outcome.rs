@@ -89,6 +89,9 @@ pub struct Outcome {
     alerts: [Alert; ALERTS_KEPT],
 }
 
+// The shim asserts the same sizes.
+const _: () = assert!(size_of::<Alert>() == 376 && size_of::<Outcome>() == 6048);
+
 impl Outcome {
     pub(crate) fn new() -> Box<Self> {
         const NONE: Alert = Alert {

@@ -56,6 +56,9 @@ struct Dialogue {
     turns: Vec<(Direction, Vec<u8>)>,
 }
 
+/// How long the next piece is.
+type Cut = fn(&mut Random) -> usize;
+
 /// `(sid, blocked)` of each connection, by the client's port.
 type Findings = BTreeMap<u16, BTreeSet<(u64, bool)>>;
 
@@ -84,8 +87,7 @@ fn streams_and_packets_give_the_same_alerts() {
         let whole = |_: &mut Random| usize::MAX;
         let wire = |_: &mut Random| 1460;
         let any = |random: &mut Random| 1 + random.below(5000);
-        let cuts: [(&str, fn(&mut Random) -> usize); 3] =
-            [("whole", whole), ("wire", wire), ("random", any)];
+        let cuts: [(&str, Cut); 3] = [("whole", whole), ("wire", wire), ("random", any)];
         for (name, cut) in cuts {
             let mut random = Random(7);
             for dialogue in &dialogues {
