@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::wire::{Patience, Wire};
 use crate::{
     BodyEvent, BodyReader, Config, Peer, Place, Router, Routes, Shutdown, TransactError,
-    Transaction, access, input,
+    Transaction, access,
 };
 
 /// How the serving of a connection ended.
@@ -88,7 +88,8 @@ impl<R: Routes> Session<'_, R> {
         let mut shutdown = pin!(self.shutdown.requested());
         loop {
             match self.transaction(buf, &mut head, shutdown.as_mut()).await {
-                Next::Transaction => {}
+                // As long as the head is kept, its buffer can't be used again.
+                Next::Transaction => head.clear(),
                 Next::Close { linger } => {
                     // The client is gone if this fails, and nobody is left to be told.
                     let _ = self.close(buf, linger).await;
@@ -115,6 +116,10 @@ impl<R: Routes> Session<'_, R> {
         head: &mut RequestHead,
         shutdown: Pin<&mut impl Future<Output = ()>>,
     ) -> Next {
+        // A client that asks and asks and takes no replies has to wait.
+        if poll_fn(|cx| self.wire.poll_room(cx)).await.is_err() {
+            return Next::Cut;
+        }
         let deadline = match self.read_head(buf, head, shutdown).await {
             Ok(Some(deadline)) => deadline,
             Ok(None) => return Next::Close { linger: false },
@@ -158,8 +163,6 @@ impl<R: Routes> Session<'_, R> {
                 self.fill(buf, self.head_deadline(&mut deadline)).await?;
                 continue;
             }
-            input::shrink(buf);
-            self.wire.output.borrow_mut().shrink();
             let filled = poll_fn(|cx| match self.wire.poll_fill(cx, buf, Patience::Idle) {
                 Poll::Pending => shutdown.as_mut().poll(cx).map(|()| None),
                 filled => filled.map(Some),

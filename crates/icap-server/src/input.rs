@@ -12,13 +12,6 @@ const IDLE_ROOM: usize = 16 << 10;
 /// Room made for a read within a transaction. Bytes.
 const BUSY_ROOM: usize = 64 << 10;
 
-/// Gives back the memory that a large transaction needed.
-pub(crate) fn shrink(buf: &mut BytesMut) {
-    if buf.is_empty() && buf.capacity() > IDLE_ROOM {
-        *buf = BytesMut::new();
-    }
-}
-
 /// Makes room and reads once. 0 is the end of the stream.
 pub(crate) fn poll_read(
     cx: &mut Context<'_>,

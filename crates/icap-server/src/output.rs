@@ -14,9 +14,6 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Memory kept while a connection is idle, bytes.
-    const KEPT: usize = 16 << 10;
-
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -27,13 +24,6 @@ impl Output {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting() == 0 && !self.unflushed
-    }
-
-    /// Gives back memory that a large reply needed.
-    pub(crate) fn shrink(&mut self) {
-        if self.is_empty() && self.bytes.capacity() > Self::KEPT {
-            self.bytes = Vec::new();
-        }
     }
 
     /// Gives back all memory, if nothing waits.

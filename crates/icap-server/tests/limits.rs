@@ -266,6 +266,20 @@ fn a_client_that_takes_nothing_is_cut_off() {
 }
 
 #[test]
+fn a_client_that_asks_and_takes_no_replies_is_cut_off() {
+    in_no_time(async {
+        let Client { mut io, server, .. } = connect(echo(), Config::default());
+        let requests = reqmod("/nobody", "").repeat(100);
+        let mut sent = 0;
+        while io.write_all(requests.as_bytes()).await.is_ok() {
+            sent += requests.len();
+            assert!(sent < 10 << 20, "replies pile up without bound");
+        }
+        assert!(matches!(server.await.unwrap(), Outcome::Closed));
+    });
+}
+
+#[test]
 fn a_stop_lets_a_transaction_end_and_says_so() {
     local(async {
         let mut client = connect(echo(), Config::default());

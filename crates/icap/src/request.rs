@@ -57,6 +57,14 @@ impl RequestHead {
         }
     }
 
+    /// Lets go of what was parsed, so that the buffer it came from can be used again; keeps the
+    /// rest of the memory.
+    pub fn clear(&mut self) {
+        self.headers.text = BytesMut::new();
+        self.headers.spans.clear();
+        (self.uri, self.path) = ((0, 0), (0, 0));
+    }
+
     /// Takes one head from the front of `buf`; `None` if it is not complete.
     ///
     /// # Errors
