@@ -313,6 +313,16 @@ impl Carrier {
         passed(verdict)
     }
 
+    /// Makes sure that the engine takes a complete message for what it is.
+    ///
+    /// # Errors
+    /// It sees another protocol, or none: nothing of the message was inspected as HTTP.
+    pub(crate) fn check(&self) -> Result<(), Halt> {
+        let mut talk = self.talk.borrow_mut();
+        let Some(flow) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
+        Ok(self.desk.worker.borrow_mut().check_protocol(flow)?)
+    }
+
     /// Ends the flow now, and hears what the engine says to that: for messages that last until
     /// the connection closes.
     ///

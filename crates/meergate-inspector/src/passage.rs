@@ -154,10 +154,10 @@ impl Passage<'_> {
                 self.carrier.feed(self.direction, &[a, b, before, &lines, after])?;
             }
         }
-        if !self.framing.delimited() {
-            self.carrier.end()?;
+        match self.framing.delimited() {
+            true => self.carrier.check(),
+            false => self.carrier.end(),
         }
-        Ok(())
     }
 
     /// Shows the engine the lead, up to `most` bytes of body, and `tail`, in one call.

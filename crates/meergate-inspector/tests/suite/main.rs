@@ -6,6 +6,7 @@
     reason = "this is a test program"
 )]
 
+mod chaos;
 mod common;
 mod holding;
 mod reloading;

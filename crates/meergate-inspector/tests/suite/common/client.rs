@@ -1,7 +1,7 @@
 //! An ICAP client that sends exactly what it is told.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// A request under construction.
@@ -188,10 +188,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, base: &str) -> Self {
+    /// A new connection.
+    pub(crate) fn connect(to: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, base: base.to_owned(), buffer: Vec::new() }
+        Self { stream, base: format!("icap://{to}"), buffer: Vec::new() }
     }
 
     /// The URL in front of the service's path.
@@ -209,6 +211,32 @@ impl Client {
         let reply = self.reply();
         writer.join().unwrap();
         reply
+    }
+
+    /// Sends bytes in pieces of this size and reads the reply, whatever becomes of the connection.
+    pub(crate) fn exchange(&mut self, bytes: Vec<u8>, piece: usize) -> Reply {
+        let mut writer = self.stream.try_clone().unwrap();
+        let writer = std::thread::spawn(move || {
+            for piece in bytes.chunks(piece) {
+                if writer.write_all(piece).is_err() {
+                    break;
+                }
+            }
+        });
+        let reply = self.reply();
+        if reply.broken {
+            // The rest of the request has nowhere to go.
+            let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        }
+        writer.join().unwrap();
+        reply
+    }
+
+    /// Sends bytes and breaks the connection off.
+    pub(crate) fn abort_after(&mut self, bytes: &[u8]) {
+        self.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let _ = self.stream.write_all(bytes);
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 
     /// Asks for OPTIONS of the service.

@@ -5,5 +5,5 @@ mod noise;
 mod server;
 
 pub(crate) use client::{Client, Reply, Request, chunked};
-pub(crate) use noise::random;
+pub(crate) use noise::{Dice, random};
 pub(crate) use server::{EICAR, RULES, Server};

@@ -54,17 +54,10 @@ impl Server {
     }
 
     /// Does not wait until it is ready, but only until it listens.
-    pub(crate) fn unready(rules: &str, args: &[&str]) -> Self {
-        let mut server = Self::launch(rules, "", args);
+    pub(crate) fn unready(rules: &str, settings: &str, args: &[&str]) -> Self {
+        let mut server = Self::launch(rules, settings, args);
         server.listen_until(|server, _| server.metrics.port() != 0);
         server
-    }
-
-    /// Expects that it ends by itself: its exit code, and what it said on standard error.
-    pub(crate) fn failing(settings: &str, args: &[&str]) -> (Option<i32>, String) {
-        let mut server = Self::launch(RULES, settings, args);
-        let status = server.child.wait().unwrap();
-        (status.code(), server.log())
     }
 
     fn launch(rules: &str, settings: &str, args: &[&str]) -> Self {
@@ -129,7 +122,12 @@ impl Server {
 
     /// A new ICAP connection.
     pub(crate) fn connect(&self) -> Client {
-        Client::new(TcpStream::connect(self.icap).unwrap(), &format!("icap://{}", self.icap))
+        Client::connect(self.icap)
+    }
+
+    /// Where ICAP is spoken.
+    pub(crate) fn icap(&self) -> SocketAddr {
+        self.icap
     }
 
     /// Where ICAP is spoken over a Unix socket.
