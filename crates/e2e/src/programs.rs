@@ -26,10 +26,18 @@ impl Gateway {
     /// # Panics
     /// When it doesn't come up; with its log.
     pub fn start<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::start_at("127.0.0.1:0", args)
+    }
+
+    /// As [`Gateway::start`], with the proxy listening on `address`.
+    ///
+    /// # Panics
+    /// When it doesn't come up; with its log.
+    pub fn start_at<A: AsRef<OsStr>>(address: &str, args: impl IntoIterator<Item = A>) -> Self {
         let state = TempDir::new().expect("a temporary folder");
         let mut command = Command::new(binary("meergate"));
         command
-            .args(["run", "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0", "--state-dir"])
+            .args(["run", "--listen", address, "--console", "127.0.0.1:0", "--state-dir"])
             .arg(state.path())
             .args(args);
         let mut process = Process::start("meergate", &mut command);

@@ -9,14 +9,14 @@ use e2e::{Curl, Gateway, Inspector, Origin, content, process};
 
 struct Setup {
     gateway: Gateway,
-    inspector: Inspector,
+    _inspector: Inspector,
 }
 
 impl Setup {
     fn start() -> Self {
         let inspector = Inspector::with_test_rules();
         let gateway = Gateway::start(["--icap", &inspector.url()]);
-        Self { gateway, inspector }
+        Self { gateway, _inspector: inspector }
     }
 
     fn client(&self) -> Client {
@@ -186,16 +186,28 @@ fn messages_that_can_be_read_in_two_ways_go_no_further() {
 }
 
 #[test]
-fn the_engine_sees_true_addresses_of_ipv6() {
-    let mut setup = Setup::start();
+fn the_engine_sees_the_true_addresses_of_ipv6() {
+    const LOOPBACK: &str = "0000:0000:0000:0000:0000:0000:0000:0001";
+    let mut inspector = Inspector::with_test_rules();
+    let gateway = Gateway::start_at("[::1]:0", ["--icap", &inspector.url()]);
     let origin = Origin::http_ipv6(plain);
-    let port = origin.addr().port();
-    let url = format!("http://[::1]:{port}/eicar");
-    let fetched = Curl::through(setup.gateway.proxy()).run(&url);
+    let server = origin.addr().port();
+    let fetched = Curl::through(gateway.proxy()).run(&format!("http://[::1]:{server}/eicar"));
     fetched.expect_status(403);
-    setup.inspector.wait_for_alert(sid::DOWNLOAD, |event| {
-        event["src_ip"] == "0000:0000:0000:0000:0000:0000:0000:0001" && event["src_port"] == port
-    });
+    let event = inspector.wait_for_alert(sid::DOWNLOAD, |_| true);
+    let (source, destination) = (&event["src_port"], &event["dest_port"]);
+    assert_eq!((source, destination), (&server.into(), &fetched.local_port.into()), "{event}");
+    assert_eq!((&event["src_ip"], &event["dest_ip"]), (&LOOPBACK.into(), &LOOPBACK.into()));
+}
+
+#[test]
+fn a_client_and_an_origin_of_different_families_are_inspected() {
+    let setup = Setup::start();
+    let origin = Origin::http_ipv6(plain);
+    let url = |path| format!("http://[::1]:{}{path}", origin.addr().port());
+    let curl = Curl::through(setup.gateway.proxy());
+    curl.run(&url("/eicar")).expect_status(403);
+    curl.run(&url("/")).expect_body(b"plain");
 }
 
 #[test]
