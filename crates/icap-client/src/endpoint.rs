@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use icap::Method;
 use icap::client::{Event, Terms};
+use icap::{Method, ResponseHead};
 use tokio::time::{Instant, timeout};
 
 use crate::capabilities::Capabilities;
@@ -214,7 +214,7 @@ impl Endpoint {
     async fn fetch(self: &Arc<Self>) -> Result<Arc<Capabilities>, Failure> {
         let limit = self.config.timeouts.options.0;
         let capabilities = match timeout(limit, self.ask()).await {
-            Ok(answer) => Arc::new(answer?),
+            Ok(answer) => Arc::new(Capabilities::from_headers(answer?.headers())),
             Err(_) => {
                 let detail = format!("{} has not answered OPTIONS within {limit:?}", self.label);
                 return Err(self.failure(FailureKind::Timeout, detail));
@@ -231,7 +231,8 @@ impl Endpoint {
         Ok(capabilities)
     }
 
-    async fn ask(self: &Arc<Self>) -> Result<Capabilities, Failure> {
+    /// Asks OPTIONS, without a time limit for the whole.
+    pub(crate) async fn ask(self: &Arc<Self>) -> Result<ResponseHead, Failure> {
         self.metrics.options.add(1);
         let terms = Terms {
             method: Method::Options,
@@ -249,8 +250,8 @@ impl Endpoint {
         let mut transaction =
             Transaction::start(self, connection, terms, head, None, Arc::default(), self.begin());
         let failed = |trouble: Trouble| trouble.into_failure(self);
-        let capabilities = match transaction.event().await.map_err(failed)? {
-            Event::Reply(reply) => Capabilities::from_headers(reply.head.headers()),
+        let head = match transaction.event().await.map_err(failed)? {
+            Event::Reply(reply) => reply.head,
             Event::Refused(head) => return Err(self.refusal(head.status(), "OPTIONS")),
             _ => {
                 let detail =
@@ -261,7 +262,7 @@ impl Endpoint {
         // An opt-body tells nothing that is used here.
         while !matches!(transaction.event().await.map_err(failed)?, Event::End { .. }) {}
         transaction.finish();
-        Ok(capabilities)
+        Ok(head)
     }
 
     /// The failure for an error status.

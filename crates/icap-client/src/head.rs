@@ -114,3 +114,18 @@ pub(crate) fn frame_response(
 pub(crate) fn can_have_content(status: u16, method: &[u8]) -> bool {
     !(matches!(status, 100..=199 | 204 | 304) || method == b"HEAD")
 }
+
+/// The path of a request target, without query.
+pub(crate) fn path_of(target: &[u8]) -> &[u8] {
+    let after_authority = match target.windows(3).position(|w| w == b"://") {
+        // In origin form such a sequence can only be part of the path or the query.
+        Some(at) if !target.starts_with(b"/") => {
+            let rest = &target[at + 3..];
+            let slash = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
+            &rest[slash..]
+        }
+        _ => target,
+    };
+    let end = after_authority.iter().position(|b| *b == b'?').unwrap_or(after_authority.len());
+    &after_authority[..end]
+}

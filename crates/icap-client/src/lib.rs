@@ -19,12 +19,15 @@
 //! the returned [`Body`] moves bytes in both directions whenever it is polled.
 #![forbid(unsafe_code)]
 
+mod attempt;
+mod balance;
 mod body;
 mod bypass;
 mod capabilities;
 mod chain;
 mod config;
 mod connection;
+mod course;
 mod endpoint;
 mod error;
 mod failure;
@@ -37,6 +40,7 @@ mod metrics;
 mod monitor;
 mod outcome;
 mod pool;
+mod probe;
 mod request;
 mod service;
 mod transaction;
@@ -55,4 +59,5 @@ pub use failure::{Failure, FailureKind};
 pub use info::{SharedHeaders, TransactionInfo};
 pub use metrics::{Counter, Gauge, ServiceMetrics};
 pub use outcome::{Adapted, AdaptedResponse, Block, Did, Step, Trail};
+pub use probe::{Ask, Probe, Told};
 pub use service::Service;

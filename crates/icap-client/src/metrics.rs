@@ -1,5 +1,6 @@
 //! Counters that the surrounding program reads and shows.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use crate::FailureKind;
@@ -34,12 +35,28 @@ impl Gauge {
     }
 }
 
+/// Raises a service's level of active transactions as long as it lives, however that ends.
+pub(crate) struct Level(Arc<ServiceMetrics>);
+
+impl Level {
+    pub(crate) fn raise(metrics: &Arc<ServiceMetrics>) -> Self {
+        metrics.active.add(1);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        self.0.active.add(-1);
+    }
+}
+
 /// Counters of one service, over all its endpoints.
 #[derive(Debug, Default)]
 pub struct ServiceMetrics {
-    /// Transactions begun.
+    /// Transactions that it has answered or failed.
     pub transactions: Counter,
-    /// Transactions being worked on.
+    /// Transactions that wait for the head of its answer.
     pub active: Gauge,
     /// Answered 204: the original goes on.
     pub passed: Counter,
@@ -51,7 +68,7 @@ pub struct ServiceMetrics {
     pub ignored: Counter,
     /// Messages that went on without this service because it failed and is set to fail open.
     pub bypassed: Counter,
-    /// Body bytes of bypassed messages: traffic this service did not see.
+    /// Body bytes of bypassed and ignored messages: traffic this service did not see.
     pub unadapted_bytes: Counter,
     /// Bytes written to the service.
     pub sent_bytes: Counter,

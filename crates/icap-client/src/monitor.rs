@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use crate::attempt::Verdict;
 use crate::head::Message;
 use crate::incoming::Incoming;
-use crate::service::{Service, Verdict};
+use crate::service::Service;
 use crate::{Body, BodyError, BodySource, Frame, TransactionInfo, next_frame};
 
 /// Frames that a copy may lag behind the original before it is given up.
@@ -49,7 +50,7 @@ pub(crate) fn copy(
             Ok(answer) => {
                 let rest = match answer.verdict {
                     Verdict::Adapted(message) => message.body.map(|b| b.into_body()),
-                    Verdict::Ignored(_) => None,
+                    Verdict::Ignored(_) | Verdict::Unoffered(_) => None,
                     // Read on so that the copy is not taken for lost.
                     Verdict::Passed(body) => body.map(Incoming::into_body),
                 };

@@ -69,6 +69,12 @@ pub struct Trail {
 }
 
 impl Trail {
+    /// Whether any service has seen the message. One that none has seen, because the chain is
+    /// empty or nobody in it takes part in messages of its kind, must be logged as uninspected.
+    pub fn is_inspected(&self) -> bool {
+        self.steps.iter().any(|s| matches!(s.did, Did::Adapted | Did::Passed))
+    }
+
     /// Services that should have seen the message and did not, because they failed and are set to
     /// fail open. Such a message must be logged as uninspected.
     pub fn bypassed(&self) -> impl Iterator<Item = &Step> {

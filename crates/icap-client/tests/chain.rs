@@ -164,8 +164,58 @@ async fn services_that_route_to_each_other_come_to_an_end() {
     let mut a = named("a", &server);
     a.routing = true;
     let chain = Chain::from_services(&[a]).unwrap();
-    forward(&chain, get(), None).await;
+    let failure = reqmod(&chain, get(), None).await.err().unwrap();
+    assert!(failure.to_string().contains("longer than 16"), "{failure}");
     assert_eq!(count.load(Ordering::SeqCst), 16);
+}
+
+#[tokio::test]
+async fn what_nobody_has_seen_is_counted() {
+    let server =
+        serve_requests("Methods: REQMOD\r\nISTag: \"t\"\r\n", |mut peer, request| async move {
+            peer.send(echo(&request)).await;
+            Some(peer)
+        })
+        .await;
+    let chain = chain(&server);
+    forward(&chain, get(), None).await;
+    assert_eq!(chain.unseen().value(), 0);
+    let got = respmod(&chain, ok(3), full(b"abc")).await;
+    assert!(!got.trail.is_inspected());
+    assert_eq!(chain.unseen().value(), 1);
+    let metrics = chain.services().next().unwrap().metrics();
+    assert_eq!((metrics.transactions.value(), metrics.ignored.value()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_message_that_was_cleaned_goes_on_to_the_others() {
+    let cleaner = serve_requests(OPTIONS_204, |mut peer, _| async move {
+        let lines = "X-Infection-Found: Type=0; Resolution=1; Threat=x;\r\n";
+        peer.send(reply_with(lines, "res", "HTTP/1.1 200 OK\r\n\r\n", Some(b"clean"))).await;
+        Some(peer)
+    })
+    .await;
+    let last = marking("-b").await;
+    let chain = Chain::from_services(&[named("a", &cleaner), named("b", &last)]).unwrap();
+    let got = respmod(&chain, ok(4), full(b"body")).await;
+    assert!(got.blocked_by.is_none());
+    assert_eq!(collect(got.body).await.unwrap().0, b"clean-b");
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_leaves_nothing_behind() {
+    let server = serve_requests(OPTIONS_204, |peer, _| async move {
+        std::future::pending::<()>().await;
+        Some(peer)
+    })
+    .await;
+    let chain = chain(&server);
+    let info = info();
+    let waiting = chain.reqmod(&info, post(3), full(b"abc"));
+    assert!(tokio::time::timeout(Duration::from_millis(100), waiting).await.is_err());
+    let metrics = chain.services().next().unwrap().metrics();
+    assert_eq!(metrics.active.value(), 0);
+    assert_eq!(metrics.connections.value(), 0);
 }
 
 #[tokio::test]

@@ -397,3 +397,83 @@ async fn ipv6_and_names() {
         Chain::from_urls(&[format!("icap://localhost:{}/svc", server.addr.port())]).unwrap();
     assert!(!forward(&chain, get(), None).await.changed);
 }
+
+#[tokio::test]
+async fn a_connection_is_not_used_again_after_close_or_stray_bytes() {
+    for reply in [
+        "ICAP/1.0 204 No\r\nConnection: close\r\n\r\n",
+        "ICAP/1.0 204 No\r\n\r\nICAP/1.0 204 No\r\n\r\n",
+        "ICAP/1.0 404 Not Found\r\n\r\n",
+    ] {
+        let server = serve_requests(OPTIONS_204, move |mut peer, _| async move {
+            peer.send(reply).await;
+            Some(peer)
+        })
+        .await;
+        let chain = chain(&server);
+        for _ in 0..3 {
+            let _ = reqmod(&chain, get(), None).await;
+        }
+        assert_eq!(server.connections(), 3, "{reply}");
+    }
+}
+
+/// What is sent of a body beyond the copy that is kept is not held anywhere.
+#[tokio::test]
+async fn memory_does_not_grow_with_the_body() {
+    use std::sync::atomic::AtomicIsize;
+    /// Counts the bytes that are alive.
+    struct Counted(Vec<u8>, Arc<AtomicIsize>);
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.1.fetch_sub(self.0.len() as isize, Ordering::SeqCst);
+        }
+    }
+    let server = serve(|mut peer| async move {
+        while let Some(mut request) = peer.head().await {
+            if request.method == Some(icap::Method::Options) {
+                peer.send(options_reply(OPTIONS_PREVIEW)).await;
+                continue;
+            }
+            // All is read before anything is answered.
+            let mut length = 0;
+            loop {
+                match peer.piece(&mut request).await {
+                    Some(true) => length += std::mem::take(&mut request.body).len(),
+                    Some(false) if request.at_preview_end && length == 1024 => {
+                        peer.go_on(&mut request).await;
+                        length += request.body.len();
+                        break;
+                    }
+                    _ => break,
+                }
+            }
+            let head = std::str::from_utf8(&request.req_hdr).unwrap().to_owned();
+            peer.send(common::reply("req", &head, Some(length.to_string().as_bytes()))).await;
+        }
+    })
+    .await;
+    let chain = chain(&server);
+    let alive = Arc::new(AtomicIsize::new(0));
+    let most = Arc::new(AtomicIsize::new(0));
+    let (frames, body) = channel_of(4);
+    let (count, peak) = (alive.clone(), most.clone());
+    let feed = async move {
+        for _ in 0..1000 {
+            let now = count.fetch_add(65536, Ordering::SeqCst) + 65536;
+            peak.fetch_max(now, Ordering::SeqCst);
+            let piece = bytes::Bytes::from_owner(Counted(vec![7; 65536], count.clone()));
+            frames.send(Ok(icap_client::Frame::Data(piece))).await.unwrap();
+        }
+    };
+    let (got, ()) = tokio::join!(forward(&chain, post(65_536_000), body), feed);
+    assert_eq!(got.body, b"65536000");
+    let most = most.load(Ordering::SeqCst);
+    assert!(most < 4 << 20, "{most} bytes of the body were held at once");
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
+}

@@ -356,7 +356,11 @@ impl icap_client::BodySource for Channel {
 pub type Frames = tokio::sync::mpsc::Sender<Result<Frame, BodyError>>;
 
 pub fn channel() -> (Frames, Option<Body>) {
-    let (sender, receiver) = tokio::sync::mpsc::channel(1024);
+    channel_of(1024)
+}
+
+pub fn channel_of(frames: usize) -> (Frames, Option<Body>) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(frames);
     (sender, Some(Box::pin(Channel { receiver })))
 }
 
