@@ -51,6 +51,7 @@ struct mgs_worker {
     int note;
     /* Made with the flow locked, run once it is not; see sweep() in worker.c. */
     Packet *sweep[2];
+    bool sweep_lacking;
     struct mgs_field fields[MGS_FIELDS];
 };
 

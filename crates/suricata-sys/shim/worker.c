@@ -3,7 +3,10 @@
  * One packet through the engine, and what the engine made of it. */
 #include "internal.h"
 
-/* The Rust side (outcome.rs) lays these out by hand. */
+/* The Rust side (outcome.rs, and DropReason in crates/suricata) spells these out by hand. */
+_Static_assert(PKT_DROP_REASON_FLOW_DROP == 5, "DropReason::FLOW differs");
+_Static_assert(PKT_DROP_REASON_RULES == 8, "DropReason::RULES differs");
+_Static_assert(PKT_DROP_REASON_RULES_THRESHOLD == 9, "DropReason::THRESHOLD differs");
 _Static_assert(sizeof(struct mgs_alert) == 376, "struct mgs_alert differs from outcome.rs");
 _Static_assert(sizeof(struct mgs_outcome) == 6048, "struct mgs_outcome differs from outcome.rs");
 
@@ -103,6 +106,10 @@ int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t 
     }
     if (note == MGS_NOTE_END && sweep(worker) != 0)
         result = MGS_FAILED;
+    if (worker->sweep_lacking) {
+        worker->sweep_lacking = false;
+        result = MGS_NO_PACKET;
+    }
     worker->packet = NULL;
     worker->outcome = NULL;
     StatsSyncCountersIfSignalled(tv);
@@ -243,8 +250,10 @@ static void prepare_sweep(struct mgs_worker *worker, Flow *f)
      * evicted before its timeout of a day. */
     for (int i = 0; i < 2; i++) {
         Packet *p = FlowPseudoPacketGet(i, f, session);
-        if (p == NULL)
+        if (p == NULL) {
+            worker->sweep_lacking = true;
             continue;
+        }
         PKT_SET_SRC(p, PKT_SRC_FFR);
         SCPacketSetReleasePacket(p, release);
         worker->sweep[i] = p;

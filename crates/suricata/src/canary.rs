@@ -3,9 +3,12 @@
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
 
 use crate::error::Error;
-use crate::flow::{Lane, Tuple};
+use crate::flow::{Direction, Expect, Lane, Tuple};
+use crate::verdict::{Dropped, Verdict};
+use crate::worker::Worker;
 
 /// The rule's sid; 4200000000 to 4200000009 are reserved for the engine's own checks.
 pub(crate) const SID: u32 = 4_200_000_000;
@@ -53,5 +56,47 @@ impl Canary {
         let (first, second) = self.word.split_at(self.word.len() / 2);
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", self.word.len());
         [head + first, second.to_owned()]
+    }
+}
+
+impl Worker {
+    /// Runs a transaction that must be dropped through the engine, the way that traffic goes. Done by itself when the
+    /// worker is attached and before the first flow after a reload.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InspectionFailed`](crate::ErrorKind::InspectionFailed) if it passed.
+    pub fn canary(&mut self) -> Result<(), Error> {
+        let version = self.shared.rules_version.load(Ordering::SeqCst);
+        let check = self.shared.canary.clone();
+        let before = self.stats;
+        let verdict = self.run_canary(&check);
+        self.stats = before;
+        match verdict? {
+            Verdict::Drop(Dropped { signature: Some(signature), .. }) if signature.sid == SID => {
+                self.proven_rules = version;
+                Ok(())
+            }
+            Verdict::Drop(drop) => Err(Error::inspection(format!(
+                "the engine's check was dropped for another reason than its own: {drop}"
+            ))),
+            Verdict::Pass => Err(Error::inspection(
+                "the engine's check passed, so nothing is inspected: look for pass rules, and for settings that turn \
+                 HTTP off",
+            )),
+        }
+    }
+
+    fn run_canary(&mut self, check: &Canary) -> Result<Verdict, Error> {
+        let mut flow = self.open_unproven(self.shared.canary_tuple()?, Some(LANE))?;
+        flow.expect(Expect::Http1);
+        let mut verdict = self.feed(&mut flow, Direction::ToServer, check.request())?;
+        for part in check.response() {
+            if verdict.is_drop() {
+                break;
+            }
+            verdict = self.feed(&mut flow, Direction::ToClient, part.as_bytes())?;
+        }
+        let at_the_end = self.close(flow)?;
+        Ok(if verdict.is_drop() { verdict } else { at_the_end })
     }
 }

@@ -1,14 +1,9 @@
 //! The one engine of a process.
 
-use std::ffi::{CString, OsStr};
-use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::ffi::CString;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,14 +11,16 @@ use suricata_sys::{Failure, MainThread, Seat};
 use tempfile::TempDir;
 
 use crate::canary::{self, Canary};
-use crate::config::{EngineConfig, EveOutput, Mode, Override};
+use crate::config::{EngineConfig, Mode, Override};
 use crate::error::{Error, ErrorKind};
 use crate::flow::Tuple;
+use crate::launch::{absolute, arguments, check_files, write_folder};
 use crate::monitor::{Monitor, MonitorSink, RulePolicy, lock};
-use crate::rules::{RuleStats, check_file};
+use crate::phase::{Phase, Standing};
+use crate::rules::RuleStats;
+use crate::seed::WorkerSeed;
 use crate::settings;
 use crate::stats::EngineStats;
-use crate::worker::WorkerSeed;
 
 /// How often a wait looks whether it is over.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -49,22 +46,6 @@ pub(crate) struct Shared {
     reloading: Mutex<()>,
     /// Holds the settings and the names of the rule files; Suricata reads them anew at each reload.
     _folder: TempDir,
-}
-
-/// Where the engine stands, for those who wait for it.
-pub(crate) struct Phase {
-    standing: Mutex<Standing>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// Initialised; so many seeds were attached.
-    Waiting { attached: u16 },
-    /// All workers are there.
-    Running,
-    /// It came to nothing, or it is over.
-    Ended,
 }
 
 impl Engine {
@@ -105,10 +86,7 @@ impl Engine {
             canary,
             mode: config.mode,
             rules_version: AtomicU64::new(1),
-            phase: Phase {
-                standing: Mutex::new(Standing::Waiting { attached: 0 }),
-                changed: Condvar::new(),
-            },
+            phase: Phase::new(),
             canaries: AtomicU16::new(0),
             config,
             rules: Mutex::new(RuleStats::default()),
@@ -301,152 +279,4 @@ impl Shared {
     pub(crate) fn canary_tuple(&self) -> Result<Tuple, Error> {
         canary::tuple(self.canaries.fetch_add(1, Ordering::Relaxed))
     }
-}
-
-impl Phase {
-    pub(crate) fn is_running(&self) -> bool {
-        *lock(&self.standing) == Standing::Running
-    }
-
-    /// One more worker is about to attach. Returns once all are; `false` if they never will be.
-    pub(crate) fn attach(&self, workers: u16) -> bool {
-        let mut standing = lock(&self.standing);
-        if let Standing::Waiting { attached } = &mut *standing {
-            *attached += 1;
-            self.changed.notify_all();
-        }
-        while matches!(*standing, Standing::Waiting { attached } if attached < workers) {
-            standing = self.changed.wait(standing).unwrap_or_else(PoisonError::into_inner);
-        }
-        *standing != Standing::Ended
-    }
-
-    /// A seed was thrown away, so the engine can never run.
-    pub(crate) fn abandon(&self) {
-        self.set(Standing::Ended);
-    }
-
-    fn stop_if_waiting(&self) {
-        let mut standing = lock(&self.standing);
-        if matches!(*standing, Standing::Waiting { .. }) {
-            *standing = Standing::Ended;
-            self.changed.notify_all();
-        }
-    }
-
-    fn set(&self, to: Standing) {
-        *lock(&self.standing) = to;
-        self.changed.notify_all();
-    }
-
-    fn wait_for_workers(&self, workers: u16) -> bool {
-        let mut standing = lock(&self.standing);
-        loop {
-            match *standing {
-                Standing::Waiting { attached } if attached == workers => return true,
-                Standing::Waiting { .. } => {}
-                Standing::Running | Standing::Ended => return false,
-            }
-            standing = self.changed.wait(standing).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn wait_for_end(&self, patience: Duration) -> bool {
-        let standing = lock(&self.standing);
-        let (standing, _) = self
-            .changed
-            .wait_timeout_while(standing, patience, |standing| *standing != Standing::Ended)
-            .unwrap_or_else(PoisonError::into_inner);
-        *standing == Standing::Ended
-    }
-}
-
-/// Suricata resolves relative paths against several folders; we against the current one.
-fn absolute(mut config: EngineConfig) -> Result<EngineConfig, Error> {
-    let make = |path: &mut PathBuf| -> Result<(), Error> {
-        *path = std::path::absolute(&path).map_err(|error| {
-            Error::config(format!("cannot resolve {}: {error}", path.display())).with_source(error)
-        })?;
-        Ok(())
-    };
-    config.yaml.iter_mut().try_for_each(make)?;
-    config.rules.iter_mut().try_for_each(make)?;
-    config.log_dir.iter_mut().try_for_each(make)?;
-    if let EveOutput::File(path) = &mut config.eve {
-        make(path)?;
-    }
-    Ok(config)
-}
-
-fn check_files(config: &EngineConfig) -> Result<(), Error> {
-    if let Some(yaml) = &config.yaml {
-        fs::File::open(yaml).map_err(|error| {
-            Error::config(format!("cannot read the settings {}: {error}", yaml.display()))
-                .with_source(error)
-        })?;
-    } else if config.rules.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Rules,
-            "no rules are given, so nothing would be inspected",
-        ));
-    }
-    config.rules.iter().try_for_each(|path| check_file(path))?;
-    let folders = [
-        config.log_dir.as_deref(),
-        match &config.eve {
-            EveOutput::File(path) => path.parent(),
-            EveOutput::AsConfigured | EveOutput::None => None,
-        },
-    ];
-    for folder in folders.into_iter().flatten() {
-        if !folder.is_dir() {
-            return Err(Error::config(format!("the folder {} does not exist", folder.display())));
-        }
-    }
-    Ok(())
-}
-
-/// Puts what Suricata is to read into a private folder: settings, the canary's rule, and the rule files under names
-/// without anything that its globbing would take for a pattern.
-fn write_folder(
-    config: &EngineConfig,
-    canary: &Canary,
-) -> io::Result<(TempDir, Vec<(String, PathBuf)>)> {
-    let folder = tempfile::Builder::new().prefix("meergate-engine-").tempdir()?;
-    if config.yaml.is_none() {
-        let log_dir = config.log_dir.as_deref().unwrap_or(folder.path());
-        fs::write(folder.path().join("suricata.yaml"), settings::built_in(config, log_dir))?;
-    }
-    let rules = folder.path().join("rules");
-    fs::create_dir(&rules)?;
-    fs::write(rules.join("0.rules"), canary.rule())?;
-    let mut files = Vec::new();
-    for (number, path) in config.rules.iter().enumerate() {
-        let alias = rules.join(format!("{}.rules", number + 1));
-        symlink(path, &alias)?;
-        files.push((alias.to_string_lossy().into_owned(), path.clone()));
-    }
-    Ok((folder, files))
-}
-
-/// The command line that the `suricata` program would be given.
-fn arguments(config: &EngineConfig, folder: &Path) -> Result<Vec<CString>, Error> {
-    let own_yaml = folder.join("suricata.yaml");
-    let yaml = config.yaml.as_deref().unwrap_or(&own_yaml);
-    let rules = folder.join("rules").join("*.rules");
-    let mut arguments: Vec<&OsStr> = vec![
-        OsStr::new("suricata"),
-        OsStr::new("-c"),
-        yaml.as_os_str(),
-        OsStr::new("-s"),
-        rules.as_os_str(),
-    ];
-    if let Some(log_dir) = &config.log_dir {
-        arguments.extend([OsStr::new("-l"), log_dir.as_os_str()]);
-    }
-    let as_c = |argument: &OsStr| {
-        CString::new(argument.as_bytes())
-            .map_err(|_| Error::config(format!("{} holds a NUL byte", argument.to_string_lossy())))
-    };
-    arguments.into_iter().map(as_c).collect()
 }

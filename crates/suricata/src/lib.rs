@@ -55,9 +55,14 @@ mod config;
 mod engine;
 mod error;
 mod flow;
+mod judge;
+mod lanes;
+mod launch;
 mod monitor;
 mod packet;
+mod phase;
 mod rules;
+mod seed;
 mod settings;
 mod stats;
 mod verdict;
@@ -68,9 +73,10 @@ pub use engine::Engine;
 pub use error::{Error, ErrorKind};
 pub use flow::{Direction, Expect, Flow, Lane, Tuple};
 pub use rules::{BadRule, RuleStats};
+pub use seed::WorkerSeed;
 pub use stats::{EngineStats, WorkerStats};
 pub use verdict::{Alert, DropReason, Dropped, Signature, Verdict};
-pub use worker::{Worker, WorkerSeed};
+pub use worker::Worker;
 
 /// The `suricata` program of the build that this crate links, for comparing verdicts. It may be absent where the
 /// program runs.

@@ -38,8 +38,8 @@ impl fmt::Display for Dropped {
     }
 }
 
-/// Why Suricata dropped (`PacketDropReason`). Only [`DropReason::Rules`] and [`DropReason::Threshold`] come from a
-/// rule of the operator; the others mean that the engine could not do its work and failed closed.
+/// Why Suricata dropped (`PacketDropReason`). Only [`DropReason::RULES`] and [`DropReason::THRESHOLD`] come from a
+/// rule of the operator, [`DropReason::FLOW`] from an earlier drop; the others mean that the engine could not do its work and failed closed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DropReason(u8);
 

@@ -7,71 +7,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use suricata_sys::{FIELD_SLOTS, Note, Outcome, RawWorker, Seat, flag};
+use suricata_sys::{FIELD_SLOTS, Note, RawWorker, flag};
 
-use crate::canary;
 use crate::config::Mode;
 use crate::engine::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::flow::{Condition, Direction, Expect, Flow, Lane, State, Tuple};
+use crate::judge::{Finding, dropped, judge, verdict};
+use crate::lanes::Lanes;
 use crate::packet::{MAX_PACKET, Segment, Stream};
 use crate::stats::WorkerStats;
-use crate::verdict::{Alert, DropReason, Dropped, Verdict};
+use crate::verdict::{Alert, Verdict};
 
 /// In inline mode a verdict needs no acknowledgement, but the engine keeps what was not acknowledged.
 const PACKETS_PER_ACK: u32 = 16;
-/// Lanes of flows that ended well, ready for the same tuple again.
-const LANES_KEPT: usize = 1024;
-
-/// The right to be one of the engine's workers, to be taken up on the thread that will feed.
-pub struct WorkerSeed {
-    seat: Option<Seat>,
-    index: u16,
-    shared: Arc<Shared>,
-}
-
-impl WorkerSeed {
-    pub(crate) fn new(seat: Seat, index: u16, shared: Arc<Shared>) -> Self {
-        Self { seat: Some(seat), index, shared }
-    }
-
-    /// Makes the calling thread a worker. Waits until every seed of the engine was attached, each on a thread of its
-    /// own, and then proves with a canary that the engine inspects.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Stopped`] if another seed was thrown away or the engine could not run;
-    /// [`ErrorKind::InspectionFailed`] if the canary passed.
-    pub fn attach(mut self) -> Result<Worker, Error> {
-        let seat = self.seat.take().ok_or_else(Error::stopped)?;
-        if !self.shared.phase.attach(self.shared.workers()) {
-            return Err(Error::stopped());
-        }
-        let raw = seat.attach().map_err(|failure| Error::stopped().with_source(failure))?;
-        let mut worker = Worker {
-            raw: Some(raw),
-            shared: Arc::clone(&self.shared),
-            index: self.index,
-            buffer: Box::new([0; MAX_PACKET]),
-            lanes_used: 0,
-            isn: u32::from(self.index).wrapping_mul(0x0101_0101),
-            closed_lanes: vec![None; LANES_KEPT].into_boxed_slice(),
-            orphans: Rc::default(),
-            proven_rules: 0,
-            stats: WorkerStats::default(),
-            _not_send: PhantomData,
-        };
-        worker.canary()?;
-        Ok(worker)
-    }
-}
-
-impl Drop for WorkerSeed {
-    fn drop(&mut self) {
-        if self.seat.is_some() {
-            self.shared.phase.abandon();
-        }
-    }
-}
 
 /// Feeds streams to the engine, from one thread. While no stream has anything to feed, call [`Worker::idle`] every few
 /// milliseconds: a reload waits for each worker.
@@ -79,22 +28,37 @@ impl Drop for WorkerSeed {
 /// Dropping a worker stops the whole engine and waits for it, since the engine can neither reload nor stop without it.
 pub struct Worker {
     raw: Option<RawWorker>,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     index: u16,
     buffer: Box<[u8; MAX_PACKET]>,
-    lanes_used: u64,
+    lanes: Lanes,
     isn: u32,
-    closed_lanes: Box<[Option<(Tuple, Lane)>]>,
     orphans: Rc<RefCell<Vec<State>>>,
     /// The version of the rules that the canary proved.
-    proven_rules: u64,
-    stats: WorkerStats,
+    pub(crate) proven_rules: u64,
+    pub(crate) stats: WorkerStats,
     _not_send: PhantomData<*mut ()>,
 }
 
 impl Worker {
+    pub(crate) fn new(raw: RawWorker, index: u16, shared: Arc<Shared>) -> Self {
+        Self {
+            raw: Some(raw),
+            shared,
+            index,
+            buffer: Box::new([0; MAX_PACKET]),
+            lanes: Lanes::new(index),
+            isn: u32::from(index).wrapping_mul(0x0101_0101),
+            orphans: Rc::default(),
+            proven_rules: 0,
+            stats: WorkerStats::default(),
+            _not_send: PhantomData,
+        }
+    }
+
     /// Opens a flow: the engine sees a handshake. Flows may be open at once and fed in any order, also with one tuple.
-    /// Leave `lane` to the worker unless you know why.
+    /// Leave `lane` to the worker unless you know why. A rule may drop a flow at its very beginning: then the first
+    /// call on it says so.
     ///
     /// # Errors
     /// [`ErrorKind::Stopped`]; [`ErrorKind::InspectionFailed`] if the engine cannot take the flow (at the memory limit
@@ -186,34 +150,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Runs a transaction that must be dropped through the engine, the way that traffic goes. Done by itself when the
-    /// worker is attached and before the first flow after a reload.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InspectionFailed`] if it passed.
-    pub fn canary(&mut self) -> Result<(), Error> {
-        let version = self.shared.rules_version.load(Ordering::SeqCst);
-        let check = self.shared.canary.clone();
-        let before = self.stats;
-        let verdict = self.run_canary(&check);
-        self.stats = before;
-        match verdict? {
-            Verdict::Drop(Dropped { signature: Some(signature), .. })
-                if signature.sid == canary::SID =>
-            {
-                self.proven_rules = version;
-                Ok(())
-            }
-            Verdict::Drop(drop) => Err(Error::inspection(format!(
-                "the engine's check was dropped for another reason than its own: {drop}"
-            ))),
-            Verdict::Pass => Err(Error::inspection(
-                "the engine's check passed, so nothing is inspected: look for pass rules, and for settings that turn \
-                 HTTP off",
-            )),
-        }
-    }
-
     /// The rules that matched during the last call, at most 16.
     pub fn alerts(&self) -> impl Iterator<Item = Alert<'_>> {
         self.raw.iter().flat_map(|raw| raw.outcome().alerts()).map(Alert::new)
@@ -289,9 +225,13 @@ impl Worker {
         Ok(())
     }
 
-    fn open_unproven(&mut self, tuple: Tuple, lane: Option<Lane>) -> Result<Flow, Error> {
+    pub(crate) fn open_unproven(
+        &mut self,
+        tuple: Tuple,
+        lane: Option<Lane>,
+    ) -> Result<Flow, Error> {
         self.raw()?.outcome_mut().forget_alerts();
-        let lane = lane.unwrap_or_else(|| self.lane_for(tuple));
+        let lane = lane.unwrap_or_else(|| self.lanes.take(tuple));
         // Successive numbers on a lane must differ, or the engine takes the new flow for the old one.
         self.isn = self.isn.wrapping_add(0x9e37_79b9);
         let state = State {
@@ -350,7 +290,7 @@ impl Worker {
         }
         self.transmit(flow, Direction::ToClient, Segment::Finish, &[], Note::Last)?;
         if flow.state.condition == Condition::Open {
-            self.remember_lane(flow);
+            self.lanes.give_back(flow.state.tuple, flow.state.lane);
         }
         Ok(())
     }
@@ -422,6 +362,9 @@ impl Worker {
         data: &[u8],
         note: Note,
     ) -> Result<(), Error> {
+        if flow.state.condition != Condition::Open {
+            return Ok(());
+        }
         let State { lane, id, .. } = flow.state;
         let len = flow.state.stream.write(&mut self.buffer, direction, segment, data);
         self.stats.packets += 1;
@@ -463,37 +406,6 @@ impl Worker {
         Error::inspection(reason)
     }
 
-    fn run_canary(&mut self, check: &canary::Canary) -> Result<Verdict, Error> {
-        let mut flow = self.open_unproven(self.shared.canary_tuple()?, Some(canary::LANE))?;
-        flow.expect(Expect::Http1);
-        let mut verdict = self.feed(&mut flow, Direction::ToServer, check.request())?;
-        for part in check.response() {
-            if verdict.is_drop() {
-                break;
-            }
-            verdict = self.feed(&mut flow, Direction::ToClient, part.as_bytes())?;
-        }
-        let at_the_end = self.close(flow)?;
-        Ok(if verdict.is_drop() { verdict } else { at_the_end })
-    }
-
-    fn lane_for(&mut self, tuple: Tuple) -> Lane {
-        let kept = &mut self.closed_lanes[slot(tuple)];
-        if let Some((of, lane)) = *kept
-            && of == tuple
-        {
-            *kept = None;
-            return lane;
-        }
-        self.lanes_used += 1;
-        Lane::of_worker(self.index, self.lanes_used)
-    }
-
-    /// Using the lane of an ended flow again for the same tuple makes the engine forget the old flow at once.
-    fn remember_lane(&mut self, flow: &Flow) {
-        self.closed_lanes[slot(flow.state.tuple)] = Some((flow.state.tuple, flow.state.lane));
-    }
-
     fn raw(&mut self) -> Result<&mut RawWorker, Error> {
         self.raw.as_mut().ok_or_else(Error::stopped)
     }
@@ -506,80 +418,4 @@ impl Drop for Worker {
             raw.finish();
         }
     }
-}
-
-/// What a packet's way through the engine amounts to.
-enum Finding {
-    Dropped,
-    Excused,
-    Inspected,
-}
-
-/// Anything but a drop, an excuse by rule, or inspection to the end is an error: never a pass.
-fn judge(outcome: &Outcome, flow: &State, has_data: bool) -> Result<Finding, String> {
-    if !outcome.has(flag::RELEASED) {
-        return Err("the engine did not give a packet back".to_owned());
-    }
-    if outcome.has(flag::DROPPED) {
-        return Ok(Finding::Dropped);
-    }
-    if !outcome.has(flag::INSPECTED | flag::HAS_FLOW) {
-        return Err("a packet did not go through detection".to_owned());
-    }
-    if flow.id != 0 && outcome.flow_id != flow.id {
-        return Err("the engine lost the flow and began another".to_owned());
-    }
-    if outcome.event_count > 0 {
-        return Err(format!("the stream is broken: {}", suricata_sys::event_name(outcome.event)));
-    }
-    let excused =
-        [flag::PASSED, flag::NO_PAYLOAD, flag::BYPASSED].iter().any(|flag| outcome.has(*flag));
-    if !has_data {
-        return Ok(Finding::Inspected);
-    }
-    if excused {
-        return Ok(Finding::Excused);
-    }
-    if !outcome.has(flag::ADDED) {
-        return Err("payload was not taken into the stream".to_owned());
-    }
-    if outcome.has(flag::APP_DISABLED) && flow.expect != Expect::Any {
-        return Err("the engine gave up parsing the protocol".to_owned());
-    }
-    Ok(Finding::Inspected)
-}
-
-fn dropped(outcome: &Outcome) -> Dropped {
-    let decider = outcome
-        .alerts()
-        .iter()
-        .find(|alert| alert.decided())
-        .or_else(|| outcome.alerts().iter().find(|alert| alert.drops()));
-    Dropped {
-        signature: decider.map(|alert| Alert::new(alert).signature()),
-        reason: DropReason::new(outcome.drop_reason),
-    }
-}
-
-fn verdict(flow: &Flow) -> Verdict {
-    match &flow.dropped {
-        Some(dropped) => Verdict::Drop(dropped.clone()),
-        None => Verdict::Pass,
-    }
-}
-
-/// Where a tuple's lane is kept. Collisions only cost a fresh lane.
-fn slot(tuple: Tuple) -> usize {
-    let mix =
-        |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    let mut hash = 0;
-    for end in [tuple.client, tuple.server] {
-        let address = match end.ip() {
-            std::net::IpAddr::V4(address) => u128::from(address.to_bits()),
-            std::net::IpAddr::V6(address) => address.to_bits(),
-        };
-        hash = mix(hash, address as u64);
-        hash = mix(hash, (address >> 64) as u64 ^ u64::from(end.port()));
-    }
-    (hash >> 32) as usize % LANES_KEPT
 }

@@ -1,0 +1,47 @@
+//! The way from an engine to its workers.
+
+use std::sync::Arc;
+
+use suricata_sys::Seat;
+
+use crate::engine::Shared;
+use crate::error::Error;
+use crate::worker::Worker;
+
+/// The right to be one of the engine's workers, to be taken up on the thread that will feed.
+pub struct WorkerSeed {
+    seat: Option<Seat>,
+    index: u16,
+    shared: Arc<Shared>,
+}
+
+impl WorkerSeed {
+    pub(crate) fn new(seat: Seat, index: u16, shared: Arc<Shared>) -> Self {
+        Self { seat: Some(seat), index, shared }
+    }
+
+    /// Makes the calling thread a worker. Waits until every seed of the engine was attached, each on a thread of its
+    /// own, and then proves with a canary that the engine inspects.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Stopped`](crate::ErrorKind::Stopped) if another seed was thrown away or the engine could not run;
+    /// [`ErrorKind::InspectionFailed`](crate::ErrorKind::InspectionFailed) if the canary passed.
+    pub fn attach(mut self) -> Result<Worker, Error> {
+        let seat = self.seat.take().ok_or_else(Error::stopped)?;
+        if !self.shared.phase.attach(self.shared.workers()) {
+            return Err(Error::stopped());
+        }
+        let raw = seat.attach().map_err(|failure| Error::stopped().with_source(failure))?;
+        let mut worker = Worker::new(raw, self.index, Arc::clone(&self.shared));
+        worker.canary()?;
+        Ok(worker)
+    }
+}
+
+impl Drop for WorkerSeed {
+    fn drop(&mut self) {
+        if self.seat.is_some() {
+            self.shared.phase.abandon();
+        }
+    }
+}
