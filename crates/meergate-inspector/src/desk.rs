@@ -18,6 +18,15 @@ use crate::origin::{Correlation, Endpoints, FlowKey, Origin};
 use crate::settings::{Hold, Settings};
 use crate::state::State;
 
+/// What the engine's events carry, so that they can be joined with other logs.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    /// The id of the transaction.
+    pub(crate) transaction: Box<str>,
+    /// The HTTP/2 or HTTP/3 stream.
+    pub(crate) stream: Option<Box<str>>,
+}
+
 /// Where transactions get their flows and verdicts. Belongs to one thread.
 pub(crate) struct Desk {
     /// What all workers share.
@@ -29,7 +38,7 @@ pub(crate) struct Desk {
     /// Flows of the engine that are open here.
     open: Cell<u64>,
     /// The transaction that the engine's events are marked with.
-    annotated: RefCell<String>,
+    annotated: RefCell<Option<Rc<Mark>>>,
     /// Where parts of one piece come together.
     staging: RefCell<Vec<u8>>,
 }
@@ -107,7 +116,7 @@ impl Desk {
     pub(crate) fn for_request(
         self: &Rc<Self>,
         origin: &Origin<'_>,
-        transaction: &Rc<str>,
+        mark: &Rc<Mark>,
         head: &RequestHead,
     ) -> Result<Carrier, Error> {
         let correlation = origin.correlation(&self.state.keys);
@@ -124,7 +133,7 @@ impl Desk {
             None => self.open(origin, Some(head), correlation)?,
         };
         talk.borrow_mut().dialogue.ask(Asked::new(head.method(), head.target()));
-        Ok(self.carrier(talk, transaction))
+        Ok(self.carrier(talk, mark))
     }
 
     /// A flow on which the response to `request` may go, and whether that request, or any, has to
@@ -135,7 +144,7 @@ impl Desk {
     pub(crate) fn for_response(
         self: &Rc<Self>,
         origin: &Origin<'_>,
-        transaction: &Rc<str>,
+        mark: &Rc<Mark>,
         request: Option<&RequestHead>,
     ) -> Result<(Carrier, Turn), Error> {
         let correlation = origin.correlation(&self.state.keys);
@@ -156,7 +165,7 @@ impl Desk {
             Some(found) => found,
             None => (self.open(origin, request, correlation)?, Turn::AskFirst),
         };
-        Ok((self.carrier(talk, transaction), turn))
+        Ok((self.carrier(talk, mark), turn))
     }
 
     /// After a REQMOD: its response will be looked for, if it can be told from others at all.
@@ -205,18 +214,22 @@ impl Desk {
         Rc::into_inner(self).map(|desk| desk.worker.into_inner())
     }
 
-    fn carrier(self: &Rc<Self>, talk: Shared<Flow>, transaction: &Rc<str>) -> Carrier {
-        Carrier { desk: self.clone(), talk, transaction: transaction.clone(), done: false }
+    fn carrier(self: &Rc<Self>, talk: Shared<Flow>, mark: &Rc<Mark>) -> Carrier {
+        Carrier { desk: self.clone(), talk, mark: mark.clone(), done: false }
     }
 
     /// Marks the events of what is fed next.
-    fn annotate(&self, transaction: &str) {
+    fn annotate(&self, mark: &Rc<Mark>) {
         let mut annotated = self.annotated.borrow_mut();
-        if *annotated != transaction {
-            transaction.clone_into(&mut annotated);
-            // The id is short, and without NUL: nothing else can go wrong.
-            let _ = self.worker.borrow_mut().annotate(&[("transaction_id", transaction)]);
+        if annotated.as_ref().is_some_and(|last| Rc::ptr_eq(last, mark)) {
+            return;
         }
+        let stream = mark.stream.as_deref().map(|stream| ("stream_id", stream));
+        let fields = [("transaction_id", &*mark.transaction), stream.unwrap_or_default()];
+        let fields = if stream.is_some() { &fields[..] } else { &fields[..1] };
+        // The values are short, and without NUL: nothing else can go wrong.
+        let _ = self.worker.borrow_mut().annotate(fields);
+        *annotated = Some(mark.clone());
     }
 
     fn open(
@@ -286,7 +299,7 @@ impl Desk {
 pub(crate) struct Carrier {
     desk: Rc<Desk>,
     talk: Shared<Flow>,
-    transaction: Rc<str>,
+    mark: Rc<Mark>,
     done: bool,
 }
 
@@ -305,7 +318,7 @@ impl Carrier {
         for part in parts {
             staging.extend_from_slice(part);
         }
-        self.desk.annotate(&self.transaction);
+        self.desk.annotate(&self.mark);
         let verdict = self.desk.worker.borrow_mut().feed(flow, direction, &staging);
         if !matches!(verdict, Ok(Verdict::Pass)) {
             talk.spent = true;
@@ -333,7 +346,7 @@ impl Carrier {
         talk.spent = true;
         let Some(flow) = talk.flow.take() else { return Err(Halt::FlowGone) };
         self.desk.open.set(self.desk.open.get().saturating_sub(1));
-        self.desk.annotate(&self.transaction);
+        self.desk.annotate(&self.mark);
         passed(self.desk.worker.borrow_mut().close(flow))
     }
 

@@ -63,7 +63,7 @@ impl fmt::Display for Halt {
             Self::FlowGone => f.write_str("not inspected: its connection was closed"),
             Self::TooMany => f.write_str("not inspected: no buffer is free"),
             Self::TooLong => f.write_str(
-                "not inspected: the body is longer than limits.max-held, all of it has to be \
+                "not inspected: the body is longer than limits.max_held, all of it has to be \
                  held, and the client does not allow a 204",
             ),
         }

@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use crate::crew::Crew;
 use crate::link::{self, Begin, Loaded, Order, Receiver, Report, Sender};
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use crate::state::State;
 use crate::{exposition, sandbox};
 
@@ -250,7 +250,14 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig, String> {
     for (name, value) in &settings.suricata {
         config = config.set(name, value);
     }
-    Ok(config.tolerate_bad_rules(settings.tolerate_bad_rules))
+    let mode = match settings.mode {
+        Mode::Ids => {
+            tracing::warn!("mode is ids: nothing is blocked in time, this is for comparison only");
+            suricata::Mode::Ids { ack_window: settings.ack_window }
+        }
+        Mode::Ips => suricata::Mode::Ips,
+    };
+    Ok(config.mode(mode).tolerate_bad_rules(settings.tolerate_bad_rules))
 }
 
 fn loaded(rules: &RuleStats, began: Instant) -> Loaded {

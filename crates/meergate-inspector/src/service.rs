@@ -9,7 +9,7 @@ use icap::{Headers, IsTag, Method};
 use icap_server::{Http, Options, Place, Reply, ReplyHead, Service, TransactError, Transaction};
 use suricata::{Direction, Dropped};
 
-use crate::desk::{Carrier, Desk};
+use crate::desk::{Carrier, Desk, Mark};
 use crate::dialogue::{Asked, Turn};
 use crate::framing::{BodyFraming, Contradiction};
 use crate::halt::Halt;
@@ -73,11 +73,14 @@ impl Service for Inspection {
         if origin.absurd {
             self.desk.counters().absurd.one();
         }
-        let id: Rc<str> = match origin.transaction {
-            Some(id) => id.into(),
-            None => self.desk.state.transaction_id().into(),
-        };
-        let case = Case { desk: &self.desk, origin, id };
+        let mark = Rc::new(Mark {
+            transaction: match origin.transaction {
+                Some(id) => id.into(),
+                None => self.desk.state.transaction_id().into(),
+            },
+            stream: origin.stream.map(|stream| stream.to_string().into()),
+        });
+        let case = Case { desk: &self.desk, origin, mark };
         let run = match head.method() {
             Method::Reqmod => case.request(transaction).await,
             _ => case.response(transaction).await,
@@ -108,7 +111,7 @@ impl Drop for Tally<'_> {
 struct Case<'a> {
     desk: &'a Rc<Desk>,
     origin: Origin<'a>,
-    id: Rc<str>,
+    mark: Rc<Mark>,
 }
 
 impl Case<'_> {
@@ -117,7 +120,7 @@ impl Case<'_> {
         let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
         let (framing, end) = BodyFraming::request(&head, has_body)?;
-        let carrier = self.desk.for_request(&self.origin, &self.id, &head)?;
+        let carrier = self.desk.for_request(&self.origin, &self.mark, &head)?;
         let (first, second) = end.split(raw);
         let passage = Passage {
             desk: self.desk,
@@ -150,7 +153,7 @@ impl Case<'_> {
             .map(|raw| RequestHead::from_bytes(raw.clone(), &self.limits()))
             .transpose()?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
-        let (carrier, turn) = self.desk.for_response(&self.origin, &self.id, request.as_ref())?;
+        let (carrier, turn) = self.desk.for_response(&self.origin, &self.mark, request.as_ref())?;
         if turn == Turn::AskFirst {
             self.ask(&carrier, request.as_ref())?;
         }
@@ -231,7 +234,7 @@ impl Case<'_> {
         match &halt {
             Halt::Blocked(dropped) => {
                 tracing::info!(
-                    transaction = &*self.id,
+                    transaction = &*self.mark.transaction,
                     sid = dropped.signature.as_ref().map(|s| s.sid),
                     reason = %dropped,
                     cut,
@@ -243,7 +246,7 @@ impl Case<'_> {
                 }
             }
             _ => {
-                tracing::warn!(transaction = &*self.id, cut, "{halt}");
+                tracing::warn!(transaction = &*self.mark.transaction, cut, "{halt}");
                 let result = match cut {
                     true => Err(TransactError::Failed(halt.to_string())),
                     false => reply.respond_error(halt.status(), &halt.to_string()),
@@ -257,7 +260,7 @@ impl Case<'_> {
         let blocked = Blocked {
             signature: dropped.signature.as_ref(),
             reason: dropped.reason.name(),
-            transaction: &self.id,
+            transaction: &self.mark.transaction,
         };
         let mut headers = Headers::new();
         for (name, value) in blocked.icap_fields() {

@@ -141,9 +141,9 @@ impl From<Listen> for String {
     }
 }
 
-/// Everything that can be set. The file's keys are the field names, with hyphens.
+/// Everything that can be set. The file's keys are the field names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Where to listen for ICAP.
     pub(crate) listen: Vec<Listen>,
@@ -152,7 +152,7 @@ pub(crate) struct Settings {
     /// The socket for `reload`; if absent, `meergate-inspector.sock` in `$XDG_RUNTIME_DIR`, or in
     /// `/run` for root, or one in the temporary folder.
     pub(crate) control: Option<PathBuf>,
-    /// Rule files. With a `suricata-yaml` they replace those that it names.
+    /// Rule files. With a `suricata_yaml` they replace those that it names.
     pub(crate) rules: Vec<PathBuf>,
     /// Suricata's own configuration; built-in defaults if absent.
     pub(crate) suricata_yaml: Option<PathBuf>,
@@ -161,9 +161,13 @@ pub(crate) struct Settings {
     /// Suricata's settings by their dotted names, over whatever the YAML says. Those that safety
     /// depends on are not changed by this.
     pub(crate) suricata: BTreeMap<String, String>,
+    /// Inline, or as if passively, for comparison only.
+    pub(crate) mode: Mode,
+    /// Bytes after which `mode = "ids"` acknowledges.
+    pub(crate) ack_window: u32,
     /// Go on without rules that do not parse.
     pub(crate) tolerate_bad_rules: bool,
-    /// Reload when rule files or the `suricata-yaml` change.
+    /// Reload when rule files or the `suricata_yaml` change.
     pub(crate) watch: bool,
     /// As whom the engine's process runs, if the program is started by root.
     pub(crate) user: Option<String>,
@@ -189,6 +193,8 @@ impl Default for Settings {
             suricata_yaml: None,
             eve: None,
             suricata: BTreeMap::new(),
+            mode: Mode::Ips,
+            ack_window: 2560,
             tolerate_bad_rules: false,
             watch: false,
             user: None,
@@ -199,6 +205,16 @@ impl Default for Settings {
             stand_ins: StandIns::default(),
         }
     }
+}
+
+/// Whether verdicts stop traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// They do not: the engine looks on, late.
+    Ids,
+    /// They do.
+    Ips,
 }
 
 /// Rights of the engine's process.
@@ -223,7 +239,7 @@ impl Default for Sandbox {
 
 /// Limits. Memory for bodies is at most `max_connections × (hold + 256 KiB)`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Limits {
     /// ICAP connections at once; more wait unanswered in the listening sockets' queue.
     pub(crate) max_connections: usize,

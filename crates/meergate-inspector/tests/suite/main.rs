@@ -14,3 +14,4 @@ mod rivals;
 mod sandbox;
 mod supervision;
 mod verdicts;
+mod yaml;

@@ -121,7 +121,7 @@ fn the_engine_sees_the_true_addresses_of_both_families() {
 
 #[test]
 fn requests_without_a_response_do_not_stay() {
-    let server = Server::with_settings("[limits]\nflow-idle-seconds = 1\n", &[]);
+    let server = Server::with_settings("[limits]\nflow_idle_seconds = 1\n", &[]);
     let mut client = server.connect();
     for n in 0..50 {
         let request = Request::reqmod(get("/a")).connection(&n.to_string());
@@ -224,6 +224,7 @@ fn streams_of_one_connection_do_not_share_a_fate() {
         if n % 3 == 0 { reply.assert_blocked(1_000_001) } else { reply.assert_passed(body) }
     }
     assert_eq!(server.metric("flows_opened_total"), 10);
+    server.wait_eve(|e| e["stream_id"] == "9" && e["alert"]["signature_id"] == 1_000_001);
 }
 
 #[test]

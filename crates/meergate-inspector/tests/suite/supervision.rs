@@ -29,7 +29,7 @@ fn a_crash_fails_what_is_in_flight_and_a_new_engine_serves() {
 
 #[test]
 fn a_hanging_engine_is_ended() {
-    let server = Server::with_settings("[limits]\nhang-seconds = 2\n", &[]);
+    let server = Server::with_settings("[limits]\nhang_seconds = 2\n", &[]);
     server.kill_engine("-STOP");
     server.connect().ask(&Request::get("/eicar", EICAR)).assert_blocked(1_000_001);
     assert_eq!(server.metric(RESTARTS), 1);
@@ -37,7 +37,7 @@ fn a_hanging_engine_is_ended() {
 
 #[test]
 fn an_engine_that_is_too_large_is_ended() {
-    let settings = "[limits]\nengine-memory = 1_000_000\n";
+    let settings = "[limits]\nengine_memory = 1_000_000\n";
     let server = Server::unready(crate::common::RULES, settings, &[]);
     server.wait_log("too large");
 }
