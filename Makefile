@@ -5,7 +5,7 @@ CARGO ?= cargo
 LIBSURICATA = scripts/install-libsuricata
 DENY = scripts/cargo-deny
 
-.PHONY: help demo run test bench check audit deps
+.PHONY: help demo run test bench check fuzz audit deps
 
 help:
 	@echo 'make demo    build all, show malware inside TLS being stopped, print what happened, end'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test    everything that CI runs; installs what it needs'
 	@echo 'make bench   figures, side by side with the peers'
 	@echo 'make check   formatting, lints, docs, licences'
+	@echo 'make fuzz    every fuzz target, SECONDS=30 each'
 	@echo 'make audit   known vulnerabilities in what we depend on (asks the network)'
 
 demo:
@@ -29,6 +30,7 @@ run:
 
 test: deps check
 	$(CARGO) build --locked --workspace --all-targets
+	scripts/fuzz 10
 	scripts/test
 
 bench: deps
@@ -42,6 +44,9 @@ check: deps
 	$(DENY) --workspace --locked check --hide-inclusion-graph bans licenses sources
 	$(DENY) --config crates/meergate-inspector/deny.toml --manifest-path crates/meergate-inspector/Cargo.toml \
 		--locked --exclude-dev check --hide-inclusion-graph bans licenses sources
+
+fuzz: deps
+	scripts/fuzz $(or $(SECONDS),30)
 
 audit:
 	$(DENY) --workspace --locked check advisories
