@@ -15,6 +15,7 @@ use rcgen::{
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion,
     RootCertStore, ServerConfig, ServerConnection, StreamOwned,
@@ -31,6 +32,7 @@ impl Ca {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Origins");
         change(&mut params);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
@@ -74,12 +76,39 @@ impl Origin {
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Self {
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let mut config = ServerConfig::builder_with_provider(default_provider().into())
+        let config = ServerConfig::builder_with_provider(default_provider().into())
             .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
+        Self::run(config)
+    }
+
+    /// One that insists on a certificate of `clients`.
+    fn start_asking(
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+        clients: &Ca,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Self {
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let provider = Arc::new(default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(clients.0.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+            .build()
+            .unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .unwrap();
+        Self::run(config)
+    }
+
+    fn run(mut config: ServerConfig) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
         let config = Arc::new(config);
@@ -148,9 +177,21 @@ impl Client {
         gateway: &Gateway,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Self {
-        let mut roots = RootCertStore::empty();
         let pem = std::fs::read(gateway.dir.path().join("state/ca.pem")).unwrap();
-        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        Self::build(CertificateDer::from_pem_slice(&pem).unwrap(), versions)
+    }
+
+    /// One that trusts this CA and no other.
+    fn trusting(ca: CertificateDer<'static>) -> Self {
+        Self::build(ca, rustls::ALL_VERSIONS)
+    }
+
+    fn build(
+        ca: CertificateDer<'static>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(ca).unwrap();
         let config = ClientConfig::builder_with_provider(default_provider().into())
             .with_protocol_versions(versions)
             .unwrap()
@@ -232,7 +273,9 @@ fn is_untrusted(fault: &CertificateError) -> bool {
 }
 
 fn cases(ca: &Ca) -> Vec<Case> {
-    let stranger = Ca::new(plain);
+    let stranger = Ca::new(|params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Strangers");
+    });
     let constrained = {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -369,6 +412,71 @@ fn rules_block_and_bypass_before_anything_is_decrypted() {
     // since the client could say any name.
     let seen = Client::new(&gateway).ask(&gateway, origin.address, "bank.test").unwrap();
     assert_ne!(seen.leaf, real);
+}
+
+#[test]
+fn origins_that_ask_for_a_certificate_get_what_the_rules_say() {
+    let ca = Ca::new(plain);
+    let clients = Ca::new(plain);
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, key) = clients.leaf(&["us.test"], plain);
+    let (cert_file, key_file) = (dir.path().join("us.pem"), dir.path().join("us.key"));
+    std::fs::write(&cert_file, pem::encode(&chain[0])).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let showing = gateway(
+        &ca,
+        &format!(
+            "[[client_certificate]]\nname = \"us\"\ncert = {cert_file:?}\nkey = {key_file:?}\n\
+             [[rule]]\nclient_certificate = \"us\"\n"
+        ),
+    );
+    let ignoring = gateway(&ca, "");
+    let refusing = gateway(&ca, "[[rule]]\ncertificate_asked = \"refuse\"");
+    let bypassing = gateway(&ca, "[[rule]]\ncertificate_asked = \"bypass\"");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let (chain, key) = ca.leaf(&["a.test"], plain);
+        let origin = Origin::start_asking(chain, &key, &clients, version);
+        let ask = |gateway: &Gateway| Client::new(gateway).ask(gateway, origin.address, "a.test");
+        assert_eq!(ask(&showing).unwrap().status, 200, "{version:?}");
+        assert_eq!(ask(&showing).unwrap().status, 200, "{version:?}");
+        assert_eq!(ask(&ignoring).unwrap().status, 502, "{version:?}");
+        let refused = ask(&refusing).unwrap();
+        assert!(refused.body.contains("client certificate"), "{version:?}: {}", refused.body);
+        assert!(is_untrusted(&fault(ask(&bypassing))), "{version:?}");
+    }
+}
+
+#[test]
+fn clients_that_pin_are_named_and_bypassed_where_a_rule_says_so() {
+    let ca = Ca::new(plain);
+    let gateway = gateway(&ca, "[[rule]]\npinned = \"bypass\"");
+    let (chain, key) = ca.leaf(&["a.test", "b.test"], plain);
+    let origin = Origin::start(chain, &key);
+    // It trusts origins' CA alone, as if it pinned the real certificate.
+    let pinning = Client::trusting(ca.0.der().clone());
+    let trusting = Client::new(&gateway);
+    let pinned = || pinning.ask(&gateway, origin.address, "a.test");
+    for _ in 0..3 {
+        assert!(is_untrusted(&fault(pinned())));
+    }
+    // So far it might as well be a client that does not trust the CA: nothing is bypassed.
+    assert!(is_untrusted(&fault(pinned())));
+    assert_eq!(trusting.ask(&gateway, origin.address, "b.test").unwrap().status, 200);
+    wait_for("the bypass", || pinned().ok().filter(|seen| seen.status == 200));
+    // Other hosts are intercepted as before.
+    let other = pinning.ask(&gateway, origin.address, "b.test");
+    assert!(is_untrusted(&fault(other)));
+}
+
+/// PEM of a certificate.
+mod pem {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    pub(crate) fn encode(der: &[u8]) -> String {
+        let body = STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+    }
 }
 
 #[test]

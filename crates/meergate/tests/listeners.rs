@@ -160,7 +160,14 @@ fn settings_are_reloaded_while_connections_go_on() {
     assert_eq!(status(&mut kept), "200", "an open connection keeps its settings");
 
     // Settings that cannot be used change nothing.
+    let file = program.dir.path().join("meergate.toml");
+    let reload = ["reload", "--config", file.to_str().unwrap()];
+    assert_eq!(run_to_end(&reload, "").status.code(), Some(0));
+    program.wait_for_log("settings reloaded", 2);
     program.write_settings("nonsense = 1");
+    let said = run_to_end(&reload, "");
+    assert_eq!(said.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("unknown field `nonsense`"));
     program.signal("HUP");
     program.wait_for_log("settings not reloaded", 1);
     assert_eq!(status(&mut connect(program.at("proxy"))), "403");

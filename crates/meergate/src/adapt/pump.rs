@@ -56,11 +56,12 @@ pub(crate) struct Pump<S> {
     ahead: Option<Frame>,
     sink: S,
     counted: Counted,
+    failed: Option<BodyError>,
 }
 
 impl<S: Sink> Pump<S> {
     pub(crate) fn new(body: Option<Body>, sink: S, counted: Counted) -> Self {
-        Self { body, ahead: None, sink, counted }
+        Self { body, ahead: None, sink, counted, failed: None }
     }
 
     pub(crate) fn abort(&mut self) {
@@ -77,11 +78,23 @@ impl<S: Sink> Pump<S> {
         cx: &mut Context<'_>,
         progress: &Progress,
     ) -> Poll<Result<(), Stopped>> {
-        let result = ready!(self.poll_inner(cx, progress));
-        if result.is_err() {
-            self.sink.abort();
+        if self.failed.is_none() {
+            match ready!(self.poll_inner(cx, progress)) {
+                Err(Stopped::Source(e)) => self.failed = Some(e),
+                Err(e) => {
+                    self.sink.abort();
+                    return Poll::Ready(Err(e));
+                }
+                Ok(()) => return Poll::Ready(Ok(())),
+            }
         }
-        Poll::Ready(result)
+        // What came before the failure may be read by the receiver; it just never sees an end.
+        let _ = ready!(self.sink.poll_flush(cx));
+        self.sink.abort();
+        match self.failed.take() {
+            Some(e) => Poll::Ready(Err(Stopped::Source(e))),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_inner(

@@ -144,8 +144,10 @@ impl<'a> Transaction<'a> {
             }
             _ => None,
         };
-        let request = unseen(&self.reqmod).or(self.opaque_request).filter(|_| to_server > 0);
-        let response = unseen(&self.respmod).or(self.opaque_response).filter(|_| !self.own_page);
+        let request =
+            self.opaque_request.or_else(|| unseen(&self.reqmod)).filter(|_| to_server > 0);
+        let response =
+            self.opaque_response.or_else(|| unseen(&self.respmod)).filter(|_| !self.own_page);
         if let Some(reason) = request {
             metrics.uninspected(reason, Towards::Server, to_server);
         }

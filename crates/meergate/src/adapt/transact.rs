@@ -90,6 +90,7 @@ async fn run<C: Client, O: Origin>(
     if head.status() == 101 {
         tx.status = Some(101);
         tx.outcome = "upgraded";
+        tx.opaque_response = Some("upgrade");
         return Ok(Ended::Upgraded(head));
     }
     let (mut head, opaque) = rules.response(head, body.is_some())?;

@@ -2,6 +2,8 @@
 // Each test program uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod icap;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -215,6 +217,11 @@ impl Asked {
             }
             _ => None,
         }
+    }
+
+    /// All that came on this connection.
+    pub fn seen(&self) -> Vec<u8> {
+        self.seen.lock().unwrap()[self.index].clone()
     }
 
     /// Reads one head, byte by byte; `None` at the end of the connection.

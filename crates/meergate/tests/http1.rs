@@ -1,0 +1,493 @@
+//! HTTP/1 through the program, without and with services.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+
+use support::icap::{Icap, Message, Verdict};
+use support::{Asked, Gateway, Origin, read_to_end, read_until};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A tunnel to `origin`, as for TLS, in which plain HTTP is spoken.
+fn tunnel(gateway: &Gateway, origin: &Origin) -> TcpStream {
+    let mut stream = gateway.connect();
+    let o = origin.address;
+    write!(stream, "CONNECT {o} HTTP/1.1\r\nHost: {o}\r\n\r\n").unwrap();
+    let answer = text(&read_until(&mut stream, b"\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    stream
+}
+
+/// One request on a connection of its own; what comes back.
+fn get(gateway: &Gateway, origin: &Origin, path: &str, fields: &str) -> String {
+    let o = origin.address;
+    let request =
+        format!("GET http://{o}{path} HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n{fields}\r\n");
+    text(&gateway.ask(request.as_bytes()))
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+#[test]
+fn heads_pass_byte_for_byte() {
+    let answer =
+        "HTTP/1.1 200 Fine  so\r\nsERVER:x\r\nX-A:  1 \t\r\nContent-length: 2\r\nx-a: 2\r\n\r\nok";
+    let origin = Origin::answering(answer);
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    let request = "GET /a?%20|\u{e9} HTTP/1.1\r\nhOST:a.test\r\nX-b:\t 1 \r\naccept-ENCODING: br\r\n\
+                   Cookie: a=b;  c\r\nRange: bytes=0-1\r\nX-B:2\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let got = text(&read_to_end(&mut stream));
+    assert_eq!(got, answer.replace("x-a: 2\r\n", "x-a: 2\r\nConnection: close\r\n"));
+    assert_eq!(text(&origin.seen()[0]), request);
+}
+
+#[test]
+fn absolute_targets_become_origin_form() {
+    let origin = Origin::answering(OK);
+    let gateway = Gateway::start("");
+    let o = origin.address;
+    let request = format!(
+        "GET HTTP://{o}?q HTTP/1.1\r\nA: 1\r\nHost: {o}\r\nProxy-Connection: keep-alive\r\n\
+         Proxy-Authorization: Basic x\r\nConnection: close\r\n\r\n"
+    );
+    assert!(text(&gateway.ask(request.as_bytes())).starts_with("HTTP/1.1 200"));
+    let seen = text(&origin.seen()[0]);
+    assert_eq!(seen, format!("GET /?q HTTP/1.1\r\nA: 1\r\nHost: {o}\r\nConnection: close\r\n\r\n"));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_over_one_connection() {
+    let origin = Origin::start(|asked| {
+        while let Some(head) = asked.head() {
+            if head.starts_with("POST") {
+                asked.exactly(5).unwrap();
+            }
+            let path = head.split(' ').nth(1).unwrap().to_owned();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len());
+            asked.stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    let requests = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n\
+                    POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+                    GET /3 HTTP/1.1\r\nHost: a\r\n\r\n\
+                    GET /4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(requests.as_bytes()).unwrap();
+    let got = text(&read_to_end(&mut stream));
+    let order: Vec<usize> = ["/1", "/2", "/3", "/4"].iter().map(|p| got.find(p).unwrap()).collect();
+    assert!(order.is_sorted(), "{got}");
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[test]
+fn answers_without_content_do_not_hold_up_the_next() {
+    let origin = Origin::start(|asked| {
+        while let Some(head) = asked.head() {
+            let answer = match head.split(' ').nth(1).unwrap() {
+                "/head" => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+                "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
+                "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n",
+                "/0" => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                _ => OK,
+            };
+            asked.stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    for line in ["HEAD /head", "GET /204", "GET /304", "GET /0"] {
+        write!(stream, "{line} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let head = text(&read_until(&mut stream, b"\r\n\r\n"));
+        assert!(!head.to_lowercase().contains("chunked"), "{head}");
+    }
+    write!(stream, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(text(&read_to_end(&mut stream)).ends_with("\r\n\r\nok"));
+}
+
+#[test]
+fn chunks_and_trailers_pass_both_ways() {
+    let origin = Origin::start(|asked| {
+        asked.head();
+        let mut got = Vec::new();
+        while !got.ends_with(b"X-Sum: 1\r\n\r\n") {
+            got.extend(asked.exactly(1).unwrap());
+        }
+        let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                      3;ext=1\r\nabc\r\n3\r\ndef\r\n0\r\nX-End: 2\r\n\r\n";
+        asked.stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    let head =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    stream.write_all(format!("{head}5\r\nhello\r\n").as_bytes()).unwrap();
+    stream.write_all(b"1\r\n!\r\n0\r\nX-Sum: 1\r\n\r\n").unwrap();
+    let got = text(&read_to_end(&mut stream));
+    assert!(got.contains("abc") && got.ends_with("\r\n0\r\nX-End: 2\r\n\r\n"), "{got}");
+    assert!(!got.contains("ext=1"), "chunk extensions are for one connection only: {got}");
+    let seen = text(&origin.seen()[0]);
+    assert!(seen.starts_with(head) && seen.ends_with("0\r\nX-Sum: 1\r\n\r\n"), "{seen}");
+}
+
+#[test]
+fn an_end_by_closing_becomes_one_that_can_be_told_from_a_cut() {
+    let origin = Origin::start(|asked| {
+        asked.head();
+        asked.stream.write_all(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\nsome content").unwrap();
+    });
+    let gateway = Gateway::start("");
+    let got = get(&gateway, &origin, "/", "");
+    assert!(got.starts_with("HTTP/1.1 200 OK\r\nA: b\r\n"), "{got}");
+    assert!(got.contains("Transfer-Encoding: chunked\r\n"), "{got}");
+    assert!(got.ends_with("\r\nc\r\nsome content\r\n0\r\n\r\n"), "{got}");
+
+    let o = origin.address;
+    let got = text(&gateway.ask(format!("GET http://{o}/ HTTP/1.0\r\n\r\n").as_bytes()));
+    assert!(got.ends_with("\r\n\r\nsome content") && !got.contains("chunked"), "{got}");
+}
+
+#[test]
+fn content_is_asked_for_when_the_client_waits_for_it() {
+    let origin = Origin::start(|asked| {
+        let head = asked.head().unwrap();
+        if head.contains("/no") {
+            asked.stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").unwrap();
+            return;
+        }
+        asked.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        asked.exactly(5).unwrap();
+        asked.stream.write_all(OK.as_bytes()).unwrap();
+    });
+    let gateway = Gateway::start("");
+    let head = "HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+
+    let mut stream = tunnel(&gateway, &origin);
+    write!(stream, "PUT /yes {head}").unwrap();
+    assert_eq!(text(&read_until(&mut stream, b"\r\n\r\n")), "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").unwrap();
+    assert_eq!(text(&read_until(&mut stream, b"ok")), OK);
+
+    let mut stream = tunnel(&gateway, &origin);
+    write!(stream, "PUT /no {head}").unwrap();
+    let got = text(&read_to_end(&mut stream));
+    assert!(got.starts_with("HTTP/1.1 403 No\r\n"), "no 100 before a refusal: {got}");
+}
+
+#[test]
+fn interim_responses_pass_to_those_who_know_them() {
+    let answer = format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{OK}");
+    let origin = Origin::answering(answer.clone());
+    let gateway = Gateway::start("");
+    let got = get(&gateway, &origin, "/", "");
+    assert!(
+        got.starts_with("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"),
+        "{got}"
+    );
+    let o = origin.address;
+    let got = text(&gateway.ask(format!("GET http://{o}/ HTTP/1.0\r\n\r\n").as_bytes()));
+    assert!(got.starts_with("HTTP/1.1 200 OK\r\n"), "{got}");
+    let flood = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
+    let got = get(&gateway, &Origin::answering(flood), "/", "");
+    assert!(got.contains("HTTP/1.1 502 "), "{got}");
+}
+
+#[test]
+fn web_sockets_are_relayed_and_counted() {
+    let origin = Origin::start(|asked| {
+        let head = asked.head().unwrap();
+        assert!(head.contains("Upgrade: websocket"), "{head}");
+        let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                        Upgrade: websocket\r\n\r\nhello";
+        asked.stream.write_all(switched.as_bytes()).unwrap();
+        while let Some(piece) = asked.read() {
+            asked.stream.write_all(&piece).unwrap();
+        }
+    });
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    let request =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst";
+    stream.write_all(request.as_bytes()).unwrap();
+    let got = text(&read_until(&mut stream, b"hellofirst"));
+    assert!(got.starts_with("HTTP/1.1 101 "), "{got}");
+    stream.write_all(b"second").unwrap();
+    read_until(&mut stream, b"second");
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut stream), b"");
+    let record = &gateway.transactions(1)[0];
+    assert_eq!(record["outcome"], "upgraded");
+    assert_eq!(record["uninspected"][0], "upgrade");
+}
+
+#[test]
+fn an_answer_before_the_end_of_an_upload_arrives() {
+    let origin = Origin::start(|asked| {
+        asked.head();
+        let answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig";
+        asked.stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    let mut sender = stream.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        let length = 200u64 << 20;
+        let _ = write!(sender, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        while sender.write_all(&[b'x'; 65536]).is_ok() {}
+    });
+    let got = text(&read_to_end(&mut stream));
+    assert!(got.starts_with("HTTP/1.1 413 ") && got.ends_with("big"), "{got}");
+    drop(stream);
+    sending.join().unwrap();
+}
+
+#[test]
+fn contents_flow_both_ways_at_once_and_are_not_collected() {
+    const TOTAL: usize = 64 << 20;
+    let origin = Origin::start(|asked| {
+        asked.head();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {TOTAL}\r\n\r\n");
+        asked.stream.write_all(head.as_bytes()).unwrap();
+        let mut piece = vec![0; 65536];
+        let mut left = TOTAL;
+        while left > 0 {
+            let n = asked.stream.read(&mut piece).unwrap();
+            asked.stream.write_all(&piece[..n]).unwrap();
+            left -= n;
+        }
+    });
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    let mut sender = stream.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        write!(sender, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {TOTAL}\r\n\r\n").unwrap();
+        for block in 0..TOTAL / 4096 {
+            sender.write_all(&[block as u8; 4096]).unwrap();
+        }
+    });
+    read_until(&mut stream, b"\r\n\r\n");
+    let mut got = vec![0; 4096];
+    for block in 0..TOTAL / 4096 {
+        stream.read_exact(&mut got).unwrap();
+        assert!(got.iter().all(|&b| b == block as u8), "block {block}");
+    }
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_kept_connection_that_the_origin_ended_is_replaced() {
+    let origin = Origin::start(|asked| {
+        asked.head();
+        asked.stream.write_all(OK.as_bytes()).unwrap();
+    });
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    for _ in 0..20 {
+        write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(text(&read_until(&mut stream, b"ok")), OK);
+    }
+    assert_eq!(origin.seen().len(), 20);
+}
+
+#[test]
+fn cuts_are_seen_on_the_other_side() {
+    let gateway = Gateway::start("");
+    for head in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let origin = Origin::start(move |asked| {
+            asked.head();
+            write!(asked.stream, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n").unwrap();
+        });
+        let got = get(&gateway, &origin, "/", "");
+        assert!(got.contains("hello") && !got.ends_with("0\r\n\r\n"), "{got}");
+    }
+    let origin = Origin::start(|asked| while asked.read().is_some() {});
+    let mut stream = tunnel(&gateway, &origin);
+    let half = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    stream.write_all(half).unwrap();
+    support::wait_for("the upload to begin", || {
+        origin.seen().first().filter(|seen| seen.ends_with(b"hello\r\n")).map(drop)
+    });
+    drop(stream);
+    let record = &gateway.transactions(3)[2];
+    assert_eq!(record["outcome"], "client-gone", "{record}");
+    assert!(!text(&origin.seen()[0]).ends_with("0\r\n\r\n"));
+}
+
+// With services.
+
+fn asks_for(message: &Message, path: &str) -> bool {
+    message.heads.starts_with(&format!("GET {path} "))
+}
+
+#[test]
+fn services_see_both_messages_and_a_pass_changes_nothing() {
+    let answer = "HTTP/1.1 200 OK\r\nsERVER:x\r\nContent-length: 2\r\n\r\nok";
+    let origin = Origin::answering(answer);
+    let icap = Icap::start(|_| Verdict::Pass);
+    let gateway = Gateway::start(&icap.settings());
+    let mut stream = tunnel(&gateway, &origin);
+    let request = "POST /a HTTP/1.1\r\nhOST:a.test\r\nX-b:\t 1 \r\nContent-Length: 5\r\n\r\nhello";
+    stream.write_all(request.as_bytes()).unwrap();
+    assert_eq!(text(&read_until(&mut stream, b"ok")), answer);
+    assert_eq!(text(&origin.seen()[0]), request);
+    let asked = icap.asked();
+    assert_eq!((asked[0].method.as_str(), asked[0].body.as_slice()), ("REQMOD", &b"hello"[..]));
+    assert_eq!((asked[1].method.as_str(), asked[1].body.as_slice()), ("RESPMOD", &b"ok"[..]));
+    let port = |m: &Message, name: &str| {
+        m.icap.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_owned())
+    };
+    let client = stream.local_addr().unwrap().port().to_string();
+    let server = origin.address.port().to_string();
+    for message in &asked {
+        assert_eq!(port(message, "X-Client-Port:").as_ref(), Some(&client), "{}", message.icap);
+        assert_eq!(port(message, "X-Server-Port:").as_ref(), Some(&server), "{}", message.icap);
+        assert_eq!(port(message, "X-Proto:").as_deref(), Some("http"), "{}", message.icap);
+    }
+    let record = &gateway.transactions(1)[0];
+    let id = port(&asked[0], "X-Transaction-Id:").unwrap();
+    assert_eq!(record["transaction_id"], id.as_str());
+    assert_eq!(record["respmod"]["services"][0]["did"], "passed");
+    assert!(record.get("uninspected").is_none(), "{record}");
+}
+
+#[test]
+fn a_blocked_request_never_reaches_the_origin() {
+    let origin = Origin::answering(OK);
+    let icap = Icap::start(|m| if asks_for(m, "/evil") { Verdict::Block } else { Verdict::Pass });
+    let gateway = Gateway::start(&icap.settings());
+    let mut stream = tunnel(&gateway, &origin);
+    for (path, status) in [("/fine", "200"), ("/evil", "403"), ("/fine", "200")] {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let end: &[u8] = if status == "403" { b"blocked" } else { b"ok" };
+        let got = text(&read_until(&mut stream, end));
+        assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{got}");
+    }
+    assert!(!origin.seen().iter().any(|seen| text(seen).contains("/evil")));
+    let record = &gateway.transactions(3)[1];
+    assert_eq!(record["outcome"], "blocked");
+    assert_eq!(record["block"]["signature_id"], "4711");
+}
+
+#[test]
+fn a_blocked_response_is_replaced_by_the_page() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nmalware");
+    let icap = Icap::start(|m| match m.body.as_slice() {
+        b"malware" => Verdict::Block,
+        _ => Verdict::Pass,
+    });
+    let gateway = Gateway::start(&icap.settings());
+    let got = get(&gateway, &origin, "/", "");
+    assert!(got.starts_with("HTTP/1.1 403 ") && got.ends_with("blocked"), "{got}");
+    assert!(!got.contains("malware"));
+}
+
+#[test]
+fn a_service_that_fails_lets_nothing_pass() {
+    let origin = Origin::answering(OK);
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let gateway = Gateway::start(&format!("[icap]\nurls = [\"icap://{gone}/test\"]\n"));
+    let got = get(&gateway, &origin, "/", "");
+    assert!(got.starts_with("HTTP/1.1 50") && got.contains("Proxy-Status: meergate"), "{got}");
+    assert!(origin.seen().iter().all(Vec::is_empty), "the request went on without inspection");
+
+    let icap = Icap::start(|m| if m.method == "RESPMOD" { Verdict::Close } else { Verdict::Pass });
+    let gateway = Gateway::start(&icap.settings());
+    let got = get(&gateway, &origin, "/", "");
+    assert!(got.starts_with("HTTP/1.1 50") && !body(&got).contains("ok\n"), "{got}");
+    assert_eq!(gateway.transactions(1)[0]["outcome"], "service-failed");
+}
+
+#[test]
+fn a_service_that_dies_in_mid_content_leaves_a_cut() {
+    let content: String = (0..20_000).map(|n| format!("{n:05}")).collect();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{content}", content.len());
+    let origin = Origin::answering(answer);
+    let icap = Icap::start(|m| match m.method.as_str() {
+        "RESPMOD" => Verdict::CutAfter(10_000),
+        _ => Verdict::Pass,
+    });
+    let gateway = Gateway::start(&icap.settings());
+    let got = get(&gateway, &origin, "/", "");
+    let (head, body) = got.split_once("\r\n\r\n").unwrap();
+    if head.contains("Content-Length: 100000") {
+        assert!(body.len() <= 10_000 && content.starts_with(body));
+    } else {
+        assert!(head.contains("chunked") && !body.ends_with("0\r\n\r\n"), "{head}");
+    }
+    assert!(!got.contains("19999"), "the rest of the content passed");
+}
+
+#[test]
+fn changed_contents_are_framed_anew() {
+    let origin = Origin::start(|asked: &mut Asked| {
+        asked.head();
+        while asked.read().is_some() {
+            let got = text(&asked.seen());
+            if got.ends_with("hello") || got.ends_with("0\r\n\r\n") {
+                asked.stream.write_all(OK.as_bytes()).unwrap();
+            }
+        }
+    });
+    let icap = Icap::start(|_| Verdict::Echo);
+    let gateway = Gateway::start(&icap.settings());
+    let mut stream = tunnel(&gateway, &origin);
+    let request =
+        "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    stream.write_all(request.as_bytes()).unwrap();
+    let got = text(&read_to_end(&mut stream));
+    assert!(got.starts_with("HTTP/1.1 200 OK\r\n"), "{got}");
+    let sound = got.ends_with("\r\n\r\nok") || got.ends_with("2\r\nok\r\n0\r\n\r\n");
+    assert!(sound, "{got}");
+}
+
+#[test]
+fn what_services_cannot_look_into_does_not_slip_by() {
+    let origin = Origin::start(|asked| {
+        while let Some(head) = asked.head() {
+            let answer = match head.split(' ').nth(1).unwrap() {
+                "/br" => "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\nok",
+                "/alt" => "HTTP/1.1 200 OK\r\nAlt-Svc: h3=\":443\"\r\nContent-Length: 2\r\n\r\nok",
+                _ => OK,
+            };
+            asked.stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let icap = Icap::start(|_| Verdict::Pass);
+    let gateway = Gateway::start(&icap.settings());
+    let got = get(&gateway, &origin, "/", "Accept-Encoding: br, gzip\r\nRange: bytes=0-1\r\n");
+    assert!(got.starts_with("HTTP/1.1 200 "), "{got}");
+    let seen = text(&origin.seen()[0]);
+    assert!(seen.contains("\r\nAccept-Encoding: gzip\r\n") && !seen.contains("Range"), "{seen}");
+    assert!(get(&gateway, &origin, "/br", "").starts_with("HTTP/1.1 403 "));
+    assert!(!get(&gateway, &origin, "/alt", "").contains("Alt-Svc"));
+
+    let settings = format!("{}[http]\nother_codings = \"pass\"\n", icap.settings());
+    let gateway = Gateway::start(&settings);
+    assert!(get(&gateway, &origin, "/br", "").starts_with("HTTP/1.1 200 "));
+    assert_eq!(gateway.transactions(1)[0]["uninspected"][0], "coding");
+}
+
+#[test]
+fn what_never_answers_is_given_up() {
+    let origin = Origin::start(|asked| while asked.read().is_some() {});
+    let gateway = Gateway::start("[limits]\nidle_timeout = \"300ms\"\n");
+    let got = get(&gateway, &origin, "/", "");
+    assert!(got.starts_with("HTTP/1.1 504 "), "{got}");
+    let mut silent = tunnel(&gateway, &origin);
+    write!(silent, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_to_end(&mut silent);
+}

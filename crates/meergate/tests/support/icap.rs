@@ -1,0 +1,174 @@
+//! An ICAP service that a test scripts: one thread a connection, nothing clever.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::PATIENCE;
+
+/// What the service was asked.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// `REQMOD` or `RESPMOD`.
+    pub method: String,
+    /// The ICAP head.
+    pub icap: String,
+    /// The encapsulated heads, as they came.
+    pub heads: String,
+    /// The content.
+    pub body: Vec<u8>,
+}
+
+/// What it answers.
+pub enum Verdict {
+    /// A block page.
+    Block,
+    /// The connection ends without an answer.
+    Close,
+    /// It answers with so much of the content and then ends the connection.
+    CutAfter(usize),
+    /// The message as it is, in a 200.
+    Echo,
+    /// 204.
+    Pass,
+}
+
+/// A running service.
+pub struct Icap {
+    /// Where it listens.
+    pub address: SocketAddr,
+    asked: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Icap {
+    /// Asks `script` about each message.
+    pub fn start(script: impl Fn(&Message) -> Verdict + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (script, shared) = (Arc::new(script), asked.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (script, asked) = (script.clone(), shared.clone());
+                thread::spawn(move || serve(stream.unwrap(), &*script, &asked));
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Settings that send everything through it.
+    pub fn settings(&self) -> String {
+        format!("[icap]\nurls = [\"icap://{}/test\"]\n", self.address)
+    }
+
+    /// All it was asked so far.
+    pub fn asked(&self) -> Vec<Message> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn serve(stream: TcpStream, script: &dyn Fn(&Message) -> Verdict, asked: &Mutex<Vec<Message>>) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    while let Some(icap) = head(&mut reader) {
+        if icap.starts_with("OPTIONS") {
+            let options = "ICAP/1.0 200 OK\r\nMethods: REQMOD, RESPMOD\r\nISTag: \"t\"\r\n\
+                           Allow: 204\r\nEncapsulated: null-body=0\r\n\r\n";
+            if writer.write_all(options.as_bytes()).is_err() {
+                return;
+            }
+            continue;
+        }
+        let Some(message) = message(icap, &mut reader) else { return };
+        let verdict = script(&message);
+        asked.lock().unwrap().push(message.clone());
+        if answer(&mut writer, &message, &verdict).is_none() {
+            return;
+        }
+    }
+}
+
+fn head(reader: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head)
+}
+
+fn message(icap: String, reader: &mut impl BufRead) -> Option<Message> {
+    let method = icap.split(' ').next()?.to_owned();
+    let lower = icap.to_ascii_lowercase();
+    let encapsulated =
+        lower.lines().find_map(|l| l.strip_prefix("encapsulated:"))?.trim().to_owned();
+    let (last, length) = encapsulated.rsplit(", ").next()?.split_once('=')?;
+    let mut heads = vec![0; length.parse().ok()?];
+    reader.read_exact(&mut heads).ok()?;
+    let heads = String::from_utf8_lossy(&heads).into_owned();
+    let mut body = Vec::new();
+    while last != "null-body" {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let size = usize::from_str_radix(line.trim().split(';').next()?, 16).ok()?;
+        if size == 0 {
+            // Trailers, of which there are none here, and the empty line.
+            reader.read_line(&mut line).ok()?;
+            break;
+        }
+        let at = body.len();
+        body.resize(at + size, 0);
+        reader.read_exact(&mut body[at..]).ok()?;
+        reader.read_line(&mut line).ok()?;
+    }
+    Some(Message { method, icap, heads, body })
+}
+
+fn answer(writer: &mut TcpStream, message: &Message, verdict: &Verdict) -> Option<()> {
+    match verdict {
+        Verdict::Close => None,
+        Verdict::Pass => writer.write_all(b"ICAP/1.0 204 No Content\r\nISTag: \"t\"\r\n\r\n").ok(),
+        Verdict::Block => {
+            let page =
+                "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\n";
+            let text = format!(
+                "ICAP/1.0 200 OK\r\nISTag: \"t\"\r\nX-Response-Info: blocked\r\n\
+                 X-Signature-Id: 4711\r\nEncapsulated: res-hdr=0, res-body={}\r\n\r\n{page}\
+                 7\r\nblocked\r\n0\r\n\r\n",
+                page.len()
+            );
+            writer.write_all(text.as_bytes()).ok()
+        }
+        Verdict::Echo => {
+            start(writer, message)?;
+            write!(writer, "{:x}\r\n", message.body.len()).ok()?;
+            writer.write_all(&message.body).ok()?;
+            writer.write_all(b"\r\n0\r\n\r\n").ok()
+        }
+        Verdict::CutAfter(length) => {
+            start(writer, message)?;
+            write!(writer, "{length:x}\r\n").ok()?;
+            writer.write_all(&message.body[..*length]).ok()?;
+            writer.write_all(b"\r\n").ok()?;
+            None
+        }
+    }
+}
+
+/// The head of a 200 with the message's own last head. Only for messages with content.
+fn start(writer: &mut TcpStream, message: &Message) -> Option<()> {
+    let (section, http) = match message.heads.find("\r\n\r\nHTTP/") {
+        Some(end) if message.method == "RESPMOD" => ("res", &message.heads[end + 4..]),
+        _ => ("req", &message.heads[..]),
+    };
+    write!(
+        writer,
+        "ICAP/1.0 200 OK\r\nISTag: \"t\"\r\nEncapsulated: {section}-hdr=0, {section}-body={}\r\n\r\n{http}",
+        http.len()
+    )
+    .ok()
+}
