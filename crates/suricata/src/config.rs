@@ -1,6 +1,6 @@
 //! How an engine is to be started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// When the engine inspects.
@@ -124,6 +124,12 @@ impl EngineConfig {
     pub fn tolerate_bad_rules(mut self, yes: bool) -> Self {
         self.tolerate_bad_rules = yes;
         self
+    }
+
+    /// The YAML that serves without one of the user's, with outputs below `log_dir`: for running the `suricata` program
+    /// with the same settings. What is forced on a YAML is not in it.
+    pub fn built_in_yaml(&self, log_dir: &Path) -> String {
+        crate::settings::built_in(self, log_dir)
     }
 
     /// How long [`Engine::reload`](crate::Engine::reload) and [`Engine::stop`](crate::Engine::stop) wait; 2 minutes by

@@ -8,13 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use suricata_sys::{Failure, MainThread, Seat};
-use tempfile::TempDir;
 
 use crate::canary::{self, Canary};
 use crate::config::{EngineConfig, Mode, Override};
 use crate::error::{Error, ErrorKind};
 use crate::flow::Tuple;
-use crate::launch::{absolute, arguments, check_files, write_folder};
+use crate::launch::{Folder, absolute, arguments, check_files};
 use crate::monitor::{Monitor, MonitorSink, RulePolicy, lock};
 use crate::phase::{Phase, Standing};
 use crate::rules::RuleStats;
@@ -44,8 +43,7 @@ pub(crate) struct Shared {
     rules: Mutex<RuleStats>,
     /// One reload at a time.
     reloading: Mutex<()>,
-    /// Holds the settings and the names of the rule files; Suricata reads them anew at each reload.
-    _folder: TempDir,
+    _folder: Folder,
 }
 
 impl Engine {
@@ -67,7 +65,7 @@ impl Engine {
         check_files(&config)?;
 
         let canary = Canary::new();
-        let (folder, files) = write_folder(&config, &canary).map_err(|error| {
+        let (folder, files) = Folder::create(&config, &canary).map_err(|error| {
             Error::config(format!("cannot write to a temporary folder: {error}")).with_source(error)
         })?;
         let arguments = arguments(&config, folder.path())?;

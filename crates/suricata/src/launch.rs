@@ -1,11 +1,11 @@
 //! What Suricata is started with: checked files, a private folder, a command line.
 
 use std::ffi::{CString, OsStr};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::{env, io};
 
 use tempfile::TempDir;
 
@@ -34,7 +34,7 @@ pub(crate) fn absolute(mut config: EngineConfig) -> Result<EngineConfig, Error> 
 
 pub(crate) fn check_files(config: &EngineConfig) -> Result<(), Error> {
     if let Some(yaml) = &config.yaml {
-        fs::File::open(yaml).map_err(|error| {
+        File::open(yaml).map_err(|error| {
             Error::config(format!("cannot read the settings {}: {error}", yaml.display()))
                 .with_source(error)
         })?;
@@ -60,27 +60,63 @@ pub(crate) fn check_files(config: &EngineConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts what Suricata is to read into a private folder: settings, the canary's rule, and the rule files under names
-/// without anything that its globbing would take for a pattern.
-pub(crate) fn write_folder(
-    config: &EngineConfig,
-    canary: &Canary,
-) -> io::Result<(TempDir, Vec<(String, PathBuf)>)> {
-    let folder = tempfile::Builder::new().prefix("meergate-engine-").tempdir()?;
-    if config.yaml.is_none() {
-        let log_dir = config.log_dir.as_deref().unwrap_or(folder.path());
-        fs::write(folder.path().join("suricata.yaml"), settings::built_in(config, log_dir))?;
+/// What Suricata reads, in a private folder: settings, the canary's rule, and the rule files under names without
+/// anything that its globbing would take for a pattern. It reads them anew at each reload.
+pub(crate) struct Folder {
+    dir: TempDir,
+    /// Held for as long as the process lives.
+    _lock: File,
+}
+
+const PREFIX: &str = "meergate-engine-";
+const LOCK: &str = "lock";
+
+impl Folder {
+    /// Makes the folder. Also gives the names under which Suricata reads the rule files, and where they lead.
+    pub(crate) fn create(
+        config: &EngineConfig,
+        canary: &Canary,
+    ) -> io::Result<(Self, Vec<(String, PathBuf)>)> {
+        remove_abandoned();
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+        // Locked before it has its name, so that nobody takes the folder for abandoned.
+        let unnamed = dir.path().join("new");
+        let lock = File::create(&unnamed)?;
+        lock.lock()?;
+        fs::rename(&unnamed, dir.path().join(LOCK))?;
+
+        if config.yaml.is_none() {
+            let log_dir = config.log_dir.as_deref().unwrap_or(dir.path());
+            fs::write(dir.path().join("suricata.yaml"), settings::built_in(config, log_dir))?;
+        }
+        let rules = dir.path().join("rules");
+        fs::create_dir(&rules)?;
+        fs::write(rules.join("0.rules"), canary.rule())?;
+        let mut files = Vec::new();
+        for (number, path) in config.rules.iter().enumerate() {
+            let alias = rules.join(format!("{}.rules", number + 1));
+            symlink(path, &alias)?;
+            files.push((alias.to_string_lossy().into_owned(), path.clone()));
+        }
+        Ok((Self { dir, _lock: lock }, files))
     }
-    let rules = folder.path().join("rules");
-    fs::create_dir(&rules)?;
-    fs::write(rules.join("0.rules"), canary.rule())?;
-    let mut files = Vec::new();
-    for (number, path) in config.rules.iter().enumerate() {
-        let alias = rules.join(format!("{}.rules", number + 1));
-        symlink(path, &alias)?;
-        files.push((alias.to_string_lossy().into_owned(), path.clone()));
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
-    Ok((folder, files))
+}
+
+/// Removes the folders of processes that were killed: nobody holds their locks.
+fn remove_abandoned() {
+    let Ok(entries) = fs::read_dir(env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())
+            && let Ok(lock) = File::open(entry.path().join(LOCK))
+            && lock.try_lock().is_ok()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The command line that the `suricata` program would be given.
