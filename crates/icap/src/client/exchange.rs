@@ -171,23 +171,11 @@ impl Exchange {
     /// A [`Fault`], after which the connection is of no use.
     pub fn poll(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Fault> {
         let Some(event) = self.receiver.poll(self.terms.method, input)? else { return Ok(None) };
-        match &event {
-            Event::Continue => self.on_continue()?,
-            Event::Pass(_) => self.on_pass()?,
-            Event::Reply(reply) => {
-                self.satisfied = self.terms.method == Method::Reqmod && reply.res_hdr.is_some();
-                self.on_reply(reply.head.status())?;
-            }
-            Event::End { use_original: Some(_), .. } => {
-                if self.kept.is_none() {
-                    return Err(Fault::Unexpected("use-original-body for a body no longer kept"));
-                }
-                self.stop();
-            }
-            Event::End { .. } | Event::Refused(_) => self.stop(),
-            Event::Data(_) => {}
+        let checked = self.check(&event);
+        if checked.is_err() {
+            self.receiver.lose();
         }
-        Ok(Some(event))
+        checked.map(|()| Some(event))
     }
 
     /// The server has closed its side: an error unless the answer is complete.
@@ -275,6 +263,27 @@ impl Exchange {
                 self.output.put(b"\r\n");
             }
         }
+    }
+
+    /// Takes note of an event, and whether it may come now.
+    fn check(&mut self, event: &Event) -> Result<(), Fault> {
+        match event {
+            Event::Continue => self.on_continue()?,
+            Event::Pass(_) => self.on_pass()?,
+            Event::Reply(reply) => {
+                self.satisfied = self.terms.method == Method::Reqmod && reply.res_hdr.is_some();
+                self.on_reply(reply.head.status())?;
+            }
+            Event::End { use_original: Some(_), .. } => {
+                if self.kept.is_none() {
+                    return Err(Fault::Unexpected("use-original-body for a body no longer kept"));
+                }
+                self.stop();
+            }
+            Event::End { .. } | Event::Refused(_) => self.stop(),
+            Event::Data(_) => {}
+        }
+        Ok(())
     }
 
     fn on_continue(&mut self) -> Result<(), Fault> {

@@ -86,6 +86,8 @@ enum State {
     /// The answer has no body: its end is still to be told.
     Bodiless,
     Done,
+    /// What came makes no sense, and so nothing that follows it does.
+    Lost,
 }
 
 impl Receiver {
@@ -99,7 +101,7 @@ impl Receiver {
         input: &mut BytesMut,
     ) -> Result<Option<Event>, Fault> {
         loop {
-            match std::mem::replace(&mut self.state, State::Done) {
+            match std::mem::replace(&mut self.state, State::Lost) {
                 State::Head => {
                     let head = ResponseHead::parse_scanned(input, &mut self.scanned, &self.limits)?;
                     let Some(head) = head else {
@@ -135,6 +137,7 @@ impl Receiver {
                             if use_original_body.is_some() && self.status != Some(206) {
                                 return Err(Fault::Unexpected("use-original-body outside a 206"));
                             }
+                            self.state = State::Done;
                             let use_original = use_original_body;
                             return Ok(Some(Event::End { trailers, use_original }));
                         }
@@ -145,9 +148,14 @@ impl Receiver {
                     return Ok(event);
                 }
                 State::Bodiless => {
+                    self.state = State::Done;
                     return Ok(Some(Event::End { trailers: Bytes::new(), use_original: None }));
                 }
-                State::Done => return Ok(None),
+                State::Done => {
+                    self.state = State::Done;
+                    return Ok(None);
+                }
+                State::Lost => return Ok(None),
             }
         }
     }
@@ -165,6 +173,7 @@ impl Receiver {
                 if head.encapsulated().is_some_and(|parts| parts != Encapsulated::NOTHING) {
                     return Err(Fault::Unexpected("message in a 204"));
                 }
+                self.state = State::Done;
                 Ok(Some(Event::Pass(head)))
             }
             200 | 206 if method != Method::Options => {
@@ -188,6 +197,7 @@ impl Receiver {
             }
             _ => {
                 self.keep_alive = false;
+                self.state = State::Done;
                 Ok(Some(Event::Refused(head)))
             }
         }
@@ -200,7 +210,13 @@ impl Receiver {
             State::Heads(..) => "inside the HTTP heads of its answer",
             State::Body(_) | State::Bodiless => "inside the body of its answer",
             State::Done => return Ok(()),
+            State::Lost => "after bytes that make no sense",
         }))
+    }
+
+    /// Takes in nothing more: what came may not be said now.
+    pub(super) fn lose(&mut self) {
+        self.state = State::Lost;
     }
 
     /// Whether anything of an answer other than a 100 has been seen.
