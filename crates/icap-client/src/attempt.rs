@@ -164,12 +164,13 @@ impl Service {
         capabilities: &Capabilities,
         body: &mut Option<Incoming>,
     ) -> Result<Terms, BodyError> {
-        let most = self.config().max_preview.map_or(u64::MAX, |size| size.0);
+        let keep = self.config().keep_copy.0;
+        // A preview is held in memory, so what a service may ask for has a limit too.
+        let most = self.config().max_preview.map_or(keep, |size| size.0.min(keep));
         let mut preview = match transfer {
             Transfer::Preview => capabilities.preview.map(|size| size.min(most)),
             Transfer::Complete | Transfer::Ignore => None,
         };
-        let keep = self.config().keep_copy.0;
         let mut fits = true;
         if let Some(body) = body {
             match preview {

@@ -216,6 +216,14 @@ async fn s4_5_a_sender_that_pauses_gets_a_shorter_preview() {
 }
 
 #[tokio::test]
+async fn s4_5_a_preview_without_bounds_is_bounded() {
+    let options = "Methods: REQMOD\r\nISTag: \"t\"\r\nPreview: 18446744073709551615\r\nTransfer-Preview: *\r\n";
+    let (server, mut requests) = recording(options).await;
+    forward(&chain(&server), post(3 << 20), full(&noise(3 << 20))).await;
+    assert_eq!(requests.recv().await.unwrap().preview, Some(1 << 20));
+}
+
+#[tokio::test]
 async fn s4_5_a_204_within_the_preview_needs_no_allow() {
     let server = serve_requests(OPTIONS_PREVIEW, |mut peer, request| async move {
         assert!(request.at_preview_end);

@@ -44,7 +44,8 @@ pub struct ServiceConfig {
     /// Idle connections kept for each endpoint.
     #[serde(default = "default_idle")]
     pub idle_connections: usize,
-    /// The most preview to send, whatever OPTIONS asks for; `0` still sends empty previews.
+    /// The most preview to send, whatever OPTIONS asks for; `0` still sends empty previews. Never
+    /// more than `keep_copy`.
     #[serde(default)]
     pub max_preview: Option<Size>,
     /// The most bytes of a body kept in memory so that the original can go on after a 204, a 206
