@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::link::Loaded;
+use crate::replay::Split;
 use crate::settings::{Hold, Listen, Settings};
 use crate::sockets::{self, Listening};
 use crate::supervisor::Sockets;
-use crate::{control, log, process, supervisor};
+use crate::{control, log, process, replay, supervisor};
 
 #[derive(Parser)]
 #[command(
@@ -31,10 +32,26 @@ enum Command {
     /// The process that the supervisor starts; of no use by itself.
     #[command(hide = true)]
     Engine,
+    /// Feed the transactions of a capture (PCAP, PCAPNG, HAR) to the engine and print its alerts.
+    Replay(Replay),
     /// Make a running inspector load its rules and settings anew.
     Reload(Reload),
     /// Serve until stopped by SIGTERM or SIGINT; SIGHUP reloads.
     Run(Flags),
+}
+
+#[derive(Args)]
+struct Replay {
+    /// The capture.
+    capture: PathBuf,
+    /// Let `suricata -r` read it too, and print the differences; exit code 1 if there are any.
+    #[arg(long)]
+    compare: bool,
+    /// How bodies are cut.
+    #[arg(long, value_enum, default_value_t)]
+    split: Split,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 #[derive(Args)]
@@ -127,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Check(flags) => flags.settings().and_then(|s| check(&s)),
         Command::Engine => process::run(),
         Command::Reload(flags) => flags.control().and_then(|path| reload(&path)),
+        Command::Replay(args) => replay(&args),
         Command::Run(flags) => run(flags),
     };
     match done {
@@ -163,6 +181,12 @@ fn check(settings: &Settings) -> Result<ExitCode, String> {
     let Loaded { rules, skipped, milliseconds, .. } = process::check(settings)?;
     say(format_args!("good: {rules} rules ({skipped} skipped), {milliseconds} ms"));
     Ok(ExitCode::SUCCESS)
+}
+
+fn replay(args: &Replay) -> Result<ExitCode, String> {
+    let settings = args.flags.settings()?;
+    let same = replay::run(&args.capture, &settings, args.split, args.compare)?;
+    Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn reload(control: &Path) -> Result<ExitCode, String> {

@@ -37,6 +37,7 @@ mod page;
 mod passage;
 mod privileges;
 mod process;
+mod replay;
 mod sandbox;
 mod service;
 mod settings;

@@ -235,7 +235,11 @@ fn runtime() -> Result<Runtime, String> {
         .map_err(|e| format!("cannot start: {e}"))
 }
 
-fn engine_config(settings: &Settings) -> Result<EngineConfig, String> {
+/// What the engine is started with.
+///
+/// # Errors
+/// One line for the operator.
+pub(crate) fn engine_config(settings: &Settings) -> Result<EngineConfig, String> {
     let workers = u16::try_from(settings.workers)
         .map_err(|_| format!("too many workers: workers: {}: at most 1024", settings.workers))?;
     let mut config = EngineConfig::new().workers(workers).rules(&settings.rules);

@@ -1,0 +1,90 @@
+//! `replay`: the transactions of a capture through the same code as live traffic.
+//!
+//! ```text
+//!  PCAP ─► capture ─► streams ─► exchanges ┐
+//!  HAR ──► har ────────────────────────────┴─► feed ─► alerts as JSON lines
+//!                                                 └──► compare, with `suricata -r`
+//! ```
+
+mod capture;
+mod compare;
+mod exchanges;
+mod feed;
+mod har;
+mod streams;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use bytes::Bytes;
+
+pub(crate) use feed::Split;
+
+use crate::settings::Settings;
+
+/// A connection of the capture.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    client: SocketAddr,
+    server: SocketAddr,
+    exchanges: Vec<Exchange>,
+    /// Why the rest of the connection could not be replayed.
+    skipped: Option<String>,
+}
+
+/// A request, and what was answered.
+#[derive(Debug)]
+struct Exchange {
+    request: Message,
+    response: Option<Message>,
+}
+
+/// A head and its body, without framing.
+#[derive(Debug, Default)]
+struct Message {
+    head: Bytes,
+    body: Vec<Bytes>,
+    trailers: Bytes,
+}
+
+/// Replays a capture and prints what the engine says. With `compare`, `suricata -r` reads it too,
+/// and the differences are printed; true if there are none.
+///
+/// # Errors
+/// One line for the operator.
+pub(crate) fn run(
+    capture: &Path,
+    settings: &Settings,
+    split: Split,
+    compare: bool,
+) -> Result<bool, String> {
+    let at = capture.display();
+    let bytes = std::fs::read(capture)
+        .map_err(|e| format!("cannot read the capture: {at}: {e}: name a file that exists"))?;
+    let limits =
+        http_wire::Limits { max_head: settings.limits.max_head, ..http_wire::Limits::default() };
+    let connections = if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{') {
+        har::read(&bytes).map_err(|e| format!("not a HAR file: {at}: {e}"))?
+    } else {
+        let packets = capture::read(&bytes)
+            .map_err(|e| format!("not a capture: {at}: {e}: PCAP, PCAPNG and HAR are read"))?;
+        streams::reassemble(packets)
+            .into_iter()
+            .filter_map(|s| exchanges::read(s, &limits))
+            .collect()
+    };
+    for connection in &connections {
+        if let Some(reason) = &connection.skipped {
+            let Connection { client, server, .. } = connection;
+            tracing::warn!(%client, %server, reason, "the rest of a connection is left out");
+        }
+    }
+    let folder = tempfile::tempdir().map_err(|e| format!("cannot make a folder: {e}"))?;
+    let events = feed::feed(&connections, settings, split, folder.path())?;
+    let alerts = events.lines().filter(|line| compare::is_alert(line));
+    alerts.for_each(|line| crate::cli::say(format_args!("{line}")));
+    if !compare {
+        return Ok(true);
+    }
+    compare::with_suricata(capture, settings, &connections, &events, folder.path())
+}

@@ -1,0 +1,124 @@
+//! The same capture read by the `suricata` program.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::Connection;
+use crate::settings::Settings;
+
+/// Whether a line of EVE is an alert.
+pub(super) fn is_alert(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|event| event["event_type"] == "alert")
+}
+
+/// An alert as far as both readings must agree: signature, action, and both ends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding {
+    sid: u64,
+    action: String,
+    ends: (SocketAddr, SocketAddr),
+}
+
+/// Runs `suricata -r` on the capture and prints what only one of both has found; true if nothing.
+pub(super) fn with_suricata(
+    capture: &Path,
+    settings: &Settings,
+    connections: &[Connection],
+    events: &str,
+    folder: &Path,
+) -> Result<bool, String> {
+    let theirs = read(&suricata(capture, settings, folder)?, connections);
+    let ours = read(events, connections);
+    for (only, found) in
+        [("suricata", theirs.difference(&ours)), ("replay", ours.difference(&theirs))]
+    {
+        for Finding { sid, action, ends } in found {
+            crate::cli::say(format_args!(
+                "{}",
+                json!({ "event_type": "difference", "only": only, "signature_id": sid, "action": action,
+                        "ends": [ends.0.to_string(), ends.1.to_string()] })
+            ));
+        }
+    }
+    crate::cli::say(format_args!(
+        "{}",
+        json!({ "event_type": "comparison", "equal": ours == theirs, "suricata": theirs.len(), "replay": ours.len() })
+    ));
+    Ok(ours == theirs)
+}
+
+fn suricata(capture: &Path, settings: &Settings, folder: &Path) -> Result<String, String> {
+    let logs = folder.join("suricata");
+    let rules = folder.join("all.rules");
+    let prepared = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&logs)?;
+        let texts = settings.rules.iter().map(std::fs::read).collect::<Result<Vec<_>, _>>()?;
+        std::fs::write(&rules, texts.join(&b'\n'))
+    };
+    prepared().map_err(|e| format!("cannot prepare the comparison: {e}"))?;
+    let config =
+        crate::process::engine_config(settings)?.eve(suricata::EveOutput::File("eve.json".into()));
+    let yaml = match &settings.suricata_yaml {
+        Some(path) => path.clone(),
+        None => {
+            let path = folder.join("compare.yaml");
+            std::fs::write(&path, config.built_in_yaml(&logs))
+                .map_err(|e| format!("cannot prepare the comparison: {e}"))?;
+            path
+        }
+    };
+    let output = Command::new(suricata::SURICATA_PROGRAM)
+        .arg("-r")
+        .arg(capture)
+        .arg("-c")
+        .arg(yaml)
+        .arg("-S")
+        .arg(&rules)
+        .arg("-l")
+        .arg(&logs)
+        .args(["--simulate-ips", "-k", "none", "--runmode", "single"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| {
+            format!("cannot run {}: {e}: install Suricata's program", suricata::SURICATA_PROGRAM)
+        })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("suricata -r failed: {}", said.lines().last().unwrap_or_default()));
+    }
+    std::fs::read_to_string(logs.join("eve.json"))
+        .map_err(|e| format!("suricata -r has written no events: {e}"))
+}
+
+/// Alerts on the HTTP/1 connections that were replayed.
+fn read(events: &str, connections: &[Connection]) -> BTreeSet<Finding> {
+    let known: BTreeSet<_> = connections.iter().map(|c| ordered(c.client, c.server)).collect();
+    events
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| event["event_type"] == "alert" && event["app_proto"] == "http")
+        .filter_map(|event| finding(&event))
+        .filter(|finding| known.contains(&finding.ends))
+        .collect()
+}
+
+fn finding(event: &Value) -> Option<Finding> {
+    let end = |ip: &str, port: &str| -> Option<SocketAddr> {
+        let ip: IpAddr = event[ip].as_str()?.parse().ok()?;
+        Some(SocketAddr::new(ip, u16::try_from(event[port].as_u64()?).ok()?))
+    };
+    Some(Finding {
+        sid: event["alert"]["signature_id"].as_u64()?,
+        action: event["alert"]["action"].as_str()?.to_owned(),
+        ends: ordered(end("src_ip", "src_port")?, end("dest_ip", "dest_port")?),
+    })
+}
+
+/// An alert may be raised by a packet of either direction.
+fn ordered(a: SocketAddr, b: SocketAddr) -> (SocketAddr, SocketAddr) {
+    (a.min(b), a.max(b))
+}
