@@ -228,3 +228,20 @@ mod tls {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_to_addresses_that_a_name_has_lost_are_not_current() {
+        let place = Place::Tcp { host: "127.0.0.1".into(), port: 1344, tls: false };
+        let connector = Connector::new(place, &TlsConfig::default()).unwrap();
+        let (old, now) = ("127.0.0.9:1344".parse().unwrap(), "127.0.0.1:1344".parse().unwrap());
+        assert!(connector.is_current(Some(old)), "nothing is known yet");
+        connector.refresh().await;
+        assert!(connector.is_current(Some(now)));
+        assert!(!connector.is_current(Some(old)));
+        assert!(connector.is_current(None), "Unix sockets have no address");
+    }
+}

@@ -454,7 +454,7 @@ async fn memory_does_not_grow_with_the_body() {
                 }
             }
             let head = std::str::from_utf8(&request.req_hdr).unwrap().to_owned();
-            peer.send(common::reply("req", &head, Some(length.to_string().as_bytes()))).await;
+            peer.send(reply("req", &head, Some(length.to_string().as_bytes()))).await;
         }
     })
     .await;
