@@ -90,10 +90,7 @@ fn connections(means: &Means<'_>, pki: &Pki, origin: &Nginx, inspector: &Inspect
         let mut cost = Vec::new();
         for level in LEVELS {
             let load = https(pki, origin, gate, KIB);
-            let mut effort = effort(means, *level, KIB);
-            // Their handshakes are not what is measured.
-            effort.warmup += Duration::from_micros(1500 * *level as u64);
-            let sample = load.run(&effort, &watched(gate, inspector));
+            let sample = load.run(&effort(means, *level, KIB), &watched(gate, inspector));
             report(line, &format!("{level} connections"), &sample);
             cost.push((*level as f64, sample.cpu_us + sample.services_cpu_us));
         }

@@ -9,6 +9,7 @@
 pub mod bars;
 pub mod engine;
 pub mod facts;
+pub mod flame;
 pub mod growth;
 pub mod load;
 pub mod pattern;

@@ -42,6 +42,13 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Draw a flame graph from the output of `perf script` on standard input.
+    Flame {
+        /// What stands above it.
+        title: String,
+        /// The SVG file.
+        file: PathBuf,
+    },
     /// Measure how cost grows, and add it to the results.
     Growth {
         /// Length of each window, seconds.
@@ -57,6 +64,9 @@ enum Command {
         /// Where the page goes.
         #[arg(long, default_value = "bench/report.html")]
         page: PathBuf,
+        /// Where the plots go as a picture.
+        #[arg(long, default_value = "bench/report.svg")]
+        picture: PathBuf,
         #[command(flatten)]
         output: Output,
     },
@@ -110,8 +120,9 @@ fn main() -> ExitCode {
         Command::Engine { suricata, yaml, rounds, rules, output } => {
             engine(&suricata, &yaml, rounds, &rules, &output)
         }
+        Command::Flame { title, file } => flame(&title, &file),
         Command::Growth { seconds, rules, output } => grow(seconds, &rules, &output),
-        Command::Report { page, output } => report(&page, &output),
+        Command::Report { page, picture, output } => report(&page, &picture, &output),
         Command::Run(run) => measure(&run),
     };
     match done {
@@ -138,6 +149,12 @@ fn engine(
     output.write(&results)
 }
 
+fn flame(title: &str, file: &Path) -> Result<(), String> {
+    let script = std::io::read_to_string(std::io::stdin()).map_err(|error| error.to_string())?;
+    std::fs::write(file, meergate_bench::flame::graph(title, &script))
+        .map_err(|error| format!("{}: {error}", file.display()))
+}
+
 fn grow(seconds: f64, rules: &Rules, output: &Output) -> Result<(), String> {
     let mut results = output.read()?;
     let five = absolute(&rules.rules)?;
@@ -151,10 +168,11 @@ fn grow(seconds: f64, rules: &Rules, output: &Output) -> Result<(), String> {
     output.write(&results)
 }
 
-fn report(page: &Path, output: &Output) -> Result<(), String> {
+fn report(page: &Path, picture: &Path, output: &Output) -> Result<(), String> {
     let results = output.read()?;
-    std::fs::write(page, report::page(&results))
-        .map_err(|error| format!("{}: {error}", page.display()))?;
+    for (path, text) in [(page, report::page(&results)), (picture, report::picture(&results))] {
+        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     print!("{}", report::bars_text(&results));
     Ok(())
 }

@@ -20,12 +20,15 @@ const PLOTS: &[(&str, &str)] = &[
     ("https 1 MB kept, 8", "requests/s"),
 ];
 
+/// Of plots, wherever they are shown.
+const PLOT_STYLE: &str = ".ours{fill:#0b6e4f}.peer{fill:#b8c4cc}.limit{fill:#e3d5b8}\
+.spread{stroke:#222}.axis{fill:none;stroke:#222}.grid{stroke:#eee}polyline{stroke-width:2}";
+
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;\
 padding:0 1em;color:#222;background:#fff}h1,h2,h3{line-height:1.2}table{border-collapse:collapse;\
 font-size:14px;margin:.5em 0}th,td{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}\
 th:first-child,td:first-child{text-align:left}svg{width:100%;max-width:720px;font:12px system-ui,\
-sans-serif}.ours{fill:#0b6e4f}.peer{fill:#b8c4cc}.limit{fill:#e3d5b8}.spread{stroke:#222}\
-.axis{fill:none;stroke:#222}.grid{stroke:#eee}polyline{stroke-width:2}.met{color:#0b6e4f}\
+sans-serif}.met{color:#0b6e4f}\
 .missed{color:#b3261e}.unknown{color:#777}.wide{overflow-x:auto}";
 
 /// The page.
@@ -33,7 +36,7 @@ pub fn page(results: &Results) -> String {
     let mut html = format!(
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>\
          <meta name='viewport' content='width=device-width'><title>Meergate: figures</title>\
-         <style>{STYLE}</style></head><body><h1>Meergate: figures</h1>\
+         <style>{STYLE}{PLOT_STYLE}</style></head><body><h1>Meergate: figures</h1>\
          <p>Client, proxies, ICAP servers and origin share the machine and talk over loopback. \
          Each work is done by everyone in turn, round after round; shown are medians over the \
          rounds, with the lowest and highest. Ratios are taken within a round. Every body is \
@@ -45,7 +48,9 @@ pub fn page(results: &Results) -> String {
     bars_table(&mut html, results);
     html.push_str("<h2>Side by side</h2>");
     for (work, unit) in PLOTS {
-        plot(&mut html, results, work, unit);
+        if let Some(plot) = plot(results, work, unit) {
+            let _infallible = write!(html, "<h3>{}</h3>{plot}", escape(&title(work)));
+        }
     }
     growth(&mut html, results);
     engine(&mut html, results);
@@ -54,6 +59,15 @@ pub fn page(results: &Results) -> String {
         table(&mut html, results, work);
     }
     html + "</body></html>\n"
+}
+
+/// The plots that say most, as an SVG file.
+pub fn picture(results: &Results) -> String {
+    let plots: Vec<(String, String)> = PLOTS
+        .iter()
+        .filter_map(|(work, unit)| Some((title(work), plot(results, work, unit)?)))
+        .collect();
+    svg::stacked(PLOT_STYLE, &plots)
 }
 
 /// The bars as plain text.
@@ -114,10 +128,10 @@ fn spread(median: Median) -> String {
     format!("{} ({}–{})", number(value), number(low), number(high))
 }
 
-fn plot(html: &mut String, results: &Results, work: &str, unit: &str) {
+fn plot(results: &Results, work: &str, unit: &str) -> Option<String> {
     let mut rows = Vec::new();
     for who in results.who(work) {
-        let Some(median) = results.median(work, who, |sample| sample.rate) else { continue };
+        let median = results.median(work, who, |sample| sample.rate)?;
         rows.push(svg::Bar {
             label: who.name(),
             value: median.value,
@@ -127,10 +141,7 @@ fn plot(html: &mut String, results: &Results, work: &str, unit: &str) {
             limit: is_limit(who),
         });
     }
-    if !rows.is_empty() {
-        let _infallible =
-            write!(html, "<h3>{}</h3>{}", escape(&title(work)), svg::bars(unit, &rows));
-    }
+    (!rows.is_empty()).then(|| svg::bars(unit, &rows))
 }
 
 fn title(work: &str) -> String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::load::link::{Route, Tls};
 use crate::load::{Amount, Effort, Sample, Watched, h2, http1, icap};
 use crate::peers::{
-    CIcap, Clamd, E2guardian, Inspector, Meergate, Mitmproxy, Nginx, Null, Squid, Sslsplit,
+    CIcap, Clamd, E2Guardian, Inspector, Meergate, Mitmproxy, Nginx, Null, Squid, Sslsplit,
 };
 use crate::pki::Pki;
 use crate::plan::{Connections, HttpJob, IcapJob, Job, Who, Work};
@@ -36,7 +36,7 @@ pub struct Stage {
     clamd: OnceCell<Clamd>,
     c_icap: OnceCell<CIcap>,
     virus_scan: OnceCell<CIcap>,
-    e2guardian: OnceCell<E2guardian>,
+    e2guardian: OnceCell<E2Guardian>,
     five: OnceCell<Inspector>,
     et_open: OnceCell<Inspector>,
     meergate: OnceCell<Meergate>,
@@ -158,8 +158,8 @@ impl Stage {
                 server(c_icap.addr(), both("/virus_scan"), vec![c_icap.pid(), clamd.pid()])
             }
             Who::E2guardian => {
-                let peer = self.e2guardian.get_or_init(E2guardian::start);
-                server(peer.addr(), ("/request", "/response"), vec![peer.pid()])
+                let peer = self.e2guardian.get_or_init(E2Guardian::start);
+                server(peer.addr(), ("/request", "/response"), vec![peer.process.pid()])
             }
             Who::Echo => {
                 let inspector = self.five();

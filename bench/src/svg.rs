@@ -55,6 +55,37 @@ pub fn bars(unit: &str, bars: &[Bar]) -> String {
     svg + "</svg>"
 }
 
+/// Titled plots under each other as a file of its own, for pages that can't hold inline SVG.
+pub fn stacked(style: &str, plots: &[(String, String)]) -> String {
+    const TITLE: f64 = 26.0;
+    let mut inner = String::new();
+    let mut y = 6.0;
+    for (title, plot) in plots {
+        let height = height(plot);
+        let placed =
+            plot.replacen("<svg ", &format!("<svg y='{}' height='{height}' ", y + TITLE), 1);
+        let _infallible = write!(
+            inner,
+            "<text x='8' y='{}' font-weight='bold'>{}</text>{placed}",
+            y + 17.0,
+            escape(title)
+        );
+        y += TITLE + height + 8.0;
+    }
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' width='720' height='{y}' viewBox='0 0 720 {y}' \
+         font-family='system-ui,sans-serif' font-size='12'><style>{style}</style>\
+         <rect width='720' height='{y}' fill='#fff'/>{inner}</svg>\n"
+    )
+}
+
+/// The height that the view box of a plot names.
+fn height(plot: &str) -> f64 {
+    let view = plot.split("viewBox='").nth(1).and_then(|rest| rest.split('\'').next());
+    let last = view.and_then(|view| view.split(' ').next_back());
+    last.and_then(|height| height.parse().ok()).unwrap_or(300.0)
+}
+
 /// One line of a plot.
 #[derive(Clone, Debug)]
 pub struct Line<'a> {

@@ -65,6 +65,8 @@ pub struct Exchange {
     pub rest: Vec<Bytes>,
     /// Body bytes that a 200 must bring back.
     pub body: u64,
+    /// Body bytes that leave before the server says `100 Continue`.
+    cut: u64,
 }
 
 impl Load {
@@ -90,7 +92,7 @@ impl Load {
             "OPTIONS {uri} ICAP/1.0\r\nHost: {}\r\nEncapsulated: null-body=0\r\n\r\n",
             self.server
         );
-        Exchange { first: vec![head.into()], rest: vec![], body: 0 }
+        Exchange { first: vec![head.into()], rest: vec![], body: 0, cut: 0 }
     }
 
     fn reqmod(&self, number: usize) -> Exchange {
@@ -101,7 +103,7 @@ impl Load {
             "REQMOD {uri} ICAP/1.0\r\n{common}Encapsulated: req-hdr=0, null-body={}\r\n\r\n{request}",
             request.len()
         );
-        Exchange { first: vec![head.into()], rest: vec![], body: 0 }
+        Exchange { first: vec![head.into()], rest: vec![], body: 0, cut: 0 }
     }
 
     fn respmod(&self, number: usize) -> Exchange {
@@ -126,7 +128,7 @@ impl Load {
             rest.extend(chunks(cut, self.body));
             rest.push(Bytes::from_static(b"0\r\n\r\n"));
         }
-        Exchange { first: joined(first), rest: joined(rest), body: self.body }
+        Exchange { first: joined(first), rest: joined(rest), body: self.body, cut }
     }
 
     fn uri(&self, path: &str) -> String {
@@ -210,7 +212,7 @@ async fn transaction(
         let answer = Pending::new(link, exchange).await?;
         // A 204 stands for the body as sent; a 200 must bring it back.
         done.right &= answer.right;
-        done.bytes += exchange.body;
+        done.bytes += answer.bytes;
         if answer.closes {
             *slot = None;
         }
@@ -251,6 +253,8 @@ struct Pending<'a> {
 #[derive(Clone, Copy)]
 struct Answer {
     right: bool,
+    /// Body bytes that were sent.
+    bytes: u64,
     closes: bool,
 }
 
@@ -311,7 +315,8 @@ impl<'a> Pending<'a> {
                 }
                 Step::End { closes } => {
                     let right = self.reply.is_right(self.exchange.body)?;
-                    self.answer = Some(Answer { right, closes });
+                    let bytes = if self.continued { self.exchange.body } else { self.exchange.cut };
+                    self.answer = Some(Answer { right, bytes, closes });
                 }
             }
         }

@@ -13,7 +13,7 @@ pub mod link;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ const AFTER_ERROR: Duration = Duration::from_millis(5);
 pub struct Effort {
     /// Connections, each with one transaction at a time.
     pub connections: usize,
-    /// Not counted, before the window.
+    /// Not counted, before the window; longer until each connection has done one transaction.
     pub warmup: Duration,
     /// How much is counted.
     pub amount: Amount,
@@ -91,6 +91,7 @@ pub struct Sample {
 /// What one connection has seen.
 #[derive(Debug, Default)]
 pub struct Tally {
+    warm: bool,
     micros: Vec<u32>,
     bytes: u64,
     wrong: u64,
@@ -111,6 +112,8 @@ pub struct Done {
 pub struct Gate {
     phase: AtomicU8,
     left: AtomicI64,
+    /// How many have done a transaction.
+    warm: AtomicUsize,
 }
 
 const WARM: u8 = 0;
@@ -123,7 +126,7 @@ impl Gate {
             Amount::Transactions(n) => n,
             Amount::Window(_) => i64::MAX,
         };
-        Self { phase: AtomicU8::new(WARM), left: AtomicI64::new(left) }
+        Self { phase: AtomicU8::new(WARM), left: AtomicI64::new(left), warm: AtomicUsize::new(0) }
     }
 
     /// Whether another transaction may start.
@@ -159,6 +162,9 @@ impl Tally {
             Ok(done) => {
                 if !done.right {
                     self.wrong += 1;
+                }
+                if !std::mem::replace(&mut self.warm, true) {
+                    gate.warm.fetch_add(1, Ordering::Relaxed);
                 }
                 if gate.counts() {
                     self.micros.push(micros);
@@ -203,6 +209,10 @@ where
         .collect();
 
     thread::sleep(effort.warmup);
+    let patience = Instant::now() + PATIENCE;
+    while gate.warm.load(Ordering::Relaxed) < effort.connections && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(2));
+    }
     proc::reset_peak(&watched.subject);
     let before = Costs::now(watched);
     let start = Instant::now();

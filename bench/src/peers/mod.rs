@@ -4,7 +4,6 @@
 
 mod c_icap;
 mod clamd;
-mod e2guardian;
 mod mitmproxy;
 mod nginx;
 mod null;
@@ -14,7 +13,7 @@ mod sslsplit;
 
 pub use c_icap::CIcap;
 pub use clamd::Clamd;
-pub use e2guardian::E2guardian;
+pub use e2e::peers::e2guardian::E2Guardian;
 pub use mitmproxy::Mitmproxy;
 pub use nginx::Nginx;
 pub use null::{Null, serve as serve_null};

@@ -53,7 +53,7 @@ impl Nginx {
              events {{ worker_connections 16384; }}\n\
              http {{ access_log off; default_type application/octet-stream; root {here};\n\
              sendfile on; tcp_nopush on; tcp_nodelay on; open_file_cache max=100 inactive=1h;\n\
-             keepalive_requests 1000000000; keepalive_timeout 1h; http2_recv_timeout 1h;\n\
+             keepalive_requests 1000000000; keepalive_timeout 1h; client_header_timeout 1h;\n\
              ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:tls:16m;\n\
              client_body_temp_path {here}/t1; proxy_temp_path {here}/t2;\n\
              fastcgi_temp_path {here}/t3; uwsgi_temp_path {here}/t4; scgi_temp_path {here}/t5;\n\
