@@ -36,7 +36,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// Every kind, in the order of [`FailureKind::index`].
+    /// Every kind.
     pub const ALL: [Self; 8] = [
         Self::Closed,
         Self::Connect,
