@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, Listen, Way};
 use crate::error::StartError;
 use crate::firewall::Rules;
-use crate::run;
+use crate::{run, running};
 
 use explain::Who;
 
@@ -64,8 +64,17 @@ enum Command {
         #[arg(long)]
         remove: bool,
     },
+    /// Have the program that runs with this state directory read its settings anew.
+    Reload(Flags),
     /// Serve until stopped.
-    Run(Flags),
+    Run {
+        #[command(flatten)]
+        flags: Flags,
+        /// Take the place of the program that runs with the same state directory: it hands its
+        /// listening sockets over and ends when its connections do.
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 /// Settings on the command line; they win over the file's.
@@ -182,7 +191,8 @@ pub fn main() -> ExitCode {
         },
         Command::HashPassword { name } => password::run(name),
         Command::Nft { flags, apply, remove } => nft(flags, *apply, *remove),
-        Command::Run(flags) => run::run(flags),
+        Command::Reload(flags) => reload(flags),
+        Command::Run { flags, replace } => run::run(flags, *replace),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -192,6 +202,13 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Settings that cannot be used are told here, where somebody sees it, instead of in a log.
+fn reload(flags: &Flags) -> Result<(), StartError> {
+    run::check(flags)?;
+    let pid = running::reload(&flags.config()?)?;
+    say(&format!("process {pid} reloads; its log says how it went"))
 }
 
 fn nft(flags: &Flags, apply: bool, remove: bool) -> Result<(), StartError> {

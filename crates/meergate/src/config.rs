@@ -5,6 +5,7 @@ mod http;
 mod icap;
 mod listen;
 mod rule;
+mod sandbox;
 mod users;
 mod value;
 
@@ -21,6 +22,7 @@ pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
 pub use listen::{Listen, Way};
 pub use rule::{Action, CertificateAsked, ClientCertificate, InvalidCertificate, Pinned, Rule};
+pub use sandbox::Sandbox;
 pub use users::Users;
 pub use value::{Bytes, Span};
 
@@ -31,6 +33,13 @@ pub struct Config {
     /// Where the CA made on first run is kept; default `$XDG_STATE_HOME/meergate`, else
     /// `~/.local/state/meergate`.
     pub state_dir: Option<PathBuf>,
+    /// The file that this was read from.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+    /// The user to become once listeners are open and files are read; for starts as root.
+    pub user: Option<String>,
+    /// What the program gives up before it serves.
+    pub sandbox: Sandbox,
     /// The ways in; without any, an explicit proxy on 127.0.0.1:8080.
     pub listen: Vec<Listen>,
     /// What becomes of connections and requests; the first rule that matches decides.
@@ -183,7 +192,9 @@ impl Config {
                 "name a readable TOML file with --config",
             )
         })?;
-        Self::from_toml(&text, &path.display().to_string())
+        let mut config = Self::from_toml(&text, &path.display().to_string())?;
+        config.file = Some(path.to_owned());
+        Ok(config)
     }
 
     /// Reads `text`; `name` is what errors call it.

@@ -52,7 +52,7 @@ impl Gateway {
 /// One open listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: TcpListener,
+    socket: std::net::TcpListener,
     /// What the settings say of it.
     entry: Arc<Entry>,
 }
@@ -67,10 +67,14 @@ struct Entry {
 }
 
 impl Listener {
-    /// Opens the listener that `listen` describes.
-    pub(crate) fn bind(listen: &Listen) -> Result<Self, StartError> {
+    /// Opens the listener that `listen` describes, or goes on with the socket of a former program.
+    pub(crate) fn bind(
+        listen: &Listen,
+        inherited: Option<std::net::TcpListener>,
+    ) -> Result<Self, StartError> {
         let address = listen.address;
-        let opened = bind(address, &listen.way).and_then(|socket| {
+        let opened = inherited.map_or_else(|| bind(address, &listen.way), Ok);
+        let opened = opened.and_then(|socket| {
             let own = socket.local_addr()?;
             Ok((socket, own))
         });
@@ -97,6 +101,11 @@ impl Listener {
         self.entry.own
     }
 
+    /// The socket once more, for a successor.
+    pub(crate) fn duplicate(&self) -> io::Result<std::net::TcpListener> {
+        self.socket.try_clone()
+    }
+
     pub(crate) fn kind(&self) -> &'static str {
         self.entry.way.as_str()
     }
@@ -105,11 +114,15 @@ impl Listener {
     pub(crate) async fn serve(self, gateway: Arc<Gateway>) {
         let labels = ListenerLabels { listener: self.kind() };
         let accepted = gateway.shared.metrics.accepted.get_or_create(&labels).clone();
+        let socket = match TcpListener::from_std(self.socket) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!(%error, "a listener cannot be used"),
+        };
         let stopping = gateway.shared.stopping();
         tokio::pin!(stopping);
         loop {
             let next = tokio::select! {
-                next = self.socket.accept() => next,
+                next = socket.accept() => next,
                 () = &mut stopping => return,
             };
             match next {
@@ -127,7 +140,7 @@ impl Listener {
     }
 }
 
-fn bind(address: SocketAddr, way: &Way) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, way: &Way) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
@@ -140,7 +153,7 @@ fn bind(address: SocketAddr, way: &Way) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// Errors that concern the connection that was about to be accepted, not the listener (accept(2)).

@@ -1,7 +1,7 @@
 //! Reading the settings anew while connections go on with those that they began with.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -32,10 +32,9 @@ impl Gateway {
             }
         };
         self.shared.metrics.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
-        for log in [&self.shared.logs.connections, &self.shared.logs.transactions] {
-            if let Some(log) = log {
-                log.reopen();
-            }
+        let logs = [&self.shared.logs.connections, &self.shared.logs.transactions];
+        for log in logs.into_iter().flatten() {
+            log.reopen();
         }
     }
 
@@ -82,8 +81,8 @@ impl Gateway {
     async fn list_states(&self) -> Vec<State> {
         let settings = self.settings.load_full();
         let look = move || {
-            let files = settings.config.rule.iter().flat_map(|rule| &rule.host_file);
-            files.map(|path| State::of(path)).collect()
+            let rules = settings.config.rule.iter();
+            rules.flat_map(|rule| rule.host_file.iter().map(|path| State::of(path))).collect()
         };
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
@@ -98,10 +97,10 @@ struct State {
 }
 
 impl State {
-    fn of(path: &PathBuf) -> Self {
+    fn of(path: &Path) -> Self {
         let meta = fs::metadata(path).ok();
         Self {
-            path: path.clone(),
+            path: path.to_owned(),
             length: meta.as_ref().map_or(0, fs::Metadata::len),
             modified: meta.and_then(|meta| meta.modified().ok()),
         }

@@ -3,13 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::cli::{Flags, say};
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::console;
 use crate::error::StartError;
 use crate::firewall::Rules;
@@ -17,9 +19,15 @@ use crate::listen::{Gateway, Listener};
 use crate::log::Logs;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Users};
+use crate::running::Running;
+use crate::sandbox;
 use crate::session::{Settings, Shared};
+use crate::takeover::{Inherited, Offer, Sockets};
 use crate::tls;
 use crate::tls::ca::{self, Place};
+
+/// How long threads may take to let go of what they hold when the program ends.
+const CUT: Duration = Duration::from_secs(2);
 
 /// `meergate check`: reads all that `run` would, opens nothing.
 pub(crate) fn check(flags: &Flags) -> Result<(), StartError> {
@@ -35,80 +43,161 @@ pub(crate) fn check(flags: &Flags) -> Result<(), StartError> {
     say("settings are right")
 }
 
-/// `meergate run`: serves until SIGTERM or SIGINT.
-pub(crate) fn run(flags: &Flags) -> Result<(), StartError> {
+/// `meergate run`: serves until SIGTERM or SIGINT, or until a successor does. With `replace`, it
+/// is itself the successor of a running program.
+pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
     let config = flags.config()?;
-    let runtime = Builder::new_multi_thread().enable_all().thread_name("meergate").build();
-    let runtime = runtime.map_err(|e| {
-        StartError::new(
-            format!("cannot start threads ({e})"),
-            "the system",
-            "raise the limit of processes",
-        )
-    })?;
-    let done = runtime.block_on(serve(config, flags));
-    // Connections that did not end in time are cut here.
-    runtime.shutdown_background();
-    done
-}
-
-async fn serve(config: Config, flags: &Flags) -> Result<(), StartError> {
-    let mut signals = Signals::catch().map_err(|e| {
-        StartError::new(format!("cannot catch signals ({e})"), "the system", "report this as a bug")
-    })?;
-    let metrics = Metrics::new();
-    let logs = Logs::open(&config.log, &metrics)?;
-    let listeners =
-        config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, StartError>>()?;
-    let console = match config.console.address {
-        Some(address) => Some(bind_console(address).await?),
-        None => None,
-    };
+    let mut inherited = if replace { Some(Inherited::ask(&config)?) } else { None };
+    let open = Open::new(&config, &mut inherited)?;
     let rules = match config.firewall.apply {
         true => Some(Rules::of(&config)?),
         false => None,
     };
-    let settings = settings(config, &metrics)?;
-    let shared = Arc::new(Shared::new(metrics, logs));
-    let gateway = Arc::new(Gateway::new(shared.clone(), Arc::new(settings)));
+    let metrics = Metrics::new();
+    let settings = settings(config.clone(), &metrics)?;
+    let running = if replace { None } else { Running::mark(&config) };
+    let offer = (replace || running.is_some()).then(|| Offer::open(&config)).flatten();
+    // What netfilter brings from here on waits in the listeners' queues.
+    if let Some(rules) = &rules {
+        rules.apply()?;
+    }
+    let served = sandbox::enter(&config).and_then(|()| {
+        if replace {
+            Running::mark_later(&config);
+        }
+        let logs = Logs::open(&config.log, &metrics)?;
+        let shared = Arc::new(Shared::new(metrics, logs));
+        let gateway = Arc::new(Gateway::new(shared, Arc::new(settings)));
+        let runtime = Builder::new_multi_thread().enable_all().thread_name("meergate").build();
+        let runtime = runtime.map_err(|e| {
+            StartError::new(
+                format!("cannot start threads ({e})"),
+                "the system",
+                "raise the limit of processes",
+            )
+        })?;
+        let succession = Succession { offer, inherited };
+        let done = runtime.block_on(serve(gateway, open, succession, flags));
+        // Connections that did not end in time are cut here, and logs written to their end.
+        runtime.shutdown_timeout(CUT);
+        done
+    });
+    let replaced = served.as_ref().is_ok_and(|end| *end == Order::Yield);
+    // Last, so that nobody's connection goes around us while others are still served.
+    if let Some(rules) = &rules
+        && !replaced
+    {
+        rules.remove()?;
+        tracing::warn!("the firewall rules are removed: clients now reach servers directly");
+    }
+    served.map(drop)
+}
 
+/// Programs before and after this one.
+struct Succession {
+    offer: Option<Offer>,
+    inherited: Option<Inherited>,
+}
+
+/// The sockets of a program that is about to serve.
+struct Open {
+    listeners: Vec<Listener>,
+    console: Option<(String, std::net::TcpListener)>,
+}
+
+impl Open {
+    /// Opens listeners and console, with the sockets of the former program where they are the same.
+    fn new(config: &Config, inherited: &mut Option<Inherited>) -> Result<Self, StartError> {
+        let mut take = |name: &str| inherited.as_mut().and_then(|inherited| inherited.take(name));
+        let mut listeners = Vec::new();
+        for listen in &config.listen {
+            listeners.push(Listener::bind(listen, take(&listen.name()))?);
+        }
+        let console = match config.console.address {
+            Some(address) => {
+                let name = format!("console {address}");
+                let socket = match take(&name) {
+                    Some(socket) => socket,
+                    None => bind_console(address)?,
+                };
+                Some((name, socket))
+            }
+            None => None,
+        };
+        Ok(Self { listeners, console })
+    }
+
+    /// The sockets that a successor will want, with their names.
+    fn duplicates(&self, config: &Config) -> Sockets {
+        let named = config.listen.iter().map(Listen::name).zip(&self.listeners);
+        let listeners = named.filter_map(|(name, l)| Some((name, l.duplicate().ok()?)));
+        let console = self
+            .console
+            .as_ref()
+            .and_then(|(name, socket)| Some((name.clone(), socket.try_clone().ok()?)));
+        listeners.chain(console).collect()
+    }
+}
+
+/// Serves to the end; why it ended.
+async fn serve(
+    gateway: Arc<Gateway>,
+    open: Open,
+    succession: Succession,
+    flags: &Flags,
+) -> Result<Order, StartError> {
+    let mut signals = Signals::catch().map_err(|e| {
+        StartError::new(format!("cannot catch signals ({e})"), "the system", "report this as a bug")
+    })?;
+    if let Some(offer) = succession.offer {
+        let sockets = open.duplicates(&gateway.settings.load().config);
+        signals.wait_for_successor(offer, sockets);
+    }
     let mut names = Vec::new();
-    for listener in listeners {
+    for listener in open.listeners {
         names.push((listener.address(), listener.kind()));
         tokio::spawn(listener.serve(gateway.clone()));
     }
     for (address, kind) in &names {
         say(&format!("listening on {address} ({kind})"))?;
     }
-    if let Some((socket, address)) = console {
+    if let Some((_, socket)) = open.console {
+        let opened = socket.local_addr().and_then(|at| Ok((at, TcpListener::from_std(socket)?)));
+        let (address, socket) = opened.map_err(|e| console_error(&e, "the console"))?;
         say(&format!("listening on {address} (console)"))?;
         tokio::spawn(console::serve(socket, gateway.clone(), names));
     }
-    // Only now: what netfilter brings from here on is served.
-    if let Some(rules) = &rules {
-        rules.apply()?;
-    }
     tokio::spawn(gateway.clone().watch_lists(flags.clone()));
+    if let Some(inherited) = succession.inherited
+        && let Err(error) = inherited.serves()
+    {
+        tracing::warn!(%error, "the former program cannot be told that this one serves");
+    }
     say("ready")?;
 
-    while signals.next().await == Order::Reload {
-        let (gateway, flags) = (gateway.clone(), flags.clone());
-        let _ = tokio::task::spawn_blocking(move || gateway.reload(&flags, "SIGHUP")).await;
-    }
-    if let Some(rules) = &rules
-        && let Err(error) = rules.remove()
-    {
-        tracing::error!(%error, "the firewall rules are still there");
-    }
+    let end = loop {
+        match signals.next().await {
+            Order::Reload => {
+                let (gateway, flags) = (gateway.clone(), flags.clone());
+                // A panic in there has been told; the former settings stay.
+                let _ = tokio::task::spawn_blocking(move || gateway.reload(&flags, "SIGHUP")).await;
+            }
+            end => break end,
+        }
+    };
     let limit = gateway.settings.load().config.limits.shutdown_timeout.0;
-    tracing::info!(seconds = limit.as_secs_f64(), "stopping when open connections end");
-    shared.stop();
+    tracing::info!(
+        replaced = end == Order::Yield,
+        seconds = limit.as_secs_f64(),
+        "stopping when open connections end"
+    );
+    gateway.shared.stop();
     tokio::select! {
         () = gateway.drained() => tracing::info!("stopped"),
         () = tokio::time::sleep(limit) => tracing::warn!("stopped, connections were cut"),
         () = signals.stop() => tracing::warn!("stopped at once, connections were cut"),
     }
-    Ok(())
+    Ok(end)
 }
 
 /// All that a reload replaces.
@@ -137,33 +226,39 @@ pub(crate) fn settings(config: Config, metrics: &Metrics) -> Result<Settings, St
     Ok(Settings { config, tls, policy, users })
 }
 
-async fn bind_console(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = async {
-        let socket = TcpListener::bind(address).await?;
-        let address = socket.local_addr()?;
-        Ok((socket, address))
-    };
-    bound.await.map_err(|e: io::Error| {
-        StartError::new(
-            format!("cannot listen for the console ({e})"),
-            address.to_string(),
-            "choose another address with --console, or --console off",
-        )
-    })
+fn bind_console(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    let bound = std::net::TcpListener::bind(address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    bound.map_err(|e| console_error(&e, &address.to_string()))
 }
 
-/// What a signal asks for.
+fn console_error(error: &io::Error, place: &str) -> StartError {
+    StartError::new(
+        format!("cannot listen for the console ({error})"),
+        place,
+        "choose another address with --console, or --console off",
+    )
+}
+
+/// What the program is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
+    /// Read the settings anew.
     Reload,
+    /// End.
     Stop,
+    /// End, since a successor serves.
+    Yield,
 }
 
-/// The signals that the program obeys.
+/// The signals that the program obeys, and the successor that it makes room for.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    successor: Arc<Notify>,
 }
 
 impl Signals {
@@ -172,7 +267,20 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            successor: Arc::default(),
         })
+    }
+
+    /// Hands `sockets` to a successor that asks for them, in a thread of its own.
+    fn wait_for_successor(&self, offer: Offer, sockets: Sockets) {
+        let successor = self.successor.clone();
+        let wait = move || match offer.wait(&sockets) {
+            Ok(()) => successor.notify_one(),
+            Err(error) => tracing::warn!(%error, "nobody can take this program's place"),
+        };
+        if let Err(error) = std::thread::Builder::new().name("successor".into()).spawn(wait) {
+            tracing::warn!(%error, "nobody can take this program's place");
+        }
     }
 
     async fn next(&mut self) -> Order {
@@ -180,6 +288,7 @@ impl Signals {
             _ = self.terminate.recv() => Order::Stop,
             _ = self.interrupt.recv() => Order::Stop,
             _ = self.hang_up.recv() => Order::Reload,
+            () = self.successor.notified() => Order::Yield,
         }
     }
 

@@ -151,6 +151,10 @@ fn serve(
             head.push(byte[0]);
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
+        if head.windows(6).any(|w| w.eq_ignore_ascii_case(b" close")) {
+            stream.conn.send_close_notify();
+            return stream.flush();
+        }
     }
 }
 

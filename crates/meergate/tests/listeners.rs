@@ -238,3 +238,98 @@ fn the_console_shows_state_and_gives_the_ca_away() {
     assert!(!program.console("/ca.pem").contains("PRIVATE"));
     assert!(program.console("/nothing").starts_with("HTTP/1.1 404 "));
 }
+
+#[test]
+fn a_successor_takes_over_without_a_refused_connection() {
+    let origin = Origin::answering(OK);
+    let listen = "[[listen]]\naddress = \"127.0.0.1:0\"\n";
+    let mut program = Program::start(listen);
+    let proxy = program.at("proxy");
+    let request = format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stopped = || stop.load(std::sync::atomic::Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        // Clients that come all the time: each gets its answer.
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answers = 0;
+                    while !stopped() {
+                        let mut stream = connect(proxy);
+                        stream.write_all(request.as_bytes()).unwrap();
+                        let head = read_until(&mut stream, b"\r\n\r\n");
+                        assert!(head.starts_with(b"HTTP/1.1 200 "));
+                        assert_eq!(exactly(&mut stream, 5), b"hello");
+                        answers += 1;
+                    }
+                    answers
+                })
+            })
+            .collect();
+        for _ in 0..5 {
+            let mut former = program.replace();
+            assert!(former.wait_for_end(), "the former one ends by itself");
+            assert_eq!(program.at("proxy"), proxy);
+        }
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        for client in clients {
+            assert!(client.join().unwrap() > 0);
+        }
+    });
+    let file = program.dir.path().join("meergate.toml");
+    support::wait_for("the last one to be marked", || {
+        let output = run_to_end(&["reload", "--config", file.to_str().unwrap()], "");
+        output.status.success().then_some(())
+    });
+    program.wait_for_log("settings reloaded", 1);
+    program.signal("TERM");
+    assert!(program.wait_for_end());
+    let alone = run_to_end(&["run", "--replace", "--config", file.to_str().unwrap()], "");
+    assert!(String::from_utf8_lossy(&alone.stderr).contains("start without --replace"));
+}
+
+#[test]
+fn it_serves_with_few_rights() {
+    let origin = Origin::answering(OK);
+    let is_root = std::fs::read("/etc/shadow").is_ok();
+    let user = if is_root { "user = \"nobody\"\n" } else { "" };
+    let listen = "[[listen]]\naddress = \"127.0.0.1:0\"\n";
+    let program = Program::start(&format!("{user}{listen}"));
+    let status = program.status();
+    assert!(status.contains("\nSeccomp:\t2\n"), "{status}");
+    assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    if is_root {
+        assert!(!status.contains("\nUid:\t0\t"), "{status}");
+        assert!(status.contains("\nCapPrm:\t0000000000000000\n"), "{status}");
+        assert!(status.contains("\nGroups:\t \n"), "{status}");
+    } else {
+        eprintln!("SKIPPED in part: only root can become somebody else");
+    }
+    let request = format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address);
+    let mut stream = connect(program.at("proxy"));
+    stream.write_all(request.as_bytes()).unwrap();
+    assert!(read_until(&mut stream, b"hello").starts_with(b"HTTP/1.1 200 "));
+
+    if program.has_logged("landlock is off") {
+        eprintln!("SKIPPED in part: this kernel has no landlock");
+        return;
+    }
+    // Files that the settings did not name at the start are out of reach.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let list = elsewhere.path().join("hosts");
+    std::fs::write(&list, "a.example\n").unwrap();
+    std::fs::set_permissions(elsewhere.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    std::fs::set_permissions(
+        program.dir.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    program.write_settings(&format!("{user}{listen}[[rule]]\nhost_file = [{list:?}]\n"));
+    program.signal("HUP");
+    program.wait_for_log("settings not reloaded", 1);
+    // The CA, which is the program's own, is not: settings without that list are read.
+    program.write_settings(&format!("{user}{listen}"));
+    program.signal("HUP");
+    program.wait_for_log("settings reloaded", 1);
+}

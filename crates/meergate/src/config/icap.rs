@@ -1,5 +1,7 @@
 //! `[icap]`: the services that inspect.
 
+use std::path::Path;
+
 use icap_client::{Chain, ChainConfig, Chains, ConfigError, ServiceConfig};
 use serde::Deserialize;
 
@@ -22,6 +24,14 @@ pub struct Icap {
 }
 
 impl Icap {
+    /// The files that services' settings name.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.service.iter().flat_map(|service| {
+            let tls = &service.tls;
+            [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().map(|path| path.as_path())
+        })
+    }
+
     /// All named chains, and the one that transactions take unless a rule names another; `None`
     /// when no service is set. A service in several of them is one, with one pool of connections.
     ///

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::value::networks;
 use crate::session::Target;
 
 /// One way in.
@@ -20,6 +21,13 @@ pub struct Listen {
     pub proxy_protocol: Vec<IpNet>,
     /// The TCP ports whose connections `meergate nft` has netfilter bring here (redirect, tproxy).
     pub ports: Vec<u16>,
+}
+
+impl Listen {
+    /// What tells it from the others of the same settings.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.way.as_str(), self.address)
+    }
 }
 
 /// What arrives at a listener.
@@ -72,7 +80,7 @@ struct Keys {
     target: Option<String>,
     port: Option<u16>,
     keep_client_address: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "networks")]
     proxy_protocol: Vec<IpNet>,
     ports: Option<Vec<u16>>,
 }
@@ -168,7 +176,7 @@ mod tests {
             ("keep_client_address = true", "kind = \"tproxy\" only"),
             ("kind = \"sni\"\nport = 0", "1 to 65535"),
             ("kind = \"sni\"\nport = 65536", "u16"),
-            ("proxy_protocol = [\"10.0.0.0/99\"]", "invalid"),
+            ("proxy_protocol = [\"10.0.0.0/99\"]", "an address or a network"),
             ("ports = [1]", "\"redirect\" or \"tproxy\" only"),
             ("kind = \"redirect\"\nports = []", "at least one"),
             ("magic = 1", "unknown field"),

@@ -1,10 +1,11 @@
 //! `[[rule]]`: what becomes of connections and requests.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
+
+use super::value::networks;
 
 /// One rule. All conditions that are set must hold, and one entry of a list is enough; the first
 /// rule that matches decides. Without a match: intercept, with the default chain.
@@ -125,21 +126,4 @@ pub enum InvalidCertificate {
     /// The client sees a page that says what is wrong.
     #[default]
     Refuse,
-}
-
-/// Networks; an address alone stands for itself.
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    Vec::<String>::deserialize(deserializer)?
-        .iter()
-        .map(|text| {
-            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(
-                |_| {
-                    de::Error::invalid_value(
-                        de::Unexpected::Str(text),
-                        &"an address or a network such as \"10.0.0.0/8\"",
-                    )
-                },
-            )
-        })
-        .collect()
 }

@@ -1,11 +1,12 @@
 //! Values with units: durations (`10s`, `5m`) and sizes (`64KiB`).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
 /// A length of time: whole seconds, or text with a unit (`250ms`, `10s`, `5m`, `2h`, `1d`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +103,23 @@ pub(super) fn address_or_off<'de, D: Deserializer<'de>>(
     text.parse().map(Some).map_err(|_| {
         D::Error::custom(format!("expected an address with port or \"off\", not {text:?}"))
     })
+}
+
+/// Networks; an address alone stands for itself.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| {
+            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(
+                |_| {
+                    D::Error::invalid_value(
+                        Unexpected::Str(text),
+                        &"an address or a network such as \"10.0.0.0/8\"",
+                    )
+                },
+            )
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl Accepted {
         // Without it, small answers wait for acknowledgements that the client delays.
         stream.set_nodelay(true)?;
         let mut local = match entry.way {
-            Way::Redirect if !is_balancer => original::destination(&stream, entry.own)?,
+            Way::Redirect if !is_balancer => original::destination(&stream)?,
             _ => stream.local_addr()?,
         };
         let mut client = peer;

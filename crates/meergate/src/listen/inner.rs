@@ -23,6 +23,9 @@ use crate::upstream::{self, Route, Upstream, UpstreamError, UpstreamErrorKind, U
 /// How long a client may be silent before it is taken for one whose server speaks first.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// Bytes that are read at once while it is not clear what is spoken.
+const OPENING: usize = 2048;
+
 /// What a connection begins with.
 enum Opening {
     Hello(ClientHello),
@@ -327,6 +330,8 @@ async fn open(client: &mut Io, read_ahead: &mut BytesMut) -> io::Result<Opening>
             }
             Some(_) => return Ok(Opening::Unknown),
         }
+        // Room for a whole ClientHello of today's browsers, so that one read is enough.
+        read_ahead.reserve(OPENING);
         if client.read_buf(read_ahead).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

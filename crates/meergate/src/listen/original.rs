@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 /// # Errors
 /// The connection was not redirected: it was made to the listener itself, where it would lead back
 /// to, again and again.
-pub(super) fn destination(stream: &TcpStream, own: SocketAddr) -> io::Result<SocketAddr> {
+pub(super) fn destination(stream: &TcpStream) -> io::Result<SocketAddr> {
     let local = stream.local_addr()?;
     let socket = SockRef::from(stream);
     // A socket for both families holds IPv4 connections too; netfilter knows them as IPv4.
@@ -28,17 +28,16 @@ pub(super) fn destination(stream: &TcpStream, own: SocketAddr) -> io::Result<Soc
         })?
         .as_socket()
         .ok_or_else(not_redirected)?;
-    if address == local {
+    if address.port() == local.port() && address.ip() == local.ip().to_canonical() {
         return Err(not_redirected());
     }
-    refuse_own(address, own)?;
     Ok(address)
 }
 
-/// Refuses connections to the listener itself.
+/// Refuses connections to the listener itself. One on all addresses is told by its port alone.
 pub(super) fn refuse_own(destination: SocketAddr, own: SocketAddr) -> io::Result<()> {
     let same_ip = own.ip().to_canonical() == destination.ip().to_canonical();
-    if same_ip && destination.port() == own.port() {
+    if destination.port() == own.port() && (same_ip || own.ip().is_unspecified()) {
         return Err(not_redirected());
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -91,7 +91,7 @@ fn append_to(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
-fn write_all(path: &PathBuf, file: File, entries: &Receiver<Entry>) {
+fn write_all(path: &Path, file: File, entries: &Receiver<Entry>) {
     let mut file = BufWriter::with_capacity(64 * 1024, file);
     let mut failing = false;
     while let Ok(first) = entries.recv() {

@@ -176,8 +176,12 @@ pub async fn intercept<C: Stream>(
     mut client: C,
     prepared: Prepared,
 ) -> Result<Intercepted<impl Stream + use<C>>, InterceptError> {
-    let Prepared { route, host, offered, invalid, upstream } = prepared;
+    let Prepared { mut route, host, offered, invalid, upstream } = prepared;
     let origin = upstream.as_ref().ok().and_then(|upstream| upstream.tls.clone());
+    if let (Some(plan), Some(origin)) = (&mut route.tls, &origin) {
+        // Another connection of the same must agree on the same: the client holds us to it.
+        plan.alpn = origin.alpn.into_iter().collect();
+    }
     let leaves = &settings.tls.leaves;
     let forged = match &origin {
         Some(origin) if origin.fault.is_some() && invalid == InvalidCertificate::Allow => {

@@ -50,9 +50,12 @@ pub struct UpstreamTls {
 /// Client configurations, one for each list of protocols and identity, shared by all connections
 /// so that sessions are resumed, but never under another identity.
 pub(super) struct Origins {
-    configs: HashMap<(Option<Arc<str>>, Vec<Alpn>), Arc<ClientConfig>>,
+    configs: HashMap<Terms, Arc<ClientConfig>>,
     trust: Trust,
 }
+
+/// An identity (the name of a `[[client_certificate]]`) and the protocols offered.
+type Terms = (Option<Arc<str>>, Vec<Alpn>);
 
 impl fmt::Debug for Origins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

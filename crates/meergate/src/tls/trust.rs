@@ -1,6 +1,6 @@
 //! Whom we believe: the CAs that origins' certificates are checked against.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,7 @@ fn key(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> [u8; 32] {
     key
 }
 
-fn add_file(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), StartError> {
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), StartError> {
     let refuse = |what: String| {
         StartError::new(
             what,

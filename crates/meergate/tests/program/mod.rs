@@ -19,7 +19,7 @@ pub struct Program {
     said: Arc<Mutex<String>>,
     listeners: Vec<(String, SocketAddr)>,
     /// Its files; `meergate.toml` is among them.
-    pub dir: TempDir,
+    pub dir: Arc<TempDir>,
 }
 
 impl Program {
@@ -27,9 +27,20 @@ impl Program {
     pub fn start(settings: &str) -> Self {
         let dir = TempDir::new().unwrap();
         write_settings(&dir, settings);
+        Self::run(Arc::new(dir), &[])
+    }
+
+    /// Starts another one in its place; returns the former one.
+    pub fn replace(&mut self) -> Self {
+        let successor = Self::run(self.dir.clone(), &["--replace"]);
+        std::mem::replace(self, successor)
+    }
+
+    fn run(dir: Arc<TempDir>, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_meergate"))
             .args(["run", "--config"])
             .arg(dir.path().join("meergate.toml"))
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -71,6 +82,16 @@ impl Program {
     /// Waits until it has logged `text`, so many times.
     pub fn wait_for_log(&self, text: &str, times: usize) {
         wait_for(text, || (self.said.lock().unwrap().matches(text).count() >= times).then_some(()));
+    }
+
+    /// Whether it has logged `text` by now.
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.said.lock().unwrap().contains(text)
+    }
+
+    /// What the kernel says of it.
+    pub fn status(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap()
     }
 
     /// Replaces its settings' file.
