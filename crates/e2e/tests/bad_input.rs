@@ -104,10 +104,10 @@ fn rules_that_are_not_there_or_do_not_parse() {
     let run = |rules: &Path| args([&"run", &"--listen", &ANY, &"--rules", &rules]);
     refuses("meergate-inspector", &run(&folder.path().join("absent.rules")), &["absent.rules"]);
     let good = fs::read_to_string(test_rules()).unwrap();
-    let broken = good + "drop http any any -> any any (msg:\"no end\"; sid:7;\n";
+    let broken = good + "drop http any any -> any any (msg:\"odd\"; no_such_keyword; sid:7;)\n";
     let line = broken.lines().count().to_string();
     let broken = file(&folder, "broken.rules", &broken);
-    refuses("meergate-inspector", &run(&broken), &["broken.rules", &line]);
+    refuses("meergate-inspector", &run(&broken), &["broken.rules", &line, "no_such_keyword"]);
     let empty = file(&folder, "empty.rules", "# nothing\n");
     refuses("meergate-inspector", &run(&empty), &["empty.rules"]);
 }
@@ -121,29 +121,42 @@ fn an_engine_configuration_that_is_not_yaml() {
     refuses("meergate-inspector", &run(&folder.path().join("absent.yaml")), &["absent.yaml"]);
 }
 
-#[test]
-fn an_authority_that_can_not_be_used() {
+/// A folder with what an authority may be made of, right and wrong.
+fn authorities() -> TempDir {
     let folder = TempDir::new().unwrap();
     let authority = Authority::new("Test");
-    let cert = authority.write(folder.path());
-    let key = file(&folder, "ca.key", &authority.key_pem());
-    let other = file(&folder, "other.key", &Authority::new("Other").key_pem());
-    let garbage = file(&folder, "garbage.key", "not a key\n");
-    let absent = folder.path().join("absent.key");
-    let run = |cert: &Path, key: &Path| {
-        let state = folder.path().join("state");
-        let files = args([&"--ca-cert", &cert, &"--ca-key", &key]);
-        [args([&"run", &"--listen", &ANY, &"--console", &ANY, &"--state-dir", &state]), files]
-            .concat()
-    };
-    refuses("meergate", &run(&cert, &absent), &["absent.key"]);
-    refuses("meergate", &run(&cert, &garbage), &["garbage.key"]);
-    refuses("meergate", &run(&cert, &other), &["other.key"]);
-    refuses("meergate", &run(&garbage, &key), &["garbage.key"]);
+    authority.write(folder.path());
+    file(&folder, "ca.key", &authority.key_pem());
+    file(&folder, "other.key", &Authority::new("Other").key_pem());
+    file(&folder, "garbage", "nothing of use\n");
     let leaf = authority.leaf(&["localhost"]);
-    let leaf =
-        (file(&folder, "leaf.pem", &leaf.certificates), file(&folder, "leaf.key", &leaf.key));
-    refuses("meergate", &run(&leaf.0, &leaf.1), &["leaf.pem"]);
+    file(&folder, "leaf.pem", &leaf.certificates);
+    file(&folder, "leaf.key", &leaf.key);
+    folder
+}
+
+#[track_caller]
+fn refuses_authority(folder: &TempDir, cert: &str, key: &str, named: &str) {
+    let [state, cert, key] = ["state", cert, key].map(|name| folder.path().join(name));
+    let common = args([&"run", &"--listen", &ANY, &"--console", &ANY, &"--state-dir", &state]);
+    let files = args([&"--ca-cert", &cert, &"--ca-key", &key]);
+    refuses("meergate", &[common, files].concat(), &[named]);
+}
+
+#[test]
+fn an_authority_certificate_that_can_not_be_used() {
+    let folder = authorities();
+    refuses_authority(&folder, "absent", "ca.key", "absent");
+    refuses_authority(&folder, "garbage", "ca.key", "garbage");
+    refuses_authority(&folder, "leaf.pem", "leaf.key", "leaf.pem");
+    refuses_authority(&folder, "authority.pem", "other.key", "authority.pem");
+}
+
+#[test]
+fn an_authority_key_that_can_not_be_used() {
+    let folder = authorities();
+    refuses_authority(&folder, "authority.pem", "absent", "absent");
+    refuses_authority(&folder, "authority.pem", "garbage", "garbage");
 }
 
 #[test]
