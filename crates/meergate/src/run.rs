@@ -55,6 +55,7 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
     };
     let metrics = Metrics::new();
     let settings = settings(config.clone(), &metrics)?;
+    let heir = if replace { Running::inherit(&config) } else { None };
     let running = if replace { None } else { Running::mark(&config) };
     let offer = (replace || running.is_some()).then(|| Offer::open(&config)).flatten();
     // What netfilter brings from here on waits in the listeners' queues.
@@ -62,8 +63,8 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
         rules.apply()?;
     }
     let served = sandbox::enter(&config).and_then(|()| {
-        if replace {
-            Running::mark_later(&config);
+        if let Some(heir) = heir {
+            heir.wait();
         }
         let logs = Logs::open(&config.log, &metrics)?;
         let shared = Arc::new(Shared::new(metrics, logs));

@@ -25,14 +25,22 @@ impl Running {
         write_id(&file).ok().map(|()| Self(file))
     }
 
-    /// As [`Running::mark`], for the successor of the program that runs: it is marked when that
-    /// one ends, by a thread that waits for it.
-    pub(crate) fn mark_later(config: &Config) {
-        let Ok(file) = path(config).map_err(io::Error::other).and_then(|path| open(&path)) else {
-            return;
-        };
+    /// As [`Running::mark`], for the successor of the program that runs: opens the mark while that
+    /// is still allowed, for [`Heir::wait`].
+    pub(crate) fn inherit(config: &Config) -> Option<Heir> {
+        open(&path(config).ok()?).ok().map(Heir)
+    }
+}
+
+/// The successor of a program that still holds the mark.
+#[derive(Debug)]
+pub(crate) struct Heir(File);
+
+impl Heir {
+    /// Takes the mark when the former program ends, in a thread that waits for it.
+    pub(crate) fn wait(self) {
         let wait = move || {
-            if file.lock().is_ok() && write_id(&file).is_ok() {
+            if self.0.lock().is_ok() && write_id(&self.0).is_ok() {
                 // Held until the process ends.
                 loop {
                     thread::park();
