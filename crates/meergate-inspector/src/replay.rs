@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     exchanges: Vec<Exchange>,
     /// Why the rest of the connection could not be replayed.
     skipped: Option<String>,
+    /// The capture has its handshake, without which Suricata does not look at it on a wire.
+    handshake: bool,
 }
 
 /// A request, and what was answered.
@@ -63,7 +65,11 @@ pub(crate) fn run(
         .map_err(|e| format!("cannot read the capture: {at}: {e}: name a file that exists"))?;
     let limits =
         http_wire::Limits { max_head: settings.limits.max_head, ..http_wire::Limits::default() };
-    let connections = if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{') {
+    let is_har = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+    if is_har && compare {
+        return Err(format!("nothing to compare: {at}: it is a HAR file: name a PCAP of packets"));
+    }
+    let connections: Vec<_> = if is_har {
         har::read(&bytes).map_err(|e| format!("not a HAR file: {at}: {e}"))?
     } else {
         let packets = capture::read(&bytes)

@@ -66,7 +66,7 @@ fn in_words<I: std::fmt::Debug>(error: &PcapError<I>) -> String {
 fn segment(link: Linktype, data: &[u8]) -> Option<Segment> {
     let packet = match link {
         Linktype::ETHERNET => SlicedPacket::from_ethernet(data),
-        Linktype::LINUX_SLL => SlicedPacket::from_linux_sll(data).map_err(Into::into),
+        Linktype::LINUX_SLL => SlicedPacket::from_linux_sll(data),
         Linktype::NULL | Linktype::LOOP => SlicedPacket::from_ip(data.get(4..)?),
         Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 | Linktype(12) => {
             SlicedPacket::from_ip(data)

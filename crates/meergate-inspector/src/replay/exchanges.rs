@@ -18,6 +18,7 @@ pub(super) fn read(stream: Stream, limits: &Limits) -> Option<Connection> {
         server: stream.server,
         exchanges: Vec::new(),
         skipped: None,
+        handshake: stream.handshake,
     };
     while !requests.is_empty() && connection.skipped.is_none() {
         match exchange(&mut requests, &mut responses, limits) {

@@ -89,6 +89,7 @@ fn connection(n: usize, entry: Entry) -> Connection {
         server: SocketAddr::new(ip, port),
         exchanges: vec![Exchange { request, response: Some(response) }],
         skipped: None,
+        handshake: false,
     }
 }
 

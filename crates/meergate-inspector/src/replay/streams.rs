@@ -11,6 +11,8 @@ pub(super) struct Stream {
     pub(super) server: SocketAddr,
     pub(super) request: Vec<u8>,
     pub(super) response: Vec<u8>,
+    /// Both ends have greeted.
+    pub(super) handshake: bool,
 }
 
 /// What one end sends.
@@ -62,6 +64,7 @@ impl Half {
 struct Pair {
     client: Option<(SocketAddr, SocketAddr)>,
     halves: HashMap<SocketAddr, Half>,
+    greeted: [bool; 2],
     ended: bool,
 }
 
@@ -86,6 +89,9 @@ pub(super) fn reassemble(segments: Vec<Segment>) -> Vec<Stream> {
             // Without a handshake in the capture, whoever speaks first is the client.
             pair.client = Some((segment.from, segment.to));
         }
+        if segment.syn {
+            pair.greeted[usize::from(segment.ack)] = true;
+        }
         pair.ended |= segment.end;
         pair.halves.entry(segment.from).or_default().add(&segment);
     }
@@ -96,5 +102,5 @@ fn stream(mut pair: Pair) -> Option<Stream> {
     let (client, server) = pair.client?;
     let mut take = |end| pair.halves.remove(&end).map(Half::join).unwrap_or_default();
     let (request, response) = (take(client), take(server));
-    Some(Stream { client, server, request, response })
+    Some(Stream { client, server, request, response, handshake: pair.greeted == [true; 2] })
 }

@@ -3,12 +3,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "this is a test program"
 )]
 
 mod chaos;
 mod common;
 mod holding;
+mod parity;
 mod reloading;
 mod rivals;
 mod sandbox;

@@ -2,6 +2,7 @@
 
 mod client;
 mod noise;
+pub(crate) mod pcap;
 mod server;
 
 pub(crate) use client::{Client, Reply, Request, chunked};
