@@ -1,5 +1,6 @@
 //! Messages that two parsers could read differently, each sent through a socket: the sender gets
 //! an error, and the other side never sees what is ambiguous.
+#![allow(clippy::unwrap_used, reason = "helpers fail the test that calls them")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! HTTP/1 through the program, without and with services.
+#![allow(clippy::unwrap_used, reason = "helpers fail the test that calls them")]
 
 mod support;
 

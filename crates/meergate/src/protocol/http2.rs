@@ -71,6 +71,7 @@ pub(super) async fn serve(client: Io, session: &Session, upstream: UpstreamSlot)
         max_fields: config.http.max_fields,
     };
     let origins = Origins::new(session, upstream, limits);
+    origins.prepare().await;
     End::Closed(run(connection, session, &origins).await)
 }
 
@@ -81,16 +82,11 @@ async fn run(
 ) -> &'static str {
     let mut streams = FuturesUnordered::new();
     let mut watch = Watch::new(session.settings.config.limits.idle_timeout.0);
-    let mut accepted = 0u64;
+    let mut turns = 0u64;
     let mut extended = false;
     let mut closing = false;
     poll_fn(|cx| {
         origins.poll_drivers(cx);
-        if !extended && origins.allows_extended_connect() {
-            extended = true;
-            // It fails only when another change of settings is still on its way.
-            extended = connection.enable_connect_protocol().is_ok();
-        }
         loop {
             match connection.poll_accept(cx) {
                 Poll::Pending => break,
@@ -99,9 +95,17 @@ async fn run(
                 }
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(ended(session, &e)),
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    accepted += 1;
+                    turns += 1;
                     streams.push(serve_stream(session, origins, request, respond));
                 }
+            }
+        }
+        if !extended && origins.allows_extended_connect() {
+            // It fails while an earlier change of settings is still to be acknowledged: what
+            // acknowledges it comes by here again.
+            extended = connection.enable_connect_protocol().is_ok();
+            if extended {
+                cx.waker().wake_by_ref();
             }
         }
         let mut busy = false;
@@ -112,9 +116,9 @@ async fn run(
             // What the streams did may have freed the connection to go on.
             cx.waker().wake_by_ref();
         }
-        // Streams have time limits of their own.
-        let activity = if streams.is_empty() { accepted } else { accepted.wrapping_add(1) };
-        if watch.poll_stalled(cx, activity).is_ready() {
+        // Streams have time limits of their own: the connection is idle only without any.
+        turns += u64::from(!streams.is_empty());
+        if watch.poll_stalled(cx, turns).is_ready() {
             if closing {
                 return Poll::Ready("idle");
             }

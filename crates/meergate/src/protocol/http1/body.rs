@@ -80,10 +80,11 @@ impl BodySource for WireBody {
                 Ok(None) => {}
             }
             // Whoever waits for content may be waiting for what is queued here: the 100.
-            if !wire.out.is_empty() && this.counted == Counted::FromClient {
-                if let Poll::Ready(Err(e)) = wire.poll_flush(cx) {
-                    return Poll::Ready(Some(Err(e.into())));
-                }
+            if !wire.out.is_empty()
+                && this.counted == Counted::FromClient
+                && let Poll::Ready(Err(e)) = wire.poll_flush(cx)
+            {
+                return Poll::Ready(Some(Err(e.into())));
             }
             match ready!(this.left.poll_fill(&mut wire, cx)) {
                 Ok(0) if matches!(this.left, Left::UntilClose) => {
@@ -148,10 +149,8 @@ impl Left {
                 Some(ChunkEvent::Data(data)) => {
                     // The end, if it has come along, is read now: then the connection is free as
                     // soon as the last data are taken.
-                    if !wire.input.is_empty() && wire.input.len() <= 64 {
-                        if let Some(end) = end_of(decoder, wire)? {
-                            *self = end;
-                        }
+                    if let Some(end) = end_of(decoder, wire)? {
+                        *self = end;
                     }
                     Ok(Some(Taken::Frame(Frame::Data(data))))
                 }

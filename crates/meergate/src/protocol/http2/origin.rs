@@ -84,6 +84,19 @@ impl<'a> Origins<'a> {
         self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Begins HTTP/2 on a connection that is open already, so that the origin's settings are known
+    /// early: what it allows can be offered to the client before the first request.
+    pub(super) async fn prepare(&self) {
+        let mut state = self.state.lock().await;
+        match state.slot.take() {
+            Some(UpstreamSlot::Ready(upstream)) if upstream.alpn == Some(Alpn::H2) => {
+                // If it fails, the first request finds out and connects anew.
+                state.shared = self.handshake(*upstream).await.ok();
+            }
+            slot => state.slot = slot,
+        }
+    }
+
     /// A connection that can take one more stream.
     pub(super) async fn shared(&self) -> Result<Leased<'a>, Trouble> {
         let mut state = self.state.lock().await;
@@ -111,7 +124,8 @@ impl<'a> Origins<'a> {
         if upstream.alpn != Some(Alpn::H2) {
             state.http1_only = true;
             let slot = UpstreamSlot::Ready(Box::new(upstream));
-            let origin = WireOrigin::new(self.session, self.http1_route(), slot, self.limits);
+            let origin =
+                WireOrigin::new(self.session, self.route(&[Alpn::Http1]), slot, self.limits);
             return Ok(Leased::Http1(Box::new(origin)));
         }
         let shared = self.handshake(upstream).await?;
@@ -120,20 +134,18 @@ impl<'a> Origins<'a> {
     }
 
     async fn open(&self, http1_only: bool) -> Result<Upstream, Trouble> {
-        let route = match http1_only {
-            true => self.http1_route(),
-            false => self.session.route.clone(),
-        };
-        let Some(route) = route else {
+        // The session's plan holds only what was agreed on at first; the origin may have changed.
+        let both: &[Alpn] = &[Alpn::H2, Alpn::Http1];
+        let Some(route) = self.route(if http1_only { &both[1..] } else { both }) else {
             return Err(Trouble::OriginGone(io::Error::other("no origin is named")));
         };
         open(&self.session.shared, &self.session.settings, &route).await.map_err(Trouble::Upstream)
     }
 
-    fn http1_route(&self) -> Option<Route> {
+    fn route(&self, alpn: &[Alpn]) -> Option<Route> {
         let mut route = self.session.route.clone()?;
         if let Some(tls) = &mut route.tls {
-            tls.alpn = vec![Alpn::Http1];
+            tls.alpn = alpn.to_vec();
         }
         Some(route)
     }
