@@ -74,8 +74,9 @@ impl Ca {
         match &self.action {
             Action::Export { form } => export(&ca::load(&place)?, *form),
             Action::Import { cert, key, replace } => {
+                let names = [cert, key].map(|path| path.display().to_string());
                 let authority =
-                    Authority::from_pem(&read(cert)?, &read(key)?, &cert.display().to_string())?;
+                    Authority::from_pem(&read(cert)?, &read(key)?, &names[0], &names[1])?;
                 ca::import(&place, &authority, *replace)?;
                 describe(&place, &authority)
             }

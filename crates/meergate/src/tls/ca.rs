@@ -74,28 +74,35 @@ impl Authority {
         params.not_before = (now - DAY).into();
         params.not_after = (now + VALID).into();
         let certificate = params.self_signed(&key).map_err(|e| broken(&e))?;
-        Self::new(vec![certificate.der().clone()], key, "the new CA")
+        Self::new(vec![certificate.der().clone()], key, "the new CA", "its key")
     }
 
-    /// Reads certificate (chain) and key from PEM text; `name` is what errors call it.
+    /// Reads certificate (chain) and key from PEM text; the names are what errors call the two.
     ///
     /// # Errors
     /// Not PEM, not a CA certificate, expired, or certificate and key do not belong together.
-    pub fn from_pem(certificates: &[u8], key: &[u8], name: &str) -> Result<Self, StartError> {
+    pub fn from_pem(
+        certificates: &[u8],
+        key: &[u8],
+        name: &str,
+        key_name: &str,
+    ) -> Result<Self, StartError> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates)
             .collect::<Result<_, _>>()
             .map_err(|e| refuse(format!("the CA certificate is not PEM ({e:?})"), name))?;
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|e| refuse(format!("the CA key is not a PEM private key ({e:?})"), name))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| {
+            refuse(format!("the CA key is not a PEM private key ({e:?})"), key_name)
+        })?;
         let key = KeyPair::try_from(&key)
-            .map_err(|e| refuse(format!("the CA key is of no known kind ({e})"), name))?;
-        Self::new(chain, key, name)
+            .map_err(|e| refuse(format!("the CA key is of no known kind ({e})"), key_name))?;
+        Self::new(chain, key, name, key_name)
     }
 
     fn new(
         chain: Vec<CertificateDer<'static>>,
         key: KeyPair,
         name: &str,
+        key_name: &str,
     ) -> Result<Self, StartError> {
         let own = chain.first().ok_or_else(|| refuse("no certificate in the CA file", name))?;
         let (_, certificate) = X509Certificate::from_der(own)
@@ -103,7 +110,7 @@ impl Authority {
         if certificate.public_key().raw != key.subject_public_key_info() {
             return Err(StartError::new(
                 "the CA certificate and key do not belong together",
-                name,
+                format!("{name}, {key_name}"),
                 "name the key that the certificate was made for",
             ));
         }
@@ -134,7 +141,7 @@ impl Authority {
             })
             .unwrap_or_else(|| key_identifier(&key.subject_public_key_info()));
         if signature_algorithm(&key).is_none() {
-            return Err(refuse("the CA key is of a kind that cannot sign leaves", name));
+            return Err(refuse("the CA key is of a kind that cannot sign leaves", key_name));
         }
         Ok(Self { chain, key, subject, key_identifier, self_signed, not_after })
     }

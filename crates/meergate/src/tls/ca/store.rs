@@ -58,7 +58,8 @@ pub fn load(place: &Place) -> Result<Authority, StartError> {
             "every user of this machine can read the CA key; make it mode 0600"
         );
     }
-    Authority::from_pem(&certificates, &key, &place.cert.display().to_string())
+    let (cert_name, key_name) = (place.cert.display().to_string(), place.key.display().to_string());
+    Authority::from_pem(&certificates, &key, &cert_name, &key_name)
 }
 
 /// Loads the CA at `place`; makes one first if the place is ours and empty. The flag says whether

@@ -119,6 +119,7 @@ fn cas_of_other_key_kinds_sign() {
             certificate.pem().as_bytes(),
             ca_key.serialize_pem().as_bytes(),
             "test",
+            "its key",
         )
         .unwrap();
         let leaf = for_host(&authority, &key, "a.example").unwrap();
