@@ -1,5 +1,8 @@
 //! TLS through the program: what clients see of origins' certificates, good and bad.
 
+// Helpers panic like the tests that they serve.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::io::{self, Read, Write};
@@ -23,6 +26,8 @@ use rustls::{
 use support::{Gateway, PATIENCE, read_until, wait_for};
 
 type Change = fn(&mut CertificateParams);
+/// Whether a client's complaint is the one that is expected.
+type Check = fn(&CertificateError) -> bool;
 
 /// A CA that origins' certificates come from.
 struct Ca(CertifiedIssuer<'static, KeyPair>);
@@ -254,7 +259,7 @@ struct Case {
     what: &'static str,
     origin: Origin,
     name: &'static str,
-    wrong: Option<(&'static str, fn(&CertificateError) -> bool)>,
+    wrong: Option<(&'static str, Check)>,
 }
 
 fn is_expired(fault: &CertificateError) -> bool {
@@ -314,7 +319,7 @@ fn cases(ca: &Ca) -> Vec<Case> {
     case("address", ca.leaf(&["127.0.0.1"], plain), "127.0.0.1", None);
     let usages: Change = |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     case("with key usage", ca.leaf(&["a.test"], usages), "a.test", None);
-    let mut wrong = |what, identity, words, check: fn(&CertificateError) -> bool| {
+    let mut wrong = |what, identity, words, check: Check| {
         case(what, identity, "a.test", Some((words, check)));
     };
     wrong("expired", ca.leaf(&["a.test"], expired), "expired", is_expired);

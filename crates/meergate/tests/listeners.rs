@@ -1,5 +1,8 @@
 //! The ways in that need no firewall, users, limits, reload and the end.
 
+// Helpers panic like the tests that they serve.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod program;
 mod support;
 
