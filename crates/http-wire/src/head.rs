@@ -46,10 +46,10 @@ impl RequestHead {
     /// # Errors
     /// What is not strictly well formed, see [`ErrorKind`]; `buf` is of no further use then.
     pub fn parse(buf: &mut BytesMut, limits: &Limits) -> Result<Option<Self>, Error> {
-        if buf.starts_with(b"\r\n") {
-            buf.advance(2);
-        }
-        let Some(scan) = scan(buf, limits, request_line)? else { return Ok(None) };
+        // It goes with the head, not before: else a cut behind it would let a second one pass.
+        let skipped = if buf.starts_with(b"\r\n") { 2 } else { 0 };
+        let Some(scan) = scan(&buf[skipped..], limits, request_line)? else { return Ok(None) };
+        buf.advance(skipped);
         Ok(Some(Self::assemble(buf.split_to(scan.end).freeze(), scan)))
     }
 

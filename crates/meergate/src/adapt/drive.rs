@@ -39,11 +39,6 @@ impl Watch {
         self.timer.as_mut().reset(Instant::now() + span);
     }
 
-    /// The length of the present span.
-    pub(crate) fn span(&self) -> Duration {
-        self.span
-    }
-
     /// Ready when `progress` did not change in a whole span.
     pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>, progress: u64) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {

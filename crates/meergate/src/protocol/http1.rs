@@ -58,6 +58,7 @@ pub(super) async fn serve(
         limits,
         progress: Arc::default(),
         watch: Watch::new(config.limits.begin_timeout.0),
+        fresh: true,
     };
     loop {
         let head = match connection.next_head().await {
@@ -102,6 +103,8 @@ struct Connection<'a> {
     limits: Limits,
     progress: Arc<Progress>,
     watch: Watch,
+    /// Nothing was asked yet: the time to begin is running.
+    fresh: bool,
 }
 
 enum Next {
@@ -123,7 +126,7 @@ impl Connection<'_> {
     async fn next_head(&mut self) -> Next {
         let limits = &self.session.settings.config.limits;
         let (begin, idle) = (limits.begin_timeout.0, limits.idle_timeout.0);
-        let mut began = self.watch.span() == begin;
+        let mut began = std::mem::take(&mut self.fresh);
         let next = poll_fn(|cx| {
             let mut wire = self.wire.lock();
             loop {

@@ -68,21 +68,24 @@ pub(super) fn response(
         None => Some(0),
         Some(body) => body.exact_length(),
     };
-    let mut edit = head.edit();
-    edit.remove("Transfer-Encoding");
-    let encoding = match (declared, length) {
+    match (declared, length) {
         (Some(Framing::Chunked), _) if body.is_some() && client == Version::Http11 => {
             return Ok((head.clone(), Encoding::Chunked));
         }
         (Some(Framing::Length(n)), Some(length)) if n == length => {
             return Ok((head.clone(), Encoding::Length(n)));
         }
-        (_, Some(length)) => {
+        _ => {}
+    }
+    let mut edit = head.edit();
+    edit.remove("Transfer-Encoding");
+    let encoding = match length {
+        Some(length) => {
             edit.set("Content-Length", length.to_string());
             Encoding::Length(length)
         }
         // Also instead of the end of the connection: then a cut can be told from the end.
-        (_, None) if client == Version::Http11 => {
+        None if client == Version::Http11 => {
             edit.remove("Content-Length").append("Transfer-Encoding", "chunked");
             if head.version() == Version::Http10 {
                 let mut line = format!("HTTP/1.1 {} ", head.status()).into_bytes();
@@ -94,7 +97,7 @@ pub(super) fn response(
             }
             Encoding::Chunked
         }
-        (_, None) => {
+        None => {
             edit.remove("Content-Length").set("Connection", "close");
             Encoding::Close
         }
