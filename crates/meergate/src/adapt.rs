@@ -1,7 +1,7 @@
 //! One transaction's way: from a client, through the ICAP services, to the origin and back.
 //!
-//! Written once for all protocols. A protocol brings a [`Client`] (who asks and is answered), an
-//! [`Origin`] (who is asked) and [`Sink`]s for contents; [`transact`] does the rest.
+//! Written once for all protocols. A protocol brings a `Client` (who asks and is answered), an
+//! `Origin` (who is asked) and `Sink`s for contents; `transact` does the rest.
 //!
 //! ```text
 //!   Client ──request──► rules ──► REQMOD ──► Origin
