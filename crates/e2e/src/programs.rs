@@ -87,6 +87,9 @@ impl Inspector {
         command
             .args(["run", "--listen", "127.0.0.1:0", "--eve"])
             .arg(folder.path().join("eve.json"))
+            // Its usual place is one for the machine; several of them run here at once.
+            .arg("--control")
+            .arg(folder.path().join("control"))
             .args(args);
         let mut process = Process::start("meergate-inspector", &mut command);
         process.wait_for_line("ready");
