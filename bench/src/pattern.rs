@@ -8,7 +8,7 @@ use bytes::Bytes;
 /// it and a piece that arrives at the wrong place differs from the one that belongs there.
 const PERIOD: usize = 65_521;
 
-/// The longest piece [`slice`] gives.
+/// The longest piece [`slice()`] gives.
 pub const MAX_SLICE: usize = 128 << 10;
 
 /// Letters from a fixed generator: looks like text to matchers, compresses badly, trips no rule.
