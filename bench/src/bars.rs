@@ -147,12 +147,10 @@ pub fn all(results: &Results) -> Vec<Bar> {
         add(format!("CPU of {}, 512 / 8 connections", who.name()), AtMost(1.2), flat);
     }
     let idle = results.growth.iter().find(|curve| curve.plot == "Memory of idle connections");
-    let idle = idle.and_then(|curve| curve.points.last());
-    add(
-        "KB a connection, 10,000 idle".into(),
-        AtMost(64.0),
-        idle.and_then(|point| Median::of(vec![point.1])),
-    );
+    let most = idle.and_then(|curve| curve.points.last());
+    let figure = |pick: fn(&(f64, f64)) -> f64| most.and_then(|p| Median::of(vec![pick(p)]));
+    add("idle connections held".into(), AtLeast(10_000.0), figure(|point| point.0));
+    add("KiB of each of them".into(), AtMost(64.0), figure(|point| point.1));
     let failed = |sample: &Sample| (sample.errors + sample.wrong) as f64;
     let ours = results.records.iter().filter(|record| record.who.is_ours());
     let sum = ours.map(|record| failed(&record.sample)).sum();

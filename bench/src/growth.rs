@@ -69,7 +69,9 @@ fn body_size(
 /// CPU microseconds a request against the number of `/echo` services it passes.
 fn chain_length(means: &Means<'_>, pki: &Pki, origin: &Nginx, inspector: &Inspector) -> Curve {
     let point = |length: usize| {
-        let chain = vec![url(inspector, "/echo"); length];
+        // Services are named by their URL, so each has one of its own.
+        let chain: Vec<String> =
+            (0..length).map(|place| url(inspector, &format!("/echo?{place}"))).collect();
         let gate = Meergate::start(pki, &chain);
         let load = https(pki, origin, &gate, KIB);
         let sample = load.run(&effort(means, 8, KIB), &watched(&gate, inspector));

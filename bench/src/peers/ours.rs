@@ -64,6 +64,7 @@ impl Inspector {
         let mut command = Command::new(binary("meergate-inspector"));
         command.current_dir(folder.path());
         command.args(["run", "--listen", "127.0.0.1:0", "--rules"]).arg(rules);
+        command.arg("--control").arg(folder.path().join("control.sock"));
         let mut process = Process::start("meergate-inspector", &mut command);
         let addr = process.wait_for("its ICAP port", |line| listening(line, "(icap)"));
         process.wait_for_line("ready");
