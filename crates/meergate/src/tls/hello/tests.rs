@@ -122,6 +122,17 @@ fn hostile_hellos_are_refused() {
 }
 
 #[test]
+fn a_second_message_in_the_record_is_refused_before_it_has_come() {
+    let mut hello = hello_with(&[]);
+    hello[4] += 1;
+    assert!(ClientHello::read(&hello).is_err());
+    // In a record of its own, what follows is the handshake's business.
+    let mut hello = hello_with(&[]);
+    hello.extend_from_slice(&[20, 3, 3, 0, 1, 1]);
+    assert!(ClientHello::read(&hello).unwrap().is_some());
+}
+
+#[test]
 fn only_old_versions_are_seen() {
     let old = hello_with(&[(43, &[4, 3, 2, 3, 1])]);
     assert!(!ClientHello::read(&old).unwrap().unwrap().modern);
