@@ -1,6 +1,6 @@
 //! Names to addresses, through the system's resolver, with a bounded cache.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,9 @@ impl Resolver {
         if let Some(ip) = target.ip() {
             return Ok(Arc::new([ip]));
         }
+        if is_local(&target.host) {
+            return Ok(Arc::new([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
+        }
         let late =
             || UpstreamError::new(UpstreamErrorKind::Timeout, target, "name servers are silent");
         // Those who ask for the same name at once wait for one answer.
@@ -101,6 +104,12 @@ impl Resolver {
     }
 }
 
+/// `localhost` and all names under it are the loopback's, whatever a name server says (RFC 6761,
+/// section 6.3); a bare system may have no file that says so.
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
 impl Default for Resolver {
     fn default() -> Self {
         Self::new()
@@ -120,9 +129,12 @@ mod tests {
         let found = resolver.resolve(&v6, keep, deadline).await.unwrap();
         assert_eq!(*found, ["2001:db8::1".parse::<IpAddr>().unwrap()]);
 
-        let local = Target::new("localhost", 443).unwrap();
-        assert!(resolver.resolve(&local, keep, deadline).await.unwrap()[0].is_loopback());
-        assert!(resolver.answers.get(&local.host).is_some());
+        for name in ["localhost", "LocalHost", "a.localhost"] {
+            let local = Target::new(name, 443).unwrap();
+            let found = resolver.resolve(&local, keep, deadline).await.unwrap();
+            assert!(found.iter().all(IpAddr::is_loopback));
+            assert!(resolver.answers.get(&local.host).is_none());
+        }
 
         // RFC 6761: `invalid` never has an address.
         let none = Target::new("name.invalid", 443).unwrap();
