@@ -85,6 +85,21 @@ fn malformed_chunks() {
 }
 
 #[test]
+fn trailers_as_long_as_allowed_pass_however_they_are_cut() {
+    let wire = b"0\r\nA: 1234\r\n\r\n";
+    for (max, passes) in [(9, true), (8, false)] {
+        for cut in 0..wire.len() {
+            let mut decoder = ChunkedDecoder::new(max);
+            let mut buf = BytesMut::from(&wire[..cut]);
+            let first = decoder.decode(&mut buf);
+            buf.extend_from_slice(&wire[cut..]);
+            let outcome = first.and_then(|_| decoder.decode(&mut buf));
+            assert_eq!(outcome.is_ok(), passes, "at most {max}, cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn headers_are_plain_hexadecimal() {
     let mut room = [0; MAX_CHUNK_HEADER];
     assert_eq!(chunk_header(0, &mut room), b"0\r\n");
