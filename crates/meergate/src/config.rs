@@ -6,6 +6,7 @@ mod icap;
 mod listen;
 mod rule;
 mod sandbox;
+mod upstream_proxy;
 mod users;
 mod value;
 
@@ -23,6 +24,7 @@ pub use icap::Icap;
 pub use listen::{Listen, Way};
 pub use rule::{Action, CertificateAsked, ClientCertificate, InvalidCertificate, Pinned, Rule};
 pub use sandbox::Sandbox;
+pub use upstream_proxy::{Credentials, DIRECT, ProxyKind, UpstreamProxy};
 pub use users::Users;
 pub use value::{Bytes, Span};
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub ca: Ca,
     /// Towards origins.
     pub upstream: Upstream,
+    /// Proxies through which origins are reached; `upstream.proxy` and rules choose.
+    pub upstream_proxy: Vec<UpstreamProxy>,
     /// TLS towards clients.
     pub tls: Tls,
     /// The ICAP services.
@@ -86,6 +90,8 @@ pub struct Upstream {
     pub ca: Vec<PathBuf>,
     /// Whether the system's CAs are trusted.
     pub system_ca: bool,
+    /// The `[[upstream_proxy]]` through which origins are reached unless a rule names another.
+    pub proxy: Option<String>,
     /// How long one TCP connection may take to open.
     pub connect_timeout: Span,
     /// How long the TLS handshake may take.
@@ -99,6 +105,7 @@ impl Default for Upstream {
         Self {
             ca: Vec::new(),
             system_ca: true,
+            proxy: None,
             connect_timeout: Span::seconds(10),
             handshake_timeout: Span::seconds(10),
             dns_cache: Span::seconds(60),

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use icap_client::{Chain, Chains};
 use ipnet::IpNet;
 
-use crate::config::{Action, CertificateAsked, Config, InvalidCertificate, Pinned, Rule};
+use crate::config::{
+    Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Pinned, Rule, UpstreamProxy,
+};
 use crate::error::StartError;
 use hosts::HostSet;
 
-pub use request::{decide as decide_request, stricter};
+pub use request::{decide as decide_request, decide_connection, stricter};
 pub use users::{Users, hash as hash_password};
 
 /// All rules, ready to be asked.
@@ -36,6 +38,8 @@ pub struct Decision {
     pub action: Action,
     /// The services that inspect; `None` for nobody.
     pub chain: Option<Arc<Chain>>,
+    /// The proxy through which the origin is reached.
+    pub upstream_proxy: Option<Arc<UpstreamProxy>>,
     /// What becomes of an invalid certificate of the origin's.
     pub invalid_certificate: InvalidCertificate,
     /// The `[[client_certificate]]` shown to an origin that asks for one.
@@ -109,23 +113,25 @@ impl Policy {
             StartError::new(e.to_string(), "the ICAP services", "correct [icap] or --icap")
         };
         let (chains, chain) = config.icap.chains().map_err(chain_error)?;
+        let names = Names::new(config, chains)?;
         let chain = chain.map(Arc::new);
         let default = Decision {
             rule: None,
             action: Action::Intercept,
             chain,
+            upstream_proxy: names.proxy(config.upstream.proxy.as_deref(), None).map_err(
+                |what| StartError::new(what, "upstream.proxy", "name an [[upstream_proxy]]"),
+            )?,
             invalid_certificate: InvalidCertificate::Refuse,
             client_certificate: None,
             certificate_asked: CertificateAsked::Ignore,
             pinned: Pinned::Intercept,
         };
-        let certificates: Vec<&str> =
-            config.client_certificate.iter().map(|c| c.name.as_str()).collect();
         let rules = config
             .rule
             .iter()
             .enumerate()
-            .map(|(at, rule)| Compiled::new(rule, at, &chains, &certificates, &default))
+            .map(|(at, rule)| Compiled::new(rule, at, &names, &default))
             .collect::<Result<_, _>>()?;
         Ok(Self { rules, default })
     }
@@ -157,12 +163,51 @@ impl Policy {
     }
 }
 
+/// What rules may name.
+struct Names<'a> {
+    chains: Chains,
+    certificates: Vec<&'a str>,
+    proxies: Vec<Arc<UpstreamProxy>>,
+}
+
+impl<'a> Names<'a> {
+    fn new(config: &'a Config, chains: Chains) -> Result<Self, StartError> {
+        let proxies: Vec<_> = config.upstream_proxy.iter().cloned().map(Arc::new).collect();
+        for (at, proxy) in proxies.iter().enumerate() {
+            if proxies[..at].iter().any(|other| other.name == proxy.name) {
+                return Err(StartError::new(
+                    "the name is used twice",
+                    format!("[[upstream_proxy]] {:?}", proxy.name),
+                    "give each its own",
+                ));
+            }
+        }
+        let certificates = config.client_certificate.iter().map(|c| c.name.as_str()).collect();
+        Ok(Self { chains, certificates, proxies })
+    }
+
+    /// The proxy of that name; `default` where none is named.
+    fn proxy(
+        &self,
+        name: Option<&str>,
+        default: Option<&Arc<UpstreamProxy>>,
+    ) -> Result<Option<Arc<UpstreamProxy>>, String> {
+        match name {
+            None => Ok(default.cloned()),
+            Some(DIRECT) => Ok(None),
+            Some(name) => match self.proxies.iter().find(|proxy| proxy.name == name) {
+                Some(proxy) => Ok(Some(proxy.clone())),
+                None => Err(format!("there is no [[upstream_proxy]] named {name:?}")),
+            },
+        }
+    }
+}
+
 impl Compiled {
     fn new(
         rule: &Rule,
         at: usize,
-        chains: &Chains,
-        certificates: &[&str],
+        names: &Names<'_>,
         default: &Decision,
     ) -> Result<Self, StartError> {
         let name = rule.name.clone().unwrap_or_else(|| format!("rule {}", at + 1));
@@ -181,16 +226,19 @@ impl Compiled {
         }
         let chain = match &rule.chain {
             None => default.chain.clone(),
-            Some(name) => match chains.chain(name) {
+            Some(name) => match names.chains.chain(name) {
                 Some(chain) => Some(Arc::new(chain.clone())),
                 None => return Err(refuse(format!("there is no [[icap.chain]] named {name:?}"))),
             },
         };
         if let Some(certificate) = &rule.client_certificate
-            && !certificates.contains(&certificate.as_str())
+            && !names.certificates.contains(&certificate.as_str())
         {
             return Err(refuse(format!("there is no [[client_certificate]] {certificate:?}")));
         }
+        let upstream_proxy = names
+            .proxy(rule.upstream_proxy.as_deref(), default.upstream_proxy.as_ref())
+            .map_err(refuse)?;
         Ok(Self {
             client: rule.client.clone(),
             user: rule.user.clone(),
@@ -203,6 +251,7 @@ impl Compiled {
                 rule: Some(name.into()),
                 action: rule.action,
                 chain,
+                upstream_proxy,
                 invalid_certificate: rule.invalid_certificate,
                 client_certificate: rule.client_certificate.as_deref().map(Arc::from),
                 certificate_asked: rule.certificate_asked,

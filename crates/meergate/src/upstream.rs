@@ -3,19 +3,22 @@
 mod connect;
 mod dns;
 mod error;
+mod proxy;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::InvalidCertificate;
+use crate::config::{InvalidCertificate, UpstreamProxy};
 use crate::io::Io;
+use crate::policy::Decision;
 use crate::session::Target;
 use crate::tls::{Alpn, UpstreamTls};
 
-pub use connect::connect;
+pub use connect::{connect, connect_for_requests};
 pub use dns::Resolver;
 pub use error::{UpstreamError, UpstreamErrorKind};
+pub(crate) use proxy::basic;
 
 /// How one target is reached. Enough to connect again later in the same way.
 #[derive(Clone, Debug)]
@@ -29,19 +32,28 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// TLS over the connection.
     pub tls: Option<TlsPlan>,
+    /// The proxy that leads there. It is reached from our own address, whatever `source` says.
+    pub proxy: Option<Arc<UpstreamProxy>>,
 }
 
 impl Route {
     /// Plain TCP to `target`.
     pub fn plain(target: Target) -> Self {
-        Self { target, address: None, source: None, tls: None }
+        Self { target, address: None, source: None, tls: None, proxy: None }
+    }
+
+    /// The same, reached as `decision` says.
+    #[must_use]
+    pub fn as_decided(mut self, decision: &Decision) -> Self {
+        self.proxy.clone_from(&decision.upstream_proxy);
+        self
     }
 
     /// Plain TCP to the address that a client's connection was for.
     pub fn original(address: SocketAddr) -> Self {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let target = Target::from_address(address);
-        Self { target, address: Some(address), source: None, tls: None }
+        Self { target, address: Some(address), source: None, tls: None, proxy: None }
     }
 }
 
@@ -69,7 +81,7 @@ impl TlsPlan {
 pub struct Upstream {
     /// The bytes (inside TLS, if the route has it).
     pub io: Io,
-    /// The origin's real address.
+    /// The origin's real address; behind a proxy that resolved its name, the proxy's.
     pub address: SocketAddr,
     /// Our own address on this connection.
     pub local: SocketAddr,
@@ -77,6 +89,8 @@ pub struct Upstream {
     pub alpn: Option<Alpn>,
     /// What the handshake told.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// The HTTP proxy at the other end, which wants requests with absolute targets.
+    pub forwards: Option<Arc<UpstreamProxy>>,
     /// How long opening it took, from name to handshake.
     pub took: Duration,
 }

@@ -118,6 +118,9 @@ fn upstream_page(e: &UpstreamError) -> Page {
         }
         UpstreamErrorKind::Connect => ("The server can't be reached", "destination_unavailable"),
         UpstreamErrorKind::Name => ("The server's name has no address", "dns_error"),
+        UpstreamErrorKind::Proxy => {
+            ("The upstream proxy does not lead there", "destination_unavailable")
+        }
         UpstreamErrorKind::Timeout => ("The server does not answer", "connection_timeout"),
         UpstreamErrorKind::Tls => ("No secure connection to the server", "tls_protocol_error"),
     };

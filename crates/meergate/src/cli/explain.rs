@@ -67,5 +67,9 @@ fn stage(policy: &Policy, name: &str, subject: &Subject<'_>) -> Result<(), Start
         }
         None => "nobody".into(),
     };
-    say(&format!("  -> {}, by {by}; inspected by {services}", decision.action.as_str()))
+    let way = match &decision.upstream_proxy {
+        Some(proxy) if subject.request.is_none() => format!("; through {:?}", proxy.name),
+        _ => String::new(),
+    };
+    say(&format!("  -> {}, by {by}; inspected by {services}{way}", decision.action.as_str()))
 }

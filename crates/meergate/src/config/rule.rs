@@ -43,6 +43,10 @@ pub struct Rule {
     pub chain: Option<String>,
     /// What becomes of intercepted connections whose origin shows an invalid certificate.
     pub invalid_certificate: InvalidCertificate,
+    /// The `[[upstream_proxy]]` through which the origin is reached, instead of
+    /// `upstream.proxy`; `direct` for none. Decided for connections: conditions on requests,
+    /// responses or certificates have no say in it.
+    pub upstream_proxy: Option<String>,
     /// The `[[client_certificate]]` shown to origins that ask for one.
     pub client_certificate: Option<String>,
     /// What becomes of connections whose origin asks for a certificate when none is set.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::config::{Action, CertificateAsked, Pinned};
 use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
 use crate::metrics::Towards;
-use crate::policy::{Decision, Subject, stricter};
+use crate::policy::{Decision, decide_connection, stricter};
 use crate::protocol::{self, End};
 use crate::session::{Scheme, Session, Target};
 use crate::tls::{
@@ -38,13 +38,13 @@ pub(super) async fn serve(
     mut session: Session,
     mut client: Io,
     mut read_ahead: BytesMut,
-    route: Route,
+    mut route: Route,
 ) -> &'static str {
     let limit = session.settings.config.limits.begin_timeout.0;
     let opening = match timeout(limit.min(SILENCE), open(&mut client, &mut read_ahead)).await {
         Ok(opening) => opening,
         // Where the server speaks first, only a bypass leads on.
-        Err(_) if decide_and_note(&session, &route) == Action::Bypass => {
+        Err(_) if decide_and_note(&session, &mut route) == Action::Bypass => {
             return bypass(&session, client, read_ahead, route).await;
         }
         Err(_) => match timeout(limit, open(&mut client, &mut read_ahead)).await {
@@ -56,12 +56,12 @@ pub(super) async fn serve(
         Err(_) => "client-closed",
         Ok(Opening::Hello(hello)) => intercept(session, hello, client, read_ahead, route).await,
         Ok(Opening::Http) => {
-            decide_and_note(&session, &route);
+            decide_and_note(&session, &mut route);
             session.scheme = Scheme::Http;
             session.route = Some(route);
             finish(client, read_ahead, &session, UpstreamSlot::Unconnected).await
         }
-        Ok(Opening::Unknown) => match decide_and_note(&session, &route) {
+        Ok(Opening::Unknown) => match decide_and_note(&session, &mut route) {
             Action::Bypass => bypass(&session, client, read_ahead, route).await,
             _ => {
                 tracing::warn!(
@@ -110,13 +110,14 @@ async fn intercept(
     let asked = route.clone();
     let decision = decide_hello(&session, &hello, &mut route).clone();
     note(&session, &decision, &route);
+    route = route.as_decided(&decision);
     let refusal = match decision.action {
         Action::Intercept => None,
         Action::Block => Some(refusal(&decision, &route)),
         Action::Bypass => {
             // A name may be a lie about the original destination: if it alone was the reason, go
             // where the name really leads.
-            if decide(&session, &asked).action != Action::Bypass {
+            if decide_connection(&session, &asked).action != Action::Bypass {
                 route.address = None;
             }
             return bypass(&session, client, read_ahead, route).await;
@@ -196,9 +197,11 @@ fn note_interception(
     }
 }
 
-fn decide_and_note(session: &Session, route: &Route) -> Action {
-    let decision = decide(session, route);
+/// What the rules want of the connection; `route` leads on as they say.
+fn decide_and_note(session: &Session, route: &mut Route) -> Action {
+    let decision = decide_connection(session, route);
     note(session, decision, route);
+    *route = route.clone().as_decided(decision);
     decision.action
 }
 
@@ -206,6 +209,7 @@ fn note(session: &Session, decision: &Decision, route: &Route) {
     let mut notes = session.totals.notes();
     notes.decision = Some((decision.action, decision.rule.clone()));
     notes.target = Some(route.target.to_string());
+    notes.proxy.clone_from(&decision.upstream_proxy);
     notes.user.clone_from(&session.user);
 }
 
@@ -235,30 +239,19 @@ fn certificate_refusal(route: &Route) -> UpstreamError {
 /// What the rules say about a TLS connection. A redirected connection's target gets the name of
 /// its ClientHello; where the client has asked us for another host than that, rules for both hold.
 fn decide_hello<'a>(session: &'a Session, hello: &ClientHello, route: &mut Route) -> &'a Decision {
-    let asked = decide(session, route);
+    let asked = decide_connection(session, route);
     let Some(name) = &hello.server_name else { return asked };
     if *name == route.target.host {
         return asked;
     }
     let target = Target { host: name.clone(), port: route.target.port };
     let named = Route { target, ..route.clone() };
-    let decision = decide(session, &named);
+    let decision = decide_connection(session, &named);
     if route.address.is_some() {
         *route = named;
         return decision;
     }
     stricter(decision, asked)
-}
-
-fn decide<'a>(session: &'a Session, route: &Route) -> &'a Decision {
-    session.settings.policy.decide(&Subject {
-        client: session.client.ip(),
-        user: session.user.as_deref(),
-        host: &route.target.host,
-        address: route.address.map(|a| a.ip()).or_else(|| route.target.ip()),
-        port: route.target.port,
-        request: None,
-    })
 }
 
 fn refusal(decision: &Decision, route: &Route) -> UpstreamError {

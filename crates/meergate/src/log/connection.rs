@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::rfc3339;
-use crate::config::Action;
+use crate::config::{Action, UpstreamProxy};
 use crate::session::Session;
 use crate::tls::{TlsFacts, UpstreamTls};
 
@@ -32,6 +32,9 @@ struct ConnectionRecord<'a> {
     /// The origin's address, where it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<SocketAddr>,
+    /// The proxy through which the origin was reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_proxy: Option<&'a str>,
     /// What the rules said about the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<&'static str>,
@@ -85,6 +88,8 @@ pub struct Notes {
     pub target: Option<String>,
     /// The origin's address.
     pub server: Option<SocketAddr>,
+    /// The proxy that leads there.
+    pub proxy: Option<Arc<UpstreamProxy>>,
     /// The user.
     pub user: Option<Arc<str>>,
     /// What the rules said, and which.
@@ -109,6 +114,7 @@ pub fn record(session: &Session, began: SystemTime, end: &'static str) {
         user: notes.user.as_deref(),
         target: notes.target.clone(),
         server: notes.server,
+        upstream_proxy: notes.proxy.as_ref().map(|proxy| &*proxy.name),
         action: notes.decision.as_ref().map(|(action, _)| action.as_str()),
         rule: notes.decision.as_ref().and_then(|(_, rule)| rule.as_deref()),
         tls: notes.tls.as_deref().map(TlsRecord::new),

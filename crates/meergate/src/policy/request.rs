@@ -7,6 +7,19 @@ use http_wire::RequestHead;
 use super::{Decision, Request, Subject};
 use crate::config::Action;
 use crate::session::{Session, Target};
+use crate::upstream::Route;
+
+/// What the rules say about a connection along `route`, whatever is asked for on it.
+pub fn decide_connection<'a>(session: &'a Session, route: &Route) -> &'a Decision {
+    session.settings.policy.decide(&Subject {
+        client: session.client.ip(),
+        user: session.user.as_deref(),
+        host: &route.target.host,
+        address: route.address.map(|a| a.ip()).or_else(|| route.target.ip()),
+        port: route.target.port,
+        request: None,
+    })
+}
 
 /// What the rules say about the request `head` to `target`. Where the request names another host
 /// than the connection, both are asked and the stricter answer holds: neither name is a way

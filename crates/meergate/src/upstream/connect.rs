@@ -5,14 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use nix::sys::socket::sockopt;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Route, Upstream, UpstreamError, UpstreamErrorKind};
-use crate::io::Io;
+use super::{Route, Upstream, UpstreamError, UpstreamErrorKind, proxy};
+use crate::config::{ProxyKind, Upstream as Limits, UpstreamProxy};
+use crate::io::{Io, Prefixed};
 use crate::metrics::{HandshakeLabels, OutcomeLabels};
 use crate::session::{Settings, Shared, Target};
 
@@ -21,7 +23,8 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried.
 const MAX_ATTEMPTS: usize = 8;
 
-/// Connects along `route`: name, TCP (all addresses, RFC 8305), then TLS where the route has it.
+/// Connects along `route`: name, TCP (all addresses, RFC 8305), the proxy's tunnel and TLS where the
+/// route has them.
 ///
 /// # Errors
 /// See [`UpstreamErrorKind`]; the error says what to tell the client.
@@ -30,7 +33,26 @@ pub async fn connect(
     settings: &Arc<Settings>,
     route: &Route,
 ) -> Result<Upstream, UpstreamError> {
-    let result = open(shared, settings, route).await;
+    count(shared, open(shared, settings, route, false).await)
+}
+
+/// As [`connect`], for HTTP requests: an HTTP proxy is asked for no tunnel to carry plain requests,
+/// since it takes them itself ([`Upstream::forwards`]).
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_for_requests(
+    shared: &Arc<Shared>,
+    settings: &Arc<Settings>,
+    route: &Route,
+) -> Result<Upstream, UpstreamError> {
+    count(shared, open(shared, settings, route, route.tls.is_none()).await)
+}
+
+fn count(
+    shared: &Shared,
+    result: Result<Upstream, UpstreamError>,
+) -> Result<Upstream, UpstreamError> {
     let outcome = match &result {
         Ok(_) => "ok",
         Err(e) => e.kind().as_str(),
@@ -43,30 +65,37 @@ async fn open(
     shared: &Arc<Shared>,
     settings: &Arc<Settings>,
     route: &Route,
+    plain_requests: bool,
 ) -> Result<Upstream, UpstreamError> {
     let began = Instant::now();
     let limits = &settings.config.upstream;
     let deadline = began + limits.connect_timeout.0;
-    let tcp = match route.address {
-        Some(address) => attempt(&route.target, address, route.source, deadline).await?,
+    let forwards =
+        route.proxy.clone().filter(|proxy| plain_requests && proxy.kind == ProxyKind::Http);
+    let (tcp, ahead) = match &route.proxy {
         None => {
-            let addresses =
-                shared.resolver.resolve(&route.target, limits.dns_cache.0, deadline).await?;
-            let addresses: Vec<_> = match route.source {
-                Some(source) => {
-                    let same = |ip: &&IpAddr| ip.is_ipv4() == source.is_ipv4();
-                    addresses.iter().filter(same).copied().collect()
-                }
-                None => addresses.to_vec(),
-            };
-            happy_eyeballs(&route.target, &addresses, route.source, deadline).await?
+            let (address, source) = (route.address, route.source);
+            let tcp = reach(shared, limits, &route.target, address, source, deadline).await?;
+            (tcp, BytesMut::new())
         }
+        Some(proxy) => through(shared, limits, proxy, route, forwards.is_some(), deadline).await?,
     };
     let of_socket = |e: io::Error| UpstreamError::from_io(&route.target, &e);
-    let address = tcp.peer_addr().map_err(of_socket)?;
+    let peer = tcp.peer_addr().map_err(of_socket)?;
+    let known = || route.target.ip().map(|ip| SocketAddr::new(ip, route.target.port));
+    let address = match route.proxy {
+        None => peer,
+        Some(_) => route.address.or_else(known).unwrap_or(peer),
+    };
     let local = tcp.local_addr().map_err(of_socket)?;
     let (io, tls): (Io, _) = match &route.tls {
-        None => (Box::new(tcp), None),
+        None if ahead.is_empty() => (Box::new(tcp), None),
+        None => (Box::new(Prefixed::new(ahead.freeze(), tcp)), None),
+        Some(_) if !ahead.is_empty() => {
+            // Behind a tunnel a TLS server waits for its client: these bytes are somebody else's.
+            let detail = "it spoke before it was asked";
+            return Err(UpstreamError::new(UpstreamErrorKind::Tls, &route.target, detail));
+        }
         Some(plan) => {
             let limit = limits.handshake_timeout.0;
             let (io, tls) = settings.tls.connect(&route.target, plan, tcp, limit).await?;
@@ -77,7 +106,58 @@ async fn open(
         }
     };
     let alpn = tls.as_ref().and_then(|tls| tls.alpn);
-    Ok(Upstream { io, address, local, alpn, tls, took: began.elapsed() })
+    Ok(Upstream { io, address, local, alpn, tls, forwards, took: began.elapsed() })
+}
+
+/// TCP to `target`, at `address` where that is known already.
+async fn reach(
+    shared: &Shared,
+    limits: &Limits,
+    target: &Target,
+    address: Option<SocketAddr>,
+    source: Option<IpAddr>,
+    deadline: Instant,
+) -> Result<TcpStream, UpstreamError> {
+    if let Some(address) = address {
+        return attempt(target, address, source, deadline).await;
+    }
+    let addresses = shared.resolver.resolve(target, limits.dns_cache.0, deadline).await?;
+    let addresses: Vec<_> = match source {
+        Some(source) => {
+            let same = |ip: &&IpAddr| ip.is_ipv4() == source.is_ipv4();
+            addresses.iter().filter(same).copied().collect()
+        }
+        None => addresses.to_vec(),
+    };
+    happy_eyeballs(target, &addresses, source, deadline).await
+}
+
+/// TCP to `proxy`, and the tunnel in it unless it is to take requests itself; with what came of the
+/// tunnel's far end already.
+async fn through(
+    shared: &Shared,
+    limits: &Limits,
+    proxy: &UpstreamProxy,
+    route: &Route,
+    forwards: bool,
+    deadline: Instant,
+) -> Result<(TcpStream, BytesMut), UpstreamError> {
+    let refuse = |why: String| {
+        let detail = format!("{} ({}): {why}", proxy.name, proxy.target);
+        UpstreamError::new(UpstreamErrorKind::Proxy, &route.target, detail)
+    };
+    let mut tcp = reach(shared, limits, &proxy.target, None, None, deadline)
+        .await
+        .map_err(|e| refuse(e.detail().to_owned()))?;
+    if forwards {
+        return Ok((tcp, BytesMut::new()));
+    }
+    let to = proxy::destination(&route.target, route.address);
+    let ahead = timeout_at(deadline, proxy::open_tunnel(proxy, &mut tcp, &to))
+        .await
+        .map_err(|_| refuse("it opens no tunnel in time".into()))?
+        .map_err(|e| refuse(e.to_string()))?;
+    Ok((tcp, ahead))
 }
 
 /// Tries the addresses in turn, each with a head start over the next, families alternating.

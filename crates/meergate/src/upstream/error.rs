@@ -25,6 +25,8 @@ pub enum UpstreamErrorKind {
     Connect,
     /// The name has no address.
     Name,
+    /// The upstream proxy cannot be reached or refuses.
+    Proxy,
     /// Nobody answered in time.
     Timeout,
     /// The TLS handshake failed.
@@ -39,6 +41,7 @@ impl UpstreamErrorKind {
             Self::Certificate => "certificate",
             Self::Connect => "connect",
             Self::Name => "name",
+            Self::Proxy => "proxy",
             Self::Timeout => "timeout",
             Self::Tls => "tls",
         }
@@ -105,6 +108,7 @@ impl fmt::Display for UpstreamError {
             UpstreamErrorKind::Certificate => "the certificate is not valid",
             UpstreamErrorKind::Connect => "cannot connect",
             UpstreamErrorKind::Name => "the name has no address",
+            UpstreamErrorKind::Proxy => "the upstream proxy does not lead there",
             UpstreamErrorKind::Timeout => "no answer in time",
             UpstreamErrorKind::Tls => "the TLS handshake failed",
         };

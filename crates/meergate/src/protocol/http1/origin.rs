@@ -15,11 +15,13 @@ use super::framing;
 use super::sink::WireSink;
 use super::wire::SharedWire;
 use crate::adapt::{Counted, Origin, Progress, Trouble};
+use crate::config::UpstreamProxy;
 use crate::io::Io;
-use crate::session::Session;
+use crate::session::{Session, Target};
 use crate::tls::Alpn;
 use crate::upstream::{
-    Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, connect as open,
+    Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, basic,
+    connect_for_requests as open,
 };
 
 /// Whoever is asked over HTTP/1. It belongs to one client connection, so that nothing of one client
@@ -35,6 +37,8 @@ pub(crate) struct WireOrigin<'a> {
 struct Connection {
     wire: SharedWire,
     address: SocketAddr,
+    /// The proxy at the other end, if it is one that wants absolute targets.
+    proxy: Option<Arc<UpstreamProxy>>,
     method: Vec<u8>,
     /// It carried a whole transaction before, so that its end may cross with our request.
     kept: bool,
@@ -101,6 +105,7 @@ impl Connection {
         Self {
             wire: SharedWire::new(upstream.io, BytesMut::new()),
             address: upstream.address,
+            proxy: upstream.forwards,
             method: Vec::new(),
             kept: false,
             answered: false,
@@ -164,10 +169,13 @@ impl Origin for WireOrigin<'_> {
     }
 
     fn send(&mut self, head: &RequestHead, body: Option<&Body>) -> Result<WireSink, Trouble> {
-        let (head, encoding) = framing::request(head, body).map_err(Trouble::RequestFault)?;
+        let (mut head, encoding) = framing::request(head, body).map_err(Trouble::RequestFault)?;
         let Some(connection) = &mut self.connection else {
             return Err(Trouble::OriginGone(io::Error::other("not connected")));
         };
+        if let (Some(proxy), Some(route)) = (&connection.proxy, &self.route) {
+            head = for_proxy(&head, proxy, &route.target).map_err(Trouble::RequestFault)?;
+        }
         connection.method.clear();
         connection.method.extend_from_slice(head.method());
         connection.answered = false;
@@ -187,6 +195,15 @@ impl Origin for WireOrigin<'_> {
             Err(e) => return Err(self.gone(e)),
             Ok(head) => head,
         };
+        if let (Some(proxy), Ok(head), Some(route)) = (&connection.proxy, &head, &self.route)
+            && head.status() == 407
+        {
+            // It asks us, not the client.
+            let detail = format!("{} ({}): it asks for a user", proxy.name, proxy.target);
+            let e = UpstreamError::new(UpstreamErrorKind::Proxy, &route.target, detail);
+            connection.last = true;
+            return Err(Trouble::Upstream(e));
+        }
         let framing = head.and_then(|head| Ok((head.framing(&connection.method)?, head)));
         let (framing, head) = framing.map_err(|e| {
             connection.last = true;
@@ -199,4 +216,28 @@ impl Origin for WireOrigin<'_> {
         let body = WireBody::begin(&connection.wire, framing, progress, Counted::FromOrigin, false);
         Ok((head, body))
     }
+}
+
+/// The head as a proxy wants it: with an absolute target, and with who we are. The proxy takes the
+/// host from the target and not from Host (RFC 9112 section 3.2.2), so it is the client's Host,
+/// which a redirected connection's address does not tell.
+fn for_proxy(
+    head: &RequestHead,
+    proxy: &UpstreamProxy,
+    target: &Target,
+) -> Result<RequestHead, http_wire::Error> {
+    let host = match head.field("Host") {
+        Some(host) => String::from_utf8_lossy(host.value).into_owned(),
+        None => target.to_string(),
+    };
+    let path: &[u8] = match head.target() {
+        b"*" => b"",
+        path => path,
+    };
+    let mut edit = head.edit();
+    edit.target([b"http://", host.as_bytes(), path].concat());
+    if let Some(credentials) = &proxy.credentials {
+        edit.set("Proxy-Authorization", basic(credentials));
+    }
+    edit.build()
 }

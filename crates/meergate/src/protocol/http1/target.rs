@@ -6,6 +6,7 @@ use http_wire::{Authority, Error, RequestHead, TargetForm};
 
 use crate::adapt::Trouble;
 use crate::pages::Page;
+use crate::policy::decide_connection;
 use crate::session::{Scheme, Session, Target};
 use crate::tls::Alpn;
 use crate::upstream::{Route, TlsPlan};
@@ -67,6 +68,7 @@ pub(super) fn destination(head: &RequestHead, session: &Session) -> Result<Desti
                 let server_name = Arc::clone(&route.target.host);
                 route.tls = Some(TlsPlan::new(server_name, vec![Alpn::Http1]));
             }
+            let route = route.clone().as_decided(decide_connection(session, &route));
             Ok(Destination::Named { head, route: Some(route) })
         }
     }
