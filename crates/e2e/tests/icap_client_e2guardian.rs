@@ -35,9 +35,9 @@ async fn a_response_without_its_request_fails_closed() {
 async fn a_banned_site_is_answered_with_its_page() {
     let server = E2Guardian::start();
     let chain = guardian(&server, &[]);
-    for round in 0..6 {
+    for round in 0..24 {
         if round % 2 == 1 {
-            // It takes the next request of a connection that it has blocked on for the last one.
+            // One of its threads that has blocked once returns requests with a wrong Encapsulated.
             let adapted = reqmod(&chain, &info(1), get("o.test"), None).await;
             assert!(matches!(adapted, Ok(Adapted::Forward { .. })));
             continue;

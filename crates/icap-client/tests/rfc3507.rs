@@ -417,19 +417,35 @@ async fn s4_8_3_a_request_is_answered_by_the_service() {
     }
 }
 
-/// E2Guardian answers the next request of such a connection with a wrong Encapsulated.
+/// E2Guardian returns requests so, after it has blocked one.
 #[tokio::test]
-async fn s4_8_3_the_connection_of_such_an_answer_is_not_used_again() {
-    let server = serve_requests(OPTIONS_204, |mut peer, _| async move {
-        peer.send(reply("res", "HTTP/1.1 403 No\r\n\r\n", Some(b"page"))).await;
+async fn s4_4_1_a_request_without_body_returned_as_with_a_response_body_goes_on_without() {
+    let server = serve_requests(OPTIONS_204, |mut peer, request| async move {
+        let head = request.req_hdr.clone();
+        let parts = format!("Encapsulated: req-hdr=0, res-body={}", head.len());
+        peer.send(format!("ICAP/1.0 200 OK\r\n{parts}\r\n\r\n")).await;
+        peer.send(&head).await;
         Some(peer)
     })
     .await;
     let chain = chain(&server);
     for _ in 0..3 {
-        assert!(matches!(reqmod(&chain, get(), None).await, Ok(Adapted::Respond { .. })));
+        match reqmod(&chain, get(), None).await {
+            Ok(Adapted::Forward { head, body, .. }) => {
+                assert_eq!(head.bytes(), get().bytes());
+                assert!(body.is_none());
+            }
+            _ => panic!("the request must go on"),
+        }
     }
+    // What else that server may send is not taken for the next answer.
     assert_eq!(server.connections(), 3);
+    // Where a body was sent, nobody can say what follows.
+    let (frames, source) = channel();
+    frames.send(data(b"abc")).await.unwrap();
+    drop(frames);
+    let failure = reqmod(&chain, post(3), source).await.err().expect("a failure");
+    assert_eq!(failure.kind(), FailureKind::Protocol);
 }
 
 #[tokio::test]

@@ -52,9 +52,6 @@ pub struct Exchange {
     receiver: Receiver,
     /// A 100 has been received.
     continued: bool,
-    /// A request was answered with a response. A server was seen to mix that up with the next
-    /// request of the connection.
-    satisfied: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +90,6 @@ impl Exchange {
             sent: 0,
             receiver: Receiver::new(*limits),
             continued: false,
-            satisfied: false,
         }
     }
 
@@ -170,7 +166,7 @@ impl Exchange {
     /// # Errors
     /// A [`Fault`], after which the connection is of no use.
     pub fn poll(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Fault> {
-        let Some(event) = self.receiver.poll(self.terms.method, input)? else { return Ok(None) };
+        let Some(event) = self.receiver.poll(&self.terms, input)? else { return Ok(None) };
         let checked = self.check(&event);
         if checked.is_err() {
             self.receiver.lose();
@@ -205,7 +201,6 @@ impl Exchange {
             && self.output.is_empty()
             && self.receiver.keeps_alive()
             && !partial
-            && !self.satisfied
     }
 
     /// Whether all that was handed in is still held, so that the original can go on.
@@ -270,10 +265,7 @@ impl Exchange {
         match event {
             Event::Continue => self.on_continue()?,
             Event::Pass(_) => self.on_pass()?,
-            Event::Reply(reply) => {
-                self.satisfied = self.terms.method == Method::Reqmod && reply.res_hdr.is_some();
-                self.on_reply(reply.head.status())?;
-            }
+            Event::Reply(reply) => self.on_reply(reply.head.status())?,
             Event::End { use_original: Some(_), .. } => {
                 if self.kept.is_none() {
                     return Err(Fault::Unexpected("use-original-body for a body no longer kept"));

@@ -2,6 +2,7 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Terms;
 use crate::{BodyEvent, BodyKind, ChunkDecoder, Encapsulated, Error, Limits, Method, ResponseHead};
 
 /// What the server said.
@@ -97,7 +98,7 @@ impl Receiver {
 
     pub(super) fn poll(
         &mut self,
-        method: Method,
+        terms: &Terms,
         input: &mut BytesMut,
     ) -> Result<Option<Event>, Fault> {
         loop {
@@ -108,7 +109,7 @@ impl Receiver {
                         self.state = State::Head;
                         return Ok(None);
                     };
-                    match self.head(method, head)? {
+                    match self.head(terms, head)? {
                         Some(event) => return Ok(Some(event)),
                         None => continue,
                     }
@@ -161,7 +162,8 @@ impl Receiver {
     }
 
     /// Takes the ICAP head; `None` means that its HTTP heads are next.
-    fn head(&mut self, method: Method, head: ResponseHead) -> Result<Option<Event>, Fault> {
+    fn head(&mut self, terms: &Terms, head: ResponseHead) -> Result<Option<Event>, Fault> {
+        let method = terms.method;
         if head.status() == 100 {
             self.state = State::Head;
             return Ok(Some(Event::Continue));
@@ -177,7 +179,11 @@ impl Receiver {
                 Ok(Some(Event::Pass(head)))
             }
             200 | 206 if method != Method::Options => {
-                let parts = head.encapsulated().ok_or(MISSING)?;
+                let mut parts = head.encapsulated().ok_or(MISSING)?;
+                if !terms.has_body && is_request_with_res_body(method, parts) {
+                    parts.body = BodyKind::Null;
+                    self.keep_alive = false;
+                }
                 parts.check_response(method)?;
                 let complete = match method {
                     Method::Respmod => parts.res_hdr.is_some(),
@@ -235,6 +241,16 @@ impl Receiver {
     pub(super) fn keeps_alive(&self) -> bool {
         self.keep_alive && self.is_done()
     }
+}
+
+/// After its first block, a thread of E2Guardian 5.3 returns every request that has no body as
+/// `req-hdr, res-body`, and sends no body. Such an answer means what it would without the slip, but its
+/// connection is not trusted with another.
+fn is_request_with_res_body(method: Method, parts: Encapsulated) -> bool {
+    method == Method::Reqmod
+        && parts.req_hdr.is_some()
+        && parts.res_hdr.is_none()
+        && parts.body == BodyKind::Res
 }
 
 const MISSING: Fault =
