@@ -184,6 +184,38 @@ const HEADS: &[(u16, &str)] = &[
         "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     ),
     (501, "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: gzip\r\n\r\n"),
+    // Names that differ from the real ones by what some parsers overlook.
+    (400, "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nContent-Length\0: 5\r\n\r\nhello"),
+    (400, "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nContent-Length\u{a0}: 5\r\n\r\nhello"),
+    (
+        400,
+        "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding\u{b}: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        400,
+        "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\tTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        400,
+        "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nX: a\r\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        400,
+        "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nContent-Length: 5\r\nTransfer-Encoding:\tCHUNKED\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        400,
+        "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n",
+    ),
+    (400, "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: chunked,\r\n\r\n0\r\n\r\n"),
+    (
+        400,
+        "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: chu\u{0}nked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        400,
+        "POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nTransfer-Encoding: chunked \u{1}\r\n\r\n0\r\n\r\n",
+    ),
     // Connection and Expect.
     (
         400,
@@ -273,6 +305,14 @@ const RESPONSES: &[&str] = &[
 ];
 
 #[test]
+fn the_table_is_as_long_as_promised() {
+    // And those of HTTP/2, see framing_h2.rs.
+    assert!(HEADS.len() >= 125, "{}", HEADS.len());
+    let contents = 2 * CHUNKS.len();
+    assert!(HEADS.len() + contents + RESPONSES.len() >= 215);
+}
+
+#[test]
 fn ambiguous_heads_of_requests_go_nowhere() {
     let origin = Origin::answering(OK);
     let gateway = Gateway::start("");
@@ -313,6 +353,25 @@ fn ambiguous_heads_are_told_from_sound_ones() {
         assert_eq!(status(&gateway.ask(request.as_bytes())), 200, "{request:?}");
     }
     assert_eq!(origin.seen().len(), 5);
+}
+
+#[test]
+fn ambiguous_heads_behind_a_sound_request_go_nowhere() {
+    let origin = Origin::answering(OK);
+    let gateway = Gateway::start("");
+    let o = origin.address.to_string();
+    let sound = format!("POST http://{o}/ HTTP/1.1\r\nHost: {o}\r\nContent-Length: 5\r\n\r\nhello");
+    for (expected, template) in HEADS {
+        let request = template.replace("{o}", &o) + SMUGGLED;
+        let answer = gateway.ask(format!("{sound}{request}").as_bytes());
+        let text = String::from_utf8_lossy(&answer);
+        let (first, second) = text.split_once("\r\n\r\nok").unwrap();
+        assert!(first.starts_with("HTTP/1.1 200 "), "{template:?}: {text}");
+        assert_eq!(status(second.as_bytes()), *expected, "{template:?}: {text}");
+    }
+    let seen = String::from_utf8(origin.seen().concat()).unwrap();
+    assert_eq!(seen.matches("HTTP/1.1").count(), HEADS.len());
+    assert_eq!(seen.matches("POST / HTTP/1.1").count(), HEADS.len());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -90,6 +90,75 @@ impl Origin {
     }
 }
 
+/// What a [`RawOrigin`] sends on a stream, given its number.
+pub type Frames = Box<dyn Fn(u32) -> Vec<u8> + Send>;
+
+/// An HTTP/2 origin at `localhost` that answers with whatever frames a test wants.
+pub struct RawOrigin {
+    /// As an origin, for settings and requests.
+    pub origin: Origin,
+    frames: Arc<Mutex<Frames>>,
+}
+
+impl RawOrigin {
+    /// Starts one in the present runtime.
+    pub async fn start() -> Self {
+        let (ca, certificate, key) = certificates();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let frames = Arc::new(Mutex::new(Box::new(|_| Vec::new()) as Frames));
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let answers = frames.clone();
+        tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let (acceptor, answers) = (acceptor.clone(), answers.clone());
+                tokio::spawn(async move {
+                    let Ok(tls) = acceptor.accept(tcp).await else { return };
+                    // How it ends is what the test looks at from the other side.
+                    let _ = serve_raw(tls, &answers).await;
+                });
+            }
+        });
+        let streams = Arc::new(AtomicUsize::new(0));
+        Self { origin: Origin { address, ca, streams }, frames }
+    }
+
+    /// Answers requests with these from now on.
+    pub fn answer(&self, frames: Frames) {
+        *self.frames.lock().unwrap() = frames;
+    }
+}
+
+async fn serve_raw(
+    mut tls: tokio_rustls::server::TlsStream<TcpStream>,
+    answers: &Mutex<Frames>,
+) -> std::io::Result<()> {
+    const SETTINGS: u8 = 4;
+    tls.read_exact(&mut [0; 24]).await?;
+    tls.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]).await?;
+    loop {
+        let mut head = [0; 9];
+        tls.read_exact(&mut head).await?;
+        let [a, b, c, kind, flags, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        tls.read_exact(&mut payload).await?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        if kind == SETTINGS && flags == 0 {
+            tls.write_all(&[0, 0, 0, SETTINGS, 1, 0, 0, 0, 0]).await?;
+        }
+        if kind == 1 {
+            let frames = (answers.lock().unwrap())(stream);
+            tls.write_all(&frames).await?;
+        }
+    }
+}
+
 async fn serve(
     tls: tokio_rustls::server::TlsStream<TcpStream>,
     handler: Handler,
@@ -157,6 +226,13 @@ pub async fn tls(gateway: &Gateway, origin: &Origin, alpn: &[&[u8]]) -> TlsStrea
     config.alpn_protocols = alpn.iter().map(|a| a.to_vec()).collect();
     let connector = TlsConnector::from(Arc::new(config));
     connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap()
+}
+
+/// A gateway in front of `origin`, and the directory that its settings live in.
+pub fn gateway(origin: &Origin, settings: &str) -> (Gateway, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(&format!("{}{settings}", origin.settings(dir.path())));
+    (gateway, dir)
 }
 
 /// An HTTP/2 connection through the proxy.

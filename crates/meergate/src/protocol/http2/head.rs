@@ -32,7 +32,11 @@ pub(super) fn request(
     limits: &Limits,
 ) -> Result<RequestHead, Trouble> {
     let authority = parts.uri.authority().map(|a| a.as_str().as_bytes());
-    let host = parts.headers.get(HOST).map(HeaderValue::as_bytes);
+    let mut hosts = parts.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(contradiction("Host is there twice."));
+    }
     let host = match (authority, host) {
         // RFC 9113 section 8.3.1: they name the same, or the request is malformed.
         (Some(a), Some(h)) if !a.eq_ignore_ascii_case(h) => {
@@ -60,7 +64,7 @@ pub(super) fn request(
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
-    let length = fields(&parts.headers, &mut out);
+    let length = fields(&parts.headers, Some(HOST), &mut out);
     if let Some(protocol) = protocol {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
         out.extend_from_slice(protocol.as_str().as_bytes());
@@ -71,6 +75,7 @@ pub(super) fn request(
     out.extend_from_slice(b"\r\n");
     let head = RequestHead::from_bytes(out.freeze(), limits).map_err(Trouble::RequestFault)?;
     head.host().map_err(Trouble::RequestFault)?;
+    head.target_form().map_err(Trouble::RequestFault)?;
     head.framing().map_err(Trouble::RequestFault)?;
     Ok(head)
 }
@@ -87,7 +92,7 @@ pub(super) fn response(
     out.extend_from_slice(b" ");
     out.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    let length = fields(&parts.headers, &mut out);
+    let length = fields(&parts.headers, None, &mut out);
     if has_body && !length {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -98,17 +103,17 @@ pub(super) fn response(
 /// Trailer field lines of HTTP/1.1 form.
 pub(super) fn trailer_lines(trailers: &HeaderMap) -> Result<Bytes, Error> {
     let mut out = BytesMut::new();
-    fields(trailers, &mut out);
+    fields(trailers, None, &mut out);
     check_trailers(&out)?;
     Ok(out.freeze())
 }
 
-/// Writes the fields; returns whether there is a Content-Length among them.
-fn fields(headers: &HeaderMap, out: &mut BytesMut) -> bool {
+/// Writes the fields but `skipped`; returns whether there is a Content-Length among them.
+fn fields(headers: &HeaderMap, skipped: Option<HeaderName>, out: &mut BytesMut) -> bool {
     let mut length = false;
     let mut cookies = false;
     for (name, value) in headers {
-        if name == HOST {
+        if Some(name) == skipped.as_ref() {
             continue;
         }
         if name == COOKIE {
