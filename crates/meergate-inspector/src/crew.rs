@@ -1,7 +1,9 @@
 //! All workers of the process.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use icap_server::Shutdown;
 use suricata::WorkerSeed;
@@ -9,13 +11,19 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::sockets::Listening;
 use crate::state::State;
-use crate::worker::{self, Plan};
+use crate::worker::{self, Failure, Plan};
+
+/// How long the worker that knows why the engine stopped may take to say so after the others.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long workers may take to prove new rules.
+const PROOF: Duration = Duration::from_secs(10);
 
 /// The workers, as the main thread knows them.
 pub(crate) struct Crew {
     size: usize,
     ready: mpsc::Receiver<usize>,
-    ended: mpsc::Receiver<Result<(), String>>,
+    ended: mpsc::Receiver<Result<(), Failure>>,
+    proofs: mpsc::Receiver<Result<(), String>>,
 }
 
 impl Crew {
@@ -33,8 +41,10 @@ impl Crew {
         let size = seeds.len();
         let (ready_to, ready) = mpsc::channel(size.max(1));
         let (ended_to, ended) = mpsc::channel(size.max(1));
+        let (proofs_to, proofs) = mpsc::channel(size.max(1));
         let (mailboxes, boxes): (Vec<_>, Vec<_>) = (0..size).map(|_| worker::mailbox()).unzip();
         let places = Arc::new(Semaphore::new(state.settings.limits.max_connections));
+        let turns = Arc::new(AtomicUsize::new(0));
         let last = Arc::new(Barrier::new(size));
         for (index, (seed, mailbox)) in seeds.into_iter().zip(boxes).enumerate() {
             let sockets = listening.iter().map(Listening::try_clone).collect::<Result<_, _>>();
@@ -46,7 +56,9 @@ impl Crew {
                 mailbox,
                 mailboxes: mailboxes.clone(),
                 places: places.clone(),
+                turns: turns.clone(),
                 reloading: reloading.clone(),
+                proofs: proofs_to.clone(),
                 shutdown: shutdown.clone(),
                 last: last.clone(),
                 ready: ready_to.clone(),
@@ -57,7 +69,7 @@ impl Crew {
                 .spawn(move || end.tell(plan.run()))
                 .map_err(|e| format!("cannot start a worker: {e}"))?;
         }
-        Ok(Self { size, ready, ended })
+        Ok(Self { size, ready, ended, proofs })
     }
 
     /// Waits until all serve.
@@ -66,17 +78,35 @@ impl Crew {
     /// One of them cannot, for the reason given.
     pub(crate) async fn ready(&mut self) -> Result<(), String> {
         for _ in 0..self.size {
-            tokio::select! {
-                _ = self.ready.recv() => {}
-                reason = Self::first(&mut self.ended) => return Err(reason),
-            }
+            let ended = tokio::select! {
+                _ = self.ready.recv() => continue,
+                ended = self.ended.recv() => ended,
+            };
+            return Err(self.reason(ended).await);
         }
         Ok(())
     }
 
-    /// Waits until one ends although nobody told it to, and says why.
+    /// Waits until one ends although nobody told it to, and says why. Cancel safe until one has.
     pub(crate) async fn ended(&mut self) -> String {
-        Self::first(&mut self.ended).await
+        let ended = self.ended.recv().await;
+        self.reason(ended).await
+    }
+
+    /// Waits until all have proved that the engine inspects. To be called after each reload.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) async fn proved(&mut self) -> Result<(), String> {
+        let all = async {
+            let mut proved = Ok(());
+            for _ in 0..self.size {
+                proved = proved.and(self.proofs.recv().await.unwrap_or(Ok(())));
+            }
+            proved
+        };
+        let late = || Err("a worker does not come to prove the rules".to_owned());
+        tokio::time::timeout(PROOF, all).await.unwrap_or_else(|_| late())
     }
 
     /// Waits until all have ended.
@@ -85,24 +115,33 @@ impl Crew {
     /// One of them did not end in order.
     pub(crate) async fn all_ended(&mut self) -> Result<(), String> {
         for _ in 0..self.size {
-            self.ended.recv().await.unwrap_or(Ok(()))?;
+            self.ended.recv().await.unwrap_or(Ok(())).map_err(|failure| failure.reason)?;
         }
         Ok(())
     }
 
-    async fn first(ended: &mut mpsc::Receiver<Result<(), String>>) -> String {
-        match ended.recv().await {
-            Some(Err(reason)) => reason,
-            Some(Ok(())) | None => "a worker ended by itself".to_owned(),
+    /// The engine stops with the first worker that leaves it, and the others may tell of that
+    /// before the first one tells why it left.
+    async fn reason(&mut self, first: Option<Result<(), Failure>>) -> String {
+        let Some(Err(Failure { mut reason, mut is_echo })) = first else {
+            return "a worker ended by itself".to_owned();
+        };
+        while is_echo
+            && let Ok(Some(next)) = tokio::time::timeout(PATIENCE, self.ended.recv()).await
+        {
+            if let Err(next) = next {
+                Failure { reason, is_echo } = next;
+            }
         }
+        reason
     }
 }
 
 /// Tells that a worker has ended, also if it panics.
-struct End(Option<mpsc::Sender<Result<(), String>>>);
+struct End(Option<mpsc::Sender<Result<(), Failure>>>);
 
 impl End {
-    fn tell(mut self, result: Result<(), String>) {
+    fn tell(mut self, result: Result<(), Failure>) {
         if let Some(sender) = self.0.take() {
             // There is a place for each worker, or nobody listens any more.
             let _ = sender.try_send(result);
@@ -113,7 +152,8 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         if let Some(sender) = self.0.take() {
-            let _ = sender.try_send(Err("a worker panicked".to_owned()));
+            let reason = "a worker panicked".to_owned();
+            let _ = sender.try_send(Err(Failure { reason, is_echo: false }));
         }
     }
 }

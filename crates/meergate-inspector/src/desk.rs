@@ -182,24 +182,36 @@ impl Desk {
         }
     }
 
-    /// Closes flows that nobody used for too long.
-    pub(crate) fn sweep(&self) {
+    /// Closes at most so many flows that nobody used for too long; false if there are no more.
+    pub(crate) fn sweep(&self, most: usize) -> bool {
         let now = Instant::now();
-        loop {
+        for _ in 0..most {
             let expired = self.flows.borrow_mut().expired(now);
-            let Some(flow) = expired else { break };
+            let Some(flow) = expired else {
+                self.counters().flows.set(self.flows.borrow().len() as i64);
+                self.counters().rings.set(self.rings.lent() as i64);
+                return false;
+            };
             self.counters().flows_expired.one();
             self.close(flow);
         }
-        self.counters().flows.set(self.flows.borrow().len() as i64);
-        self.counters().rings.set(self.rings.lent() as i64);
+        true
     }
 
     /// Lets the engine do what waits for this thread.
-    pub(crate) fn idle(&self) {
-        if let Err(error) = self.worker.borrow_mut().idle() {
-            tracing::error!(%error, "the engine");
-        }
+    ///
+    /// # Errors
+    /// The engine has stopped.
+    pub(crate) fn idle(&self) -> Result<(), Error> {
+        self.worker.borrow_mut().idle()
+    }
+
+    /// Has the engine prove that it inspects with the rules in force.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn prove(&self) -> Result<(), Error> {
+        self.worker.borrow_mut().prove()
     }
 
     /// Closes every flow, and hands the engine worker back so that the engine can stop.

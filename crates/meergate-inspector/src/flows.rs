@@ -207,7 +207,9 @@ impl<F> Table<F> {
             }
             Some(Home::Waiting(key)) => {
                 if let Some(queue) = self.waiting.get_mut(&key) {
-                    queue.retain(|other| !Rc::ptr_eq(other, talk));
+                    // Mostly the oldest: thousands may wait under one key.
+                    let at = queue.iter().position(|other| Rc::ptr_eq(other, talk));
+                    at.and_then(|at| queue.remove(at));
                     if queue.is_empty() {
                         self.waiting.remove(&key);
                     }

@@ -84,6 +84,9 @@ pub(crate) enum Report {
     Ready(Loaded),
     /// The end of a reload.
     Reloaded(Result<Loaded, String>),
+    /// The end of a reload after which the engine does not inspect, for the reason given: until it
+    /// is replaced, every transaction fails.
+    Unproven(String),
 }
 
 /// The reading half of either end.

@@ -137,6 +137,10 @@ pub(crate) struct Counters {
     pub(crate) inspected: Counter,
     /// Transactions answered with 204.
     pub(crate) unmodified: Counter,
+    /// Bodies that were not held because of their content type.
+    pub(crate) unheld: Counter,
+    /// Bodies of which some was released because nothing more came.
+    pub(crate) paused: Counter,
     /// Connections that came from another worker.
     pub(crate) migrated: Counter,
     /// Transactions whose addresses had to be completed with stand-ins.
@@ -248,9 +252,11 @@ impl Metrics {
             let n = self.sum(|w| &w.uninspected[r as usize]);
             out.labelled("uninspected_bytes_total", Uninspected::LABEL, r.as_str(), n);
         }
-        let counters: [Family<Counter>; 11] = [
+        let counters: [Family<Counter>; 13] = [
             ("inspected_bytes_total", "Body bytes inspected.", |w| &w.inspected),
             ("unmodified_total", "Transactions answered with 204.", |w| &w.unmodified),
+            ("unheld_total", "Bodies not held because of their type.", |w| &w.unheld),
+            ("paused_total", "Bodies released because they paused.", |w| &w.paused),
             ("migrated_total", "Connections handed to another worker.", |w| &w.migrated),
             ("stand_in_addresses_total", "Transactions with stand-in addresses.", |w| &w.invented),
             ("absurd_headers_total", "Transactions with senseless address headers.", |w| &w.absurd),

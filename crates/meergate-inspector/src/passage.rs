@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use dual_ring::PooledRing;
 use icap::Headers;
@@ -12,6 +12,7 @@ use suricata::Direction;
 use crate::desk::{Carrier, Desk};
 use crate::framing::BodyFraming;
 use crate::halt::Halt;
+use crate::pause::Pause;
 use crate::settings::Hold;
 
 /// Bytes of body that go to the engine at once while more keeps coming: with the chunk line
@@ -35,9 +36,11 @@ pub(crate) struct Passage<'a> {
     pub(crate) framing: BodyFraming,
     /// What goes back to the client if nothing is wrong and it keeps no copy.
     pub(crate) http: Http<'a>,
+    /// Whether nothing of the message is to be held.
+    pub(crate) unheld: bool,
     /// Whether a body follows in the ICAP message.
     pub(crate) has_body: bool,
-    /// Whether the client waits after a preview.
+    /// Whether the client sends a preview and has not gone on from there.
     pub(crate) preview: bool,
 }
 
@@ -55,7 +58,7 @@ impl Passage<'_> {
             self.conclude(None, &Headers::new())?;
             return Ok(self.answer_bodiless(reply)?);
         }
-        let mut held = Held::new(self.desk, reply)?;
+        let mut held = Held::new(self.desk, reply, self.unheld)?;
         let run = self.stream(&mut held, body, reply).await;
         if let Err(halt) = &run
             && let Some(reason) = halt.reason()
@@ -71,6 +74,9 @@ impl Passage<'_> {
         body: &mut BodyReader<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), Halt> {
+        // Some clients lose a reply that comes in one packet with the 100: so the preview is over
+        // with what comes next.
+        let mut continued = false;
         loop {
             let at_once = {
                 let mut next = pin!(body.next());
@@ -84,16 +90,25 @@ impl Passage<'_> {
                         self.release(held, reply)?;
                     }
                     let mut next = pin!(body.next());
+                    let may_pause = !self.preview || continued;
                     let either = poll_fn(|cx| match next.as_mut().poll(cx) {
                         Poll::Ready(event) => Poll::Ready(Ok(Some(event))),
-                        Poll::Pending => held.poll_send(cx, reply).map(|sent| sent.map(|()| None)),
+                        Poll::Pending if held.started => {
+                            held.poll_send(cx, reply).map_ok(|()| None)
+                        }
+                        Poll::Pending if may_pause => held.poll_pause(cx).map(|()| Ok(None)),
+                        Poll::Pending => Poll::Pending,
                     });
-                    match either.await? {
+                    let either = either.await?;
+                    self.preview &= !continued;
+                    match either {
                         Some(event) => event?,
                         None => continue,
                     }
                 }
             };
+            self.preview &= !continued;
+            held.pause.over();
             match event {
                 BodyEvent::Data(mut data) => {
                     while !data.is_empty() {
@@ -109,7 +124,7 @@ impl Passage<'_> {
                 BodyEvent::PreviewEnd => {
                     self.inspect(held, true)?;
                     reply.continue_()?;
-                    self.preview = false;
+                    continued = true;
                 }
                 BodyEvent::End { trailers } => {
                     self.conclude(Some(held), &trailers)?;
@@ -174,9 +189,9 @@ impl Passage<'_> {
         Ok(())
     }
 
-    /// Starts the reply when more has passed than is to be held.
+    /// Starts the reply when what has passed, be it the head alone, is not to be held any more.
     fn release(&self, held: &mut Held<'_>, reply: &mut Reply<'_>) -> Result<(), Halt> {
-        if held.started || self.preview || !held.exceeds_hold() {
+        if held.started || self.preview || self.is_lead_due() || !held.is_due() {
             return Ok(());
         }
         self.start(reply, true)?;
@@ -223,6 +238,11 @@ impl Passage<'_> {
 struct Held<'a> {
     ring: PooledRing,
     hold: Hold,
+    /// Nothing is to be held, not even the head.
+    unheld: bool,
+    pause: Pause,
+    /// Nothing is held any more because nothing came for too long.
+    paused: bool,
     /// The client keeps a copy of everything, and all of it is held: no byte will be sent back.
     discard: bool,
     /// The reply has started.
@@ -234,20 +254,48 @@ struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    fn new(desk: &'a Desk, reply: &Reply<'_>) -> Result<Self, Halt> {
-        let hold = desk.state.settings.hold;
+    fn new(desk: &'a Desk, reply: &Reply<'_>, unheld: bool) -> Result<Self, Halt> {
+        let settings = &desk.state.settings;
+        let hold = settings.hold;
         let discard = hold == Hold::All && reply.allows_204();
         let ring = desk.ring(discard).ok_or(Halt::TooMany)?;
-        Ok(Self { ring, hold, discard, started: false, passed: 0, counted: 0, desk })
+        if unheld {
+            desk.counters().unheld.one();
+        }
+        Ok(Self {
+            ring,
+            hold,
+            unheld,
+            pause: Pause::new(settings.pause()),
+            paused: false,
+            discard,
+            started: false,
+            passed: 0,
+            counted: 0,
+            desk,
+        })
     }
 
     /// Whether bytes leave as soon as they are passed.
     fn releases(&self) -> bool {
-        self.started || self.hold == Hold::Bytes(0)
+        self.started || self.unheld || self.paused || self.hold == Hold::Bytes(0)
     }
 
-    fn exceeds_hold(&self) -> bool {
-        matches!(self.hold, Hold::Bytes(hold) if self.passed > hold as u64)
+    /// Whether the reply is to start.
+    fn is_due(&self) -> bool {
+        let full = matches!(self.hold, Hold::Bytes(hold) if self.passed > hold as u64);
+        full || self.unheld || self.paused
+    }
+
+    /// Ready once when nothing has come for too long.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.paused {
+            return Poll::Pending;
+        }
+        ready!(self.pause.poll(cx));
+        self.paused = true;
+        self.desk.counters().paused.one();
+        Poll::Ready(())
     }
 
     /// The engine has passed `len` bytes more.

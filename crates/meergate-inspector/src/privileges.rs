@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -18,9 +19,7 @@ pub(crate) fn folder(settings: &Settings) -> Result<TempDir, String> {
             .prefix("meergate-inspector-")
             .permissions(PermissionsExt::from_mode(0o700))
             .tempdir()?;
-        if let Some((uid, gid)) = account(settings)? {
-            chown(folder.path(), Some(uid), Some(gid))?;
-        }
+        give(folder.path(), settings)?;
         Ok(folder)
     };
     make().map_err(|e| {
@@ -30,6 +29,17 @@ pub(crate) fn folder(settings: &Settings) -> Result<TempDir, String> {
             at.display()
         )
     })
+}
+
+/// Makes a folder that of the settings' user.
+///
+/// # Errors
+/// There is no such user, or the folder is not ours to give.
+pub(crate) fn give(folder: &Path, settings: &Settings) -> io::Result<()> {
+    match account(settings)? {
+        Some((uid, gid)) => chown(folder, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
 }
 
 /// Makes the process that `command` starts run as the user of the settings, without

@@ -175,8 +175,12 @@ impl Duty {
                 result = finished(&mut reload) => {
                     reload = None;
                     self.reloading.send_replace(false);
+                    let report = match self.crew.proved().await {
+                        Ok(()) => Report::Reloaded(result),
+                        Err(reason) => Report::Unproven(reason),
+                    };
                     self.note_rules(&self.engine.rules());
-                    self.tell(sender, &Report::Reloaded(result)).await;
+                    self.tell(sender, &report).await;
                 }
                 ended = self.crew.ended() => return Err(ended),
                 _ = beat.tick() => {

@@ -128,6 +128,7 @@ impl Case<'_> {
             direction: Direction::ToServer,
             lead: [first, second],
             framing,
+            unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Request(raw),
             has_body,
             preview,
@@ -173,6 +174,7 @@ impl Case<'_> {
             direction: Direction::ToClient,
             lead: [raw, b""],
             framing,
+            unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Response(raw),
             has_body,
             preview,
@@ -212,6 +214,10 @@ impl Case<'_> {
         }
         carrier.dialogue(crate::dialogue::Dialogue::asked);
         Ok(())
+    }
+
+    fn is_unheld(&self, content_type: Option<http_wire::Field<'_>>) -> bool {
+        content_type.is_some_and(|field| self.desk.state.settings.is_unheld(field.value))
     }
 
     fn limits(&self) -> http_wire::Limits {

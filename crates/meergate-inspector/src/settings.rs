@@ -89,6 +89,9 @@ impl TryFrom<HoldText> for Hold {
     }
 }
 
+/// Streams that go on for as long as somebody listens.
+const UNHELD: [&str; 3] = ["text/event-stream", "application/grpc*", "multipart/x-mixed-replace"];
+
 /// Largest number of bytes that may be held in memory for one body.
 const MAX_HOLD: usize = 1 << 30;
 
@@ -152,7 +155,7 @@ pub(crate) struct Settings {
     /// The socket for `reload`; if absent, `meergate-inspector.sock` in `$XDG_RUNTIME_DIR`, or in
     /// `/run` for root, or one in the temporary folder.
     pub(crate) control: Option<PathBuf>,
-    /// Rule files. With a `suricata_yaml` they replace those that it names.
+    /// Rule files, in addition to those that a `suricata_yaml` names.
     pub(crate) rules: Vec<PathBuf>,
     /// Suricata's own configuration; built-in defaults if absent.
     pub(crate) suricata_yaml: Option<PathBuf>,
@@ -177,6 +180,12 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     /// How much of a body waits for its verdict.
     pub(crate) hold: Hold,
+    /// Content types whose bodies wait for nothing, since their parts matter before the end; a `*`
+    /// at the end stands for anything. Not under `hold = "all"`.
+    pub(crate) unheld: Vec<String>,
+    /// Milliseconds without a byte after which what has passed of a body waits no longer; never
+    /// if 0. Not under `hold = "all"`.
+    pub(crate) pause_milliseconds: u64,
     /// Limits; all that grows has one.
     pub(crate) limits: Limits,
     /// What takes the place of addresses that an ICAP client does not send.
@@ -201,6 +210,8 @@ impl Default for Settings {
             sandbox: Sandbox::default(),
             workers: 0,
             hold: Hold::default(),
+            unheld: UNHELD.map(str::to_owned).to_vec(),
+            pause_milliseconds: 2000,
             limits: Limits::default(),
             stand_ins: StandIns::default(),
         }
@@ -329,6 +340,25 @@ impl Settings {
         })
     }
 
+    /// How long a body may pause before what has passed of it is released.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let releases = self.pause_milliseconds > 0 && self.hold != Hold::All;
+        releases.then(|| Duration::from_millis(self.pause_milliseconds))
+    }
+
+    /// Whether a body with this Content-Type waits for nothing.
+    pub(crate) fn is_unheld(&self, content_type: &[u8]) -> bool {
+        let end = content_type.iter().position(|&b| b == b';').unwrap_or(content_type.len());
+        let name = content_type[..end].trim_ascii();
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => name
+                .get(..start.len())
+                .is_some_and(|name| name.eq_ignore_ascii_case(start.as_bytes())),
+            None => name.eq_ignore_ascii_case(pattern.as_bytes()),
+        };
+        self.hold != Hold::All && self.unheld.iter().any(fits)
+    }
+
     /// Where commands are taken.
     pub(crate) fn control_path(&self) -> PathBuf {
         const NAME: &str = "meergate-inspector.sock";
@@ -376,5 +406,32 @@ impl Settings {
             ));
         }
         Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types_that_are_not_held() {
+        let mut settings = Settings::default();
+        for (content_type, unheld) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream ; charset=utf-8", true),
+            ("text/event-streams", false),
+            ("application/grpc", true),
+            ("application/grpc-web+proto", true),
+            ("application/GRPC+proto;x=y", true),
+            ("application/grp", false),
+            ("multipart/x-mixed-replace; boundary=x", true),
+            ("multipart/mixed", false),
+            ("", false),
+        ] {
+            assert_eq!(settings.is_unheld(content_type.as_bytes()), unheld, "{content_type}");
+        }
+        settings.hold = Hold::All;
+        assert!(!settings.is_unheld(b"text/event-stream"));
+        assert_eq!(settings.pause(), None);
     }
 }

@@ -1,20 +1,24 @@
 //! The process that the service manager knows: it keeps the listening sockets, and starts the
 //! engine's process, again if need be. Connections wait meanwhile in the sockets' queues.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod reload;
+
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::child::{Child, Event};
 use crate::cli::say;
 use crate::control::{self, Command};
-use crate::link::{Begin, Loaded, Order, Report, Totals};
+use crate::kept::Kept;
+use crate::manager;
+use crate::link::{Begin, Order, Report, Totals};
 use crate::settings::Settings;
 use crate::sockets::Listening;
+use crate::supervisor::reload::{Reload, Stage, fingerprint, reply};
 
 /// How often the engine's process is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -66,6 +70,7 @@ pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Resul
             failures: 0,
             totals: Totals::default(),
             reload: None,
+            kept: None,
             served: false,
         };
         supervisor.start()?;
@@ -89,6 +94,8 @@ struct Supervisor {
     failures: u32,
     totals: Totals,
     reload: Option<Reload>,
+    /// What served last.
+    kept: Option<Kept>,
     /// An engine has served before.
     served: bool,
 }
@@ -99,23 +106,6 @@ struct Running {
     yaml: u64,
     ready: Option<Instant>,
     beat: Instant,
-}
-
-/// A reload under way.
-struct Reload {
-    began: Instant,
-    settings: Settings,
-    answer: Option<oneshot::Sender<Result<Loaded, String>>>,
-    stage: Stage,
-}
-
-enum Stage {
-    /// A process of its own tries the new rules and settings.
-    Checking(Child),
-    /// A second engine starts, to take over.
-    HandingOver(Box<Running>),
-    /// The engine loads the rules in place.
-    InPlace,
 }
 
 impl Supervisor {
@@ -145,10 +135,14 @@ impl Supervisor {
                     self.restart = None;
                     self.start()?;
                 }
-                _ = tick.tick() => self.look(),
+                _ = tick.tick() => {
+                    self.look();
+                    manager::alive();
+                }
             }
         }
         tracing::info!("stopping");
+        manager::stopping();
         self.stop(event).await;
         Ok(())
     }
@@ -220,16 +214,25 @@ impl Supervisor {
                 if !std::mem::replace(&mut self.served, true) {
                     say(format_args!("ready"));
                 }
+                manager::inspecting(loaded.rules);
                 tracing::info!(
                     rules = loaded.rules,
                     skipped = loaded.skipped,
                     milliseconds = loaded.milliseconds,
                     "inspecting"
                 );
+                self.keep();
             }
             Report::Failed(reason) if !self.served => return Err(reason),
             Report::Failed(reason) => tracing::error!("{reason}"),
-            Report::Reloaded(result) => self.end_reload(result).await,
+            Report::Reloaded(result) => {
+                let took = result.is_ok();
+                self.end_reload(result).await;
+                if took {
+                    self.keep();
+                }
+            }
+            Report::Unproven(reason) => self.fall_back(reason).await,
         }
         Ok(())
     }
@@ -249,6 +252,7 @@ impl Supervisor {
             n => (BACK_OFF.0 * 2u32.saturating_pow(n - 2)).min(BACK_OFF.1),
         };
         self.restart = Some(Instant::now() + pause);
+        manager::waiting();
         tracing::error!(
             how,
             failures = self.failures,
@@ -290,131 +294,6 @@ impl Supervisor {
         }
     }
 
-    async fn begin_reload(&mut self, answer: Option<oneshot::Sender<Result<Loaded, String>>>) {
-        if self.reload.is_some() {
-            return reply(
-                answer,
-                Err("a reload is under way: try again when it is done".to_owned()),
-            );
-        }
-        let began = Instant::now();
-        let prepared = (self.source)().and_then(|settings| {
-            if settings.listen != self.settings.listen || settings.metrics != self.settings.metrics
-            {
-                return Err("listen and metrics cannot change while the program runs: restart it"
-                    .to_owned());
-            }
-            let child = self.spawn_child(&settings, true)?;
-            Ok((settings, child))
-        });
-        match prepared {
-            Ok((settings, child)) => {
-                tracing::info!("reloading: trying the new rules");
-                self.reload =
-                    Some(Reload { began, settings, answer, stage: Stage::Checking(child) });
-            }
-            Err(reason) => {
-                self.reload = Some(Reload {
-                    began,
-                    settings: self.settings.clone(),
-                    answer,
-                    stage: Stage::InPlace,
-                });
-                self.end_reload(Err(reason)).await;
-            }
-        }
-    }
-
-    /// The process that tries the new rules has come to a result.
-    async fn checked(&mut self, event: Event) {
-        let failed = match event {
-            Event::Report(Report::Ready(_)) => None,
-            Event::Report(Report::Failed(reason)) => Some(reason),
-            Event::Report(_) => return,
-            Event::Ended(how) => Some(format!("the new rules end the engine: {how}")),
-        };
-        if let Some(reason) = failed {
-            return self.end_reload(Err(reason)).await;
-        }
-        let Some(mut reload) = self.reload.take() else { return };
-        let same = reload.settings == self.settings;
-        let stage = match &mut self.current {
-            Some(running)
-                if same
-                    && running.ready.is_some()
-                    && running.yaml == fingerprint(&self.settings) =>
-            {
-                running.child.order(Order::Reload).await;
-                Ok(Stage::InPlace)
-            }
-            _ => {
-                self.spawn(&reload.settings.clone()).map(|next| Stage::HandingOver(Box::new(next)))
-            }
-        };
-        match stage {
-            Ok(stage) => {
-                reload.stage = stage;
-                self.reload = Some(reload);
-            }
-            Err(reason) => {
-                self.reload = Some(reload);
-                self.end_reload(Err(reason)).await;
-            }
-        }
-    }
-
-    /// News of the engine that is to take over.
-    async fn handed_over(&mut self, event: Event) {
-        let result = match event {
-            Event::Report(Report::Ready(loaded)) => Ok(loaded),
-            Event::Report(Report::Failed(reason)) => Err(reason),
-            Event::Report(_) => return,
-            Event::Ended(how) => Err(format!("the new engine ended while it started: {how}")),
-        };
-        if result.is_ok()
-            && let Some(Reload { stage, settings, .. }) = &mut self.reload
-            && let Stage::HandingOver(next) = std::mem::replace(stage, Stage::InPlace)
-        {
-            self.settings = settings.clone();
-            self.restart = None;
-            let mut next = *next;
-            (next.ready, next.beat) = (Some(Instant::now()), Instant::now());
-            if let Some(mut old) = self.current.replace(next) {
-                old.child.order(Order::Drain).await;
-                self.draining.push(old.child);
-            }
-        }
-        self.end_reload(result).await;
-    }
-
-    async fn end_reload(&mut self, result: Result<Loaded, String>) {
-        let Some(reload) = self.reload.take() else { return };
-        let result = result.map(|loaded| Loaded {
-            milliseconds: reload.began.elapsed().as_millis() as u64,
-            ..loaded
-        });
-        match &result {
-            Ok(loaded) => {
-                self.totals.reloads += 1;
-                tracing::info!(
-                    rules = loaded.rules,
-                    skipped = loaded.skipped,
-                    version = loaded.version,
-                    milliseconds = loaded.milliseconds,
-                    "reloaded"
-                );
-            }
-            Err(reason) => {
-                self.totals.refused += 1;
-                tracing::error!(reason, "reload refused, the old rules stay");
-            }
-        }
-        if let Some(running) = &mut self.current {
-            running.child.order(Order::Count(self.totals)).await;
-        }
-        reply(reload.answer, result);
-    }
-
     async fn stop(&mut self, mut event: mpsc::Receiver<(u64, Event)>) {
         let stage = self.reload.take().map(|reload| reload.stage);
         let rest = match stage {
@@ -451,25 +330,8 @@ enum Role {
     Next,
 }
 
-fn reply(answer: Option<oneshot::Sender<Result<Loaded, String>>>, result: Result<Loaded, String>) {
-    if let Some(answer) = answer {
-        // Whoever asked may have given up.
-        let _ = answer.send(result);
-    }
-}
-
 async fn until(at: Option<Instant>) {
     if let Some(at) = at {
         tokio::time::sleep_until(at.into()).await;
     }
-}
-
-/// What Suricata cannot change while it runs.
-fn fingerprint(settings: &Settings) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    if let Some(yaml) = &settings.suricata_yaml {
-        // A file that cannot be read now is found out by the engine.
-        std::fs::read(yaml).unwrap_or_default().hash(&mut hasher);
-    }
-    hasher.finish()
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{self, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytes::BytesMut;
 use icap_server::{
     Config, DetachedStream, Echo, Outcome, Peer, Router, Routes, Shutdown, Stream, serve_connection,
 };
-use suricata::WorkerSeed;
+use suricata::{ErrorKind, WorkerSeed};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
@@ -23,15 +24,55 @@ use crate::state::State;
 const MAILBOX: usize = 1024;
 /// How often idle flows are looked for, and signs of life given.
 const TICK: Duration = Duration::from_secs(1);
+/// Idle flows that are closed before traffic has its turn again: less than a millisecond's worth.
+const SWEEP: usize = 32;
 /// How often a worker without traffic helps a reload on.
 const RELOAD_TICK: Duration = Duration::from_millis(2);
 
-/// A connection between two workers.
-pub(crate) struct Moved {
-    stream: DetachedStream,
+/// A connection, with what was read of its next transaction.
+pub(crate) struct Connection<S> {
+    stream: S,
     leftover: BytesMut,
     peer: Peer,
-    permit: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
+    seat: Seat,
+}
+
+/// A connection between two workers.
+pub(crate) type Moved = Connection<DetachedStream>;
+
+/// A connection counted as one of a worker, which does not stop before it is done.
+struct Seat {
+    state: Arc<State>,
+    worker: usize,
+}
+
+impl Seat {
+    fn take(state: &Arc<State>, worker: usize) -> Self {
+        state.metrics.workers[worker].connections.add(1);
+        Self { state: state.clone(), worker }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.state.metrics.workers[self.worker].connections.add(-1);
+    }
+}
+
+/// Why a worker ended.
+pub(crate) struct Failure {
+    /// One line for the operator.
+    pub(crate) reason: String,
+    /// The engine had stopped, and another worker knows why.
+    pub(crate) is_echo: bool,
+}
+
+impl Failure {
+    fn of_engine(error: &suricata::Error) -> Self {
+        let is_echo = error.kind() == ErrorKind::Stopped;
+        Self { reason: format!("the engine does not inspect: {error}"), is_echo }
+    }
 }
 
 /// What one worker's thread needs.
@@ -50,8 +91,12 @@ pub(crate) struct Plan {
     pub(crate) mailboxes: Vec<mpsc::Sender<Moved>>,
     /// Places for connections.
     pub(crate) places: Arc<Semaphore>,
+    /// Counts new connections: the workers get them in turn.
+    pub(crate) turns: Arc<AtomicUsize>,
     /// True while a reload waits for the workers.
     pub(crate) reloading: watch::Receiver<bool>,
+    /// Told after each reload whether the engine inspects.
+    pub(crate) proofs: mpsc::Sender<Result<(), String>>,
     /// The order to stop.
     pub(crate) shutdown: Shutdown,
     /// Where workers meet when all have stopped: the engine ends with the first that leaves.
@@ -69,14 +114,18 @@ impl Plan {
     /// Serves until told to stop. Runs on a thread of its own.
     ///
     /// # Errors
-    /// One line for the operator.
-    pub(crate) fn run(self) -> Result<(), String> {
-        let engine = self.seed.attach().map_err(|e| format!("the engine does not inspect: {e}"))?;
+    /// It cannot, or the engine has stopped.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let other = |what: &str, e: io::Error| Failure {
+            reason: format!("a worker cannot {what}: {e}"),
+            is_echo: false,
+        };
+        let engine = self.seed.attach().map_err(|e| Failure::of_engine(&e))?;
         let desk = Desk::new(self.state.clone(), self.index, engine);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|e| format!("cannot start a worker: {e}"))?;
+            .map_err(|e| other("start", e))?;
         let local = LocalSet::new();
         let floor = Rc::new(Floor {
             router: Router::new()
@@ -85,27 +134,33 @@ impl Plan {
             config: config(&self.state),
             shutdown: self.shutdown.clone(),
             mailboxes: self.mailboxes,
+            turns: self.turns,
             state: self.state,
             index: self.index,
         });
         let served = local.block_on(&runtime, async {
             for listening in self.listening {
-                let acceptor = listening.attach()?;
+                let acceptor = listening.attach().map_err(|e| other("listen", e))?;
                 tokio::task::spawn_local(floor.clone().accept(acceptor, self.places.clone()));
             }
             tokio::task::spawn_local(floor.clone().take_over(self.mailbox));
-            tokio::task::spawn_local(tend(desk.clone(), self.reloading));
             // Nobody listens any more if the program is already on its way out.
             let _ = self.ready.send(self.index).await;
-            self.shutdown.requested().await;
-            floor.drained().await;
-            io::Result::Ok(())
+            tokio::select! {
+                () = self.shutdown.requested() => floor.drained().await,
+                error = tend(desk.clone(), self.reloading, self.proofs) => {
+                    return Err(Failure::of_engine(&error));
+                }
+            }
+            Ok(())
         });
         drop((floor, local));
         let engine = desk.retire();
-        self.last.wait();
+        if served.is_ok() {
+            self.last.wait();
+        }
         drop(engine);
-        served.map_err(|e| format!("a worker cannot use a listening socket: {e}"))
+        served
     }
 }
 
@@ -117,25 +172,36 @@ fn config(state: &State) -> Config {
     config
 }
 
-/// Keeps flows from idling for ever, gives signs of life, and helps reloads on.
-async fn tend(desk: Rc<Desk>, mut reloading: watch::Receiver<bool>) {
+/// Keeps flows from idling for ever, gives signs of life, and helps reloads on. Ends with the
+/// engine.
+async fn tend(
+    desk: Rc<Desk>,
+    mut reloading: watch::Receiver<bool>,
+    proofs: mpsc::Sender<Result<(), String>>,
+) -> suricata::Error {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => {
-                desk.sweep();
-                desk.idle();
+                if let Err(error) = desk.idle() {
+                    return error;
+                }
+                // Thousands may have become idle at once, and traffic does not wait for them.
+                while desk.sweep(SWEEP) {
+                    tokio::task::yield_now().await;
+                }
                 desk.counters().beats.one();
             }
-            changed = reloading.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                while *reloading.borrow() {
-                    desk.idle();
+            Ok(()) = reloading.changed() => {
+                while *reloading.borrow_and_update() {
+                    if let Err(error) = desk.idle() {
+                        return error;
+                    }
                     tokio::time::sleep(RELOAD_TICK).await;
                 }
+                // Whoever asked for the reload may be gone.
+                let _ = proofs.try_send(desk.prove().map_err(|e| e.to_string()));
             }
         }
     }
@@ -147,6 +213,7 @@ struct Floor<R> {
     config: Config,
     shutdown: Shutdown,
     mailboxes: Vec<mpsc::Sender<Moved>>,
+    turns: Arc<AtomicUsize>,
     state: Arc<State>,
     index: usize,
 }
@@ -165,14 +232,7 @@ impl<R: Routes + 'static> Floor<R> {
                 () = self.shutdown.requested() => return,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    tokio::task::spawn_local(self.clone().serve(
-                        stream,
-                        BytesMut::new(),
-                        peer,
-                        permit,
-                    ));
-                }
+                Ok((stream, peer)) => self.assign(stream, peer, permit).await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection: trying again");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -181,44 +241,67 @@ impl<R: Routes + 'static> Floor<R> {
         }
     }
 
+    /// Gives a new connection to the worker whose turn it is. Left to itself, the one that wakes
+    /// first would take a whole burst. (Whoever has the fewest would be no better: connections
+    /// that idle in clients' pools count for nothing.)
+    async fn assign(self: &Rc<Self>, stream: Stream, peer: Peer, permit: OwnedSemaphorePermit) {
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let mut seat = Seat::take(&self.state, turn % self.mailboxes.len());
+        // Either the other worker sees the seat before it ends, or we see that it is about to.
+        atomic::fence(Ordering::SeqCst);
+        if self.shutdown.is_requested() {
+            seat = Seat::take(&self.state, self.index);
+        }
+        let leftover = BytesMut::new();
+        let connection = Connection { stream, leftover, peer, _permit: permit, seat };
+        if connection.seat.worker == self.index {
+            tokio::task::spawn_local(self.clone().serve(connection));
+        } else {
+            self.hand_over(connection).await;
+        }
+    }
+
+    async fn hand_over(&self, connection: Connection<Stream>) {
+        let Connection { stream, leftover, peer, _permit, seat } = connection;
+        let mailbox = &self.mailboxes[seat.worker];
+        match stream.detach() {
+            Ok(stream) => {
+                // A closed mailbox means that the program is stopping.
+                let _ = mailbox.send(Moved { stream, leftover, peer, _permit, seat }).await;
+            }
+            Err(error) => tracing::warn!(%error, %peer, "a connection is lost between workers"),
+        }
+    }
+
     async fn take_over(self: Rc<Self>, mut mailbox: mpsc::Receiver<Moved>) {
-        while let Some(Moved { stream, leftover, peer, permit }) = mailbox.recv().await {
+        while let Some(Moved { stream, leftover, peer, _permit, seat }) = mailbox.recv().await {
             match stream.attach() {
                 Ok(stream) => {
-                    tokio::task::spawn_local(self.clone().serve(stream, leftover, peer, permit));
+                    let connection = Connection { stream, leftover, peer, _permit, seat };
+                    tokio::task::spawn_local(self.clone().serve(connection));
                 }
                 Err(error) => tracing::warn!(%error, %peer, "a connection is lost between workers"),
             }
         }
     }
 
-    async fn serve(
-        self: Rc<Self>,
-        stream: Stream,
-        leftover: BytesMut,
-        peer: Peer,
-        permit: OwnedSemaphorePermit,
-    ) {
-        let counters = &self.state.metrics.workers[self.index];
-        counters.connections.add(1);
+    async fn serve(self: Rc<Self>, connection: Connection<Stream>) {
+        let Connection { stream, leftover, peer, _permit, seat } = connection;
         let outcome =
             serve_connection(stream, leftover, peer, &self.router, &self.config, &self.shutdown)
                 .await;
-        counters.connections.add(-1);
-        let Outcome::Migrate { io, leftover, worker } = outcome else { return };
-        counters.migrated.one();
-        let Some(mailbox) = self.mailboxes.get(worker) else { return };
-        match io.detach() {
-            // A closed mailbox means that the program is stopping.
-            Ok(stream) => {
-                let _ = mailbox.send(Moved { stream, leftover, peer, permit }).await;
-            }
-            Err(error) => tracing::warn!(%error, %peer, "a connection is lost between workers"),
+        let Outcome::Migrate { io: stream, leftover, worker } = outcome else { return };
+        self.state.metrics.workers[self.index].migrated.one();
+        if worker < self.mailboxes.len() {
+            drop(seat);
+            let seat = Seat::take(&self.state, worker);
+            self.hand_over(Connection { stream, leftover, peer, _permit, seat }).await;
         }
     }
 
     /// Waits until this worker's connections are done, within reason.
     async fn drained(&self) {
+        atomic::fence(Ordering::SeqCst);
         let counters = &self.state.metrics.workers[self.index];
         let empty = async {
             while counters.connections.value() > 0 {

@@ -128,6 +128,10 @@ const char *mgs_app_proto_name(uint16_t proto)
 
 static int begin(void)
 {
+    /* Rust's handler, which is there to tell a stack overflow, takes a signal that was sent for a fault that will come
+     * again: it swallows the first one. */
+    signal(SIGSEGV, SIG_DFL);
+    signal(SIGBUS, SIG_DFL);
     /* Suricata takes SIGUSR2 for itself; the program gets it back in post_init. */
     sigaction(SIGUSR2, NULL, &signal_usr2);
     SuricataPreInit(arg_values[0]);

@@ -50,6 +50,8 @@ impl Engine {
     /// Starts the engine of this process, on a thread of its own. Returns when the rules are loaded, which takes
     /// milliseconds to seconds. Nothing is inspected before every seed is [attached](WorkerSeed::attach).
     ///
+    /// SIGSEGV and SIGBUS get their default effect back: the process ends, without Rust's word about stack overflows.
+    ///
     /// # Errors
     /// * [`ErrorKind::AlreadyStarted`]: a process has one engine in its life, also if its start failed.
     /// * [`ErrorKind::Config`], [`ErrorKind::Rules`]: what and where. Some of these are found before Suricata is

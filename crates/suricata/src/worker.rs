@@ -64,12 +64,22 @@ impl Worker {
     /// [`ErrorKind::Stopped`]; [`ErrorKind::InspectionFailed`] if the engine cannot take the flow (at the memory limit
     /// `flow.memcap`, for instance) or if new rules do not stand the canary.
     pub fn open(&mut self, tuple: Tuple, lane: Option<Lane>) -> Result<Flow, Error> {
+        self.prove()?;
+        self.stats.flows += 1;
+        self.open_unproven(tuple, lane)
+    }
+
+    /// Proves the rules in force with a canary, unless that was done. [`Worker::open`] does it by itself; to be called
+    /// to know at once after a reload.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InspectionFailed`] if the canary passed; [`ErrorKind::Stopped`].
+    pub fn prove(&mut self) -> Result<(), Error> {
         self.keep_up()?;
         if self.proven_rules != self.shared.rules_version.load(Ordering::SeqCst) {
             self.canary()?;
         }
-        self.stats.flows += 1;
-        self.open_unproven(tuple, lane)
+        Ok(())
     }
 
     /// Feeds bytes of one direction, any number of them. Large slices are much the fastest.

@@ -99,6 +99,100 @@ fn released_bytes_do_not_wait_for_those_that_follow() {
 }
 
 #[test]
+fn streams_that_matter_before_their_end_are_not_held() {
+    let server = Server::with_settings("pause_milliseconds = 0\n", &[]);
+    let event = b"data: one\n\n".as_slice();
+    for content_type in [
+        "text/event-stream; charset=utf-8",
+        "application/grpc+proto",
+        "Multipart/X-Mixed-Replace;boundary=b",
+    ] {
+        let fields = format!("Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n");
+        let response = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        let post = format!("POST /up HTTP/1.1\r\nHost: www.test\r\n{fields}\r\n");
+        for request in [
+            Request::respmod("GET /down HTTP/1.1\r\nHost: www.test\r\n\r\n", response),
+            Request::reqmod(post),
+        ] {
+            let mut client = server.connect();
+            let head = request.body(event).allow_204().head(client.base());
+            client.send(&head);
+            // The head does not wait for the first event, nor an event for the next.
+            assert_eq!(client.body_so_far(0), b"");
+            for _ in 0..3 {
+                client.send(&chunked(event));
+                assert_eq!(client.more_body(event.len()), event);
+            }
+            client.send(&chunked(EICAR));
+            assert!(!client.rest_of_body().ends_with(&EICAR[EICAR.len() - 1..]));
+            assert!(client.is_closed());
+        }
+    }
+    assert_eq!(server.metric("unheld_total"), 6);
+    server.wait_metric("transactions_total{outcome=\"cut\"}", 6);
+}
+
+#[test]
+fn a_body_that_pauses_is_released_as_far_as_it_has_passed() {
+    let server = Server::with_settings("pause_milliseconds = 200\n", &[]);
+    let body = random(5_000);
+    let request = Request::get("/poll", &body).allow_204();
+    let mut client = server.connect();
+    let head = request.head(client.base());
+    client.send(&head);
+    client.send(&chunked(&body[..3_000]));
+    assert_eq!(client.body_so_far(3_000), body[..3_000]);
+    client.send(&chunked(&body[3_000..4_000]));
+    assert_eq!(client.more_body(1_000), body[3_000..4_000]);
+    client.send(&chunked(&body[4_000..]));
+    client.send(b"0\r\n\r\n");
+    assert_eq!(client.rest_of_body(), body[4_000..]);
+    assert_eq!(server.metric("paused_total"), 1);
+    // Half a signature is no signature: the other half is what never leaves.
+    let infected = infected(5_000, 2_980);
+    let head = Request::get("/poll", &infected).head(client.base());
+    client.send(&head);
+    client.send(&chunked(&infected[..3_000]));
+    assert_eq!(client.body_so_far(3_000), infected[..3_000]);
+    client.send(&chunked(&infected[3_000..]));
+    assert_eq!(client.rest_of_body(), b"");
+    assert!(client.is_closed());
+    server.wait_metric("transactions_total{outcome=\"cut\"}", 1);
+}
+
+#[test]
+fn a_preview_that_pauses_is_continued_before_anything_is_released() {
+    let server = Server::with_settings("hold = 0\npause_milliseconds = 200\n", &[]);
+    let mut client = server.connect();
+    let body = random(3_000);
+    let head = Request::get("/poll", &body).field("Preview", "1000").head(client.base());
+    client.send(&head);
+    client.send(&chunked(&body[..1_000]));
+    client.send(b"0\r\n\r\n");
+    assert_eq!(client.reply().status, 100);
+    assert_eq!(client.body_so_far(1_000), body[..1_000]);
+    client.send(&chunked(&body[1_000..]));
+    client.send(b"0\r\n\r\n");
+    assert_eq!(client.rest_of_body(), body[1_000..]);
+}
+
+#[test]
+fn everything_is_held_whatever_it_is_and_however_it_pauses() {
+    let server = Server::with_settings("hold = \"all\"\npause_milliseconds = 50\n", &[]);
+    let body = infected(5_000, 4_000);
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 5000\r\n\r\n";
+    let request = Request::respmod("GET /all HTTP/1.1\r\nHost: www.test\r\n\r\n", head);
+    let mut client = server.connect();
+    let head = request.body(&body).head(client.base());
+    client.send(&head);
+    client.send(&chunked(&body[..3_000]));
+    std::thread::sleep(Duration::from_millis(500));
+    client.send(&chunked(&body[3_000..]));
+    client.send(b"0\r\n\r\n");
+    client.reply().assert_blocked(1_000_001);
+}
+
+#[test]
 fn a_block_does_not_wait_for_the_rest_of_the_body() {
     let server = Server::start(&[]);
     let mut client = server.connect();

@@ -99,3 +99,40 @@ fn what_cannot_change_in_place_is_handed_over_to_a_second_engine() {
     client.ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
     assert_eq!(server.metric("engine_restarts_total"), 0);
 }
+
+/// The first connections of the engine's own check come from the lowest ports: rules that pass
+/// only those that follow go wrong in the engine that serves, not where they are tried.
+#[test]
+fn rules_that_turn_out_not_to_inspect_give_way_to_the_old_ones() {
+    let server = Server::start(&["--workers", "2"]);
+    let mut client = server.connect();
+    client.ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+    let pass = "pass tcp 192.0.2.1 2:65535 <> 192.0.2.2 any (msg:\"too much\"; sid:3000002;)\n";
+    fs::write(server.rules(), format!("{RULES}{NEW}{pass}")).unwrap();
+    let said = reload(&server).unwrap_err();
+    assert!(said.contains("the engine's check passed"), "{said}");
+    let mut client = server.connect();
+    client.ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+    client.ask(&Request::get("/x", b"a new-word")).assert_passed(b"a new-word");
+    // From there, what is right again is taken over.
+    fs::write(server.rules(), format!("{RULES}{NEW}")).unwrap();
+    reload(&server).unwrap();
+    server.connect().ask(&Request::get("/x", b"a new-word")).assert_blocked(3_000_001);
+}
+
+#[test]
+fn every_worker_knows_why_rules_are_refused() {
+    let pass = "pass tcp any any -> any any (msg:\"all\"; sid:3000003;)\n";
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("pass.rules");
+        fs::write(&rules, format!("{RULES}{pass}")).unwrap();
+        let mut run = Command::new(env!("CARGO_BIN_EXE_meergate-inspector"));
+        run.args(["run", "--listen", "127.0.0.1:0", "--workers", "2", "--rules"]).arg(&rules);
+        run.arg("--control").arg(folder.path().join("control")).env("TMPDIR", folder.path());
+        let output = run.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(said.contains("the engine's check passed"), "{said}");
+    }
+}

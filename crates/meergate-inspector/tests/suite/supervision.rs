@@ -1,14 +1,16 @@
 //! The engine's process may end in any way: nothing passes, nobody is refused, and a new one
 //! serves.
 
-use crate::common::{EICAR, Request, Server, chunked, random};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use crate::common::{Client, EICAR, Request, Server, chunked, contains, random};
 
 const RESTARTS: &str = "engine_restarts_total";
 
 #[test]
 fn a_crash_fails_what_is_in_flight_and_a_new_engine_serves() {
     let server = Server::start(&["--hold", "0"]);
-    for round in 1..=3 {
+    for (round, signal) in (1..).zip(["-ABRT", "-SEGV", "-BUS", "-KILL"]) {
         let mut in_flight = server.connect();
         let body = random(200_000);
         let request = Request::get("/flight", &body);
@@ -16,7 +18,7 @@ fn a_crash_fails_what_is_in_flight_and_a_new_engine_serves() {
         in_flight.send(&head);
         in_flight.send(&chunked(&body[..100_000]));
         in_flight.body_so_far(100_000);
-        server.kill_engine("-ABRT");
+        server.kill_engine(signal);
         assert!(in_flight.is_closed(), "the transfer goes on without an engine");
         // This one comes while there is no engine, and waits.
         let mut waiting = server.connect();
@@ -25,6 +27,58 @@ fn a_crash_fails_what_is_in_flight_and_a_new_engine_serves() {
         assert_eq!(server.metric(RESTARTS), round);
     }
     assert!(server.stop().success());
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
+}
+
+/// `MEERGATE_CRASHES` says how many; 3 by default.
+#[test]
+fn crashes_under_load_pass_nothing_and_leave_the_supervisor_as_it_was() {
+    let crashes = std::env::var("MEERGATE_CRASHES").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let server = Server::start(&[]);
+    let stop = AtomicBool::new(false);
+    let blocked = AtomicU64::new(0);
+    let mut memory = Vec::new();
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (icap, stop, blocked) = (server.icap(), &stop, &blocked);
+            scope.spawn(move || {
+                let body = [&random(30_000 * n), EICAR].concat();
+                let mut client = Client::connect(icap);
+                while !stop.load(Relaxed) {
+                    let reply = client.ask(&Request::get("/eicar", &body));
+                    if reply.broken {
+                        assert!(!contains(&reply.body, EICAR), "EICAR has passed");
+                        client = Client::connect(icap);
+                    } else {
+                        reply.assert_blocked(1_000_001);
+                        blocked.fetch_add(1, Relaxed);
+                    }
+                }
+            });
+        }
+        let _stop = OnDrop(|| stop.store(true, Relaxed));
+        for _ in 0..=crashes {
+            let before = blocked.load(Relaxed);
+            server.wait_until("service", || blocked.load(Relaxed) > before + 20);
+            memory.push(server.supervisor_memory());
+            if memory.len() <= crashes {
+                let dying = server.engine();
+                server.kill_engine("-SEGV");
+                server.wait_until("another engine", || server.engine() != dying);
+            }
+        }
+    });
+    println!("supervisor, KiB: {memory:?}; {} blocked", blocked.load(Relaxed));
+    let most = memory[0] + (1 << 10);
+    assert!(memory.iter().all(|now| *now < most), "the supervisor grows: {memory:?} KiB");
+    assert_eq!(server.metric(RESTARTS), crashes as u64);
 }
 
 #[test]

@@ -292,8 +292,13 @@ impl Client {
     pub(crate) fn body_so_far(&mut self, len: usize) -> Vec<u8> {
         let head = String::from_utf8(self.until(b"\r\n\r\n").unwrap()).unwrap();
         assert!(head.starts_with("ICAP/1.0 200 "), "{head}");
-        let offset = head.split("res-body=").nth(1).unwrap().split("\r\n").next().unwrap();
+        let offset = head.split("-body=").nth(1).unwrap().split("\r\n").next().unwrap();
         self.exactly(offset.parse().unwrap()).unwrap();
+        self.more_body(len)
+    }
+
+    /// Reads so much of a body.
+    pub(crate) fn more_body(&mut self, len: usize) -> Vec<u8> {
         let mut body = Vec::new();
         while body.len() < len {
             body.extend(self.chunk().unwrap());

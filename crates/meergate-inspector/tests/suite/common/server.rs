@@ -162,9 +162,14 @@ impl Server {
 
     /// Waits until it has logged this.
     pub(crate) fn wait_log(&self, text: &str) {
+        self.wait_until(text, || self.log().contains(text));
+    }
+
+    /// Waits until something is so.
+    pub(crate) fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "it never says {text:?}");
+        while !is_so() {
+            assert!(Instant::now() < deadline, "there is no {what:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -180,15 +185,24 @@ impl Server {
         statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
 
+    /// KiB of memory that the supervisor occupies for itself, without what it shares with files.
+    pub(crate) fn supervisor_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// What the kernel says of the engine's process.
     pub(crate) fn engine_status(&self) -> String {
         std::fs::read_to_string(format!("/proc/{}/status", self.engine())).unwrap()
     }
 
-    fn engine(&self) -> String {
+    /// The engine's process id; waits for it if there is none.
+    pub(crate) fn engine(&self) -> String {
         let pid = self.pid();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        children.split_whitespace().next().expect("an engine's process").to_owned()
+        let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        self.wait_until("an engine's process", || !children().unwrap().is_empty());
+        children().unwrap().split_whitespace().next().expect("it has just ended").to_owned()
     }
 
     /// The metrics page.

@@ -1,0 +1,52 @@
+//! The rules that served last, kept for when their successors turn out not to.
+
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::settings::Settings;
+
+/// A copy of the rule files of some settings. The files beside them, which rules may name, are
+/// linked to. What a `suricata_yaml` names is not copied.
+pub(crate) struct Kept {
+    settings: Settings,
+    _folder: TempDir,
+}
+
+impl Kept {
+    /// Copies the rule files to a folder of its own in `within`.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub(crate) fn copy(settings: &Settings, within: &Path) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("kept-").tempdir_in(within)?;
+        let mut settings = settings.clone();
+        for (number, path) in settings.rules.iter_mut().enumerate() {
+            let place = folder.path().join(number.to_string());
+            std::fs::create_dir(&place)?;
+            let original = std::path::absolute(&path)?;
+            let (Some(name), Some(beside)) = (original.file_name(), original.parent()) else {
+                continue;
+            };
+            for entry in std::fs::read_dir(beside)? {
+                let other = entry?.file_name();
+                if other != name {
+                    symlink(beside.join(&other), place.join(&other))?;
+                }
+            }
+            // Written, not copied: whoever owns the folder may read what is in it.
+            *path = place.join(name);
+            std::fs::write(&path, std::fs::read(&original)?)?;
+            settings.sandbox.read.push(beside.to_path_buf());
+        }
+        crate::privileges::give(folder.path(), &settings)?;
+        Ok(Self { settings, _folder: folder })
+    }
+
+    /// The settings, with the copies as their rules.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}

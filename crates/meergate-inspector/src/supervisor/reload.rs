@@ -1,0 +1,222 @@
+//! Reloads: new rules are tried first, then loaded in place or by a second engine.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::{Running, Supervisor};
+use crate::child::{Child, Event};
+use crate::kept::Kept;
+use crate::link::{Loaded, Order, Report};
+use crate::settings::Settings;
+
+/// A reload under way.
+pub(super) struct Reload {
+    pub(super) began: Instant,
+    pub(super) settings: Settings,
+    pub(super) answer: Option<oneshot::Sender<Result<Loaded, String>>>,
+    /// Why the new rules were given up, if this is now the way back to the old ones.
+    pub(super) given_up: Option<String>,
+    pub(super) stage: Stage,
+}
+
+pub(super) enum Stage {
+    /// A process of its own tries the new rules and settings.
+    Checking(Child),
+    /// A second engine starts, to take over.
+    HandingOver(Box<Running>),
+    /// The engine loads the rules in place.
+    InPlace,
+}
+
+impl Supervisor {
+    /// Keeps the rules that serve, so that there is a way back to them.
+    pub(super) fn keep(&mut self) {
+        if self.kept.as_ref().is_some_and(|kept| *kept.settings() == self.settings) {
+            return;
+        }
+        match Kept::copy(&self.settings, self.folder.path()) {
+            Ok(kept) => self.kept = Some(kept),
+            Err(error) => tracing::warn!(%error, "the rules in force cannot be kept"),
+        }
+    }
+
+    /// The engine has loaded rules with which it does not inspect: one with the rules before them
+    /// takes its place.
+    pub(super) async fn fall_back(&mut self, reason: String) {
+        tracing::error!(reason, "with the new rules nothing can be inspected: going back");
+        let Some(old) = self.kept.as_ref().map(|kept| kept.settings().clone()) else {
+            return self.end_reload(Err(reason)).await;
+        };
+        match (self.spawn(&old), &mut self.reload) {
+            (Ok(next), Some(reload)) => {
+                reload.settings = old;
+                reload.given_up = Some(reason);
+                reload.stage = Stage::HandingOver(Box::new(next));
+            }
+            (Err(error), _) => self.end_reload(Err(format!("{reason}; {error}"))).await,
+            // Nobody has asked for a reload, so there was none.
+            (Ok(_), None) => {}
+        }
+    }
+
+    pub(super) async fn begin_reload(
+        &mut self,
+        answer: Option<oneshot::Sender<Result<Loaded, String>>>,
+    ) {
+        if self.reload.is_some() {
+            return reply(
+                answer,
+                Err("a reload is under way: try again when it is done".to_owned()),
+            );
+        }
+        let began = Instant::now();
+        let prepared = (self.source)().and_then(|settings| {
+            if settings.listen != self.settings.listen || settings.metrics != self.settings.metrics
+            {
+                return Err("listen and metrics cannot change while the program runs: restart it"
+                    .to_owned());
+            }
+            let child = self.spawn_child(&settings, true)?;
+            Ok((settings, child))
+        });
+        match prepared {
+            Ok((settings, child)) => {
+                tracing::info!("reloading: trying the new rules");
+                let stage = Stage::Checking(child);
+                self.reload = Some(Reload { began, settings, answer, given_up: None, stage });
+            }
+            Err(reason) => {
+                self.reload = Some(Reload {
+                    began,
+                    settings: self.settings.clone(),
+                    answer,
+                    given_up: None,
+                    stage: Stage::InPlace,
+                });
+                self.end_reload(Err(reason)).await;
+            }
+        }
+    }
+
+    /// The process that tries the new rules has come to a result.
+    pub(super) async fn checked(&mut self, event: Event) {
+        let failed = match event {
+            Event::Report(Report::Ready(_)) => None,
+            Event::Report(Report::Failed(reason)) => Some(reason),
+            Event::Report(_) => return,
+            Event::Ended(how) => Some(format!("the new rules end the engine: {how}")),
+        };
+        if let Some(reason) = failed {
+            return self.end_reload(Err(reason)).await;
+        }
+        let Some(mut reload) = self.reload.take() else { return };
+        let same = reload.settings == self.settings;
+        let stage = match &mut self.current {
+            Some(running)
+                if same
+                    && running.ready.is_some()
+                    && running.yaml == fingerprint(&self.settings) =>
+            {
+                running.child.order(Order::Reload).await;
+                Ok(Stage::InPlace)
+            }
+            _ => {
+                self.spawn(&reload.settings.clone()).map(|next| Stage::HandingOver(Box::new(next)))
+            }
+        };
+        match stage {
+            Ok(stage) => {
+                reload.stage = stage;
+                self.reload = Some(reload);
+            }
+            Err(reason) => {
+                self.reload = Some(reload);
+                self.end_reload(Err(reason)).await;
+            }
+        }
+    }
+
+    /// News of the engine that is to take over.
+    pub(super) async fn handed_over(&mut self, event: Event) {
+        let mut result = match event {
+            Event::Report(Report::Ready(loaded)) => Ok(loaded),
+            Event::Report(Report::Failed(reason)) => Err(reason),
+            Event::Report(_) => return,
+            Event::Ended(how) => Err(format!("the new engine ended while it started: {how}")),
+        };
+        if result.is_ok()
+            && let Some(reload) = &mut self.reload
+            && let Stage::HandingOver(next) = std::mem::replace(&mut reload.stage, Stage::InPlace)
+        {
+            let given_up = reload.given_up.take();
+            self.settings = reload.settings.clone();
+            self.restart = None;
+            let mut next = *next;
+            (next.ready, next.beat) = (Some(Instant::now()), Instant::now());
+            if let Some(mut old) = self.current.replace(next) {
+                old.child.order(Order::Drain).await;
+                self.draining.push(old.child);
+            }
+            match given_up {
+                Some(reason) => result = Err(reason),
+                None => self.keep(),
+            }
+        }
+        if let (Err(failure), Some(Reload { given_up: Some(reason), .. })) =
+            (&mut result, &self.reload)
+        {
+            *failure = format!("{reason}; and there is no way back: {failure}");
+        }
+        self.end_reload(result).await;
+    }
+
+    pub(super) async fn end_reload(&mut self, result: Result<Loaded, String>) {
+        let Some(reload) = self.reload.take() else { return };
+        let result = result.map(|loaded| Loaded {
+            milliseconds: reload.began.elapsed().as_millis() as u64,
+            ..loaded
+        });
+        match &result {
+            Ok(loaded) => {
+                self.totals.reloads += 1;
+                tracing::info!(
+                    rules = loaded.rules,
+                    skipped = loaded.skipped,
+                    version = loaded.version,
+                    milliseconds = loaded.milliseconds,
+                    "reloaded"
+                );
+            }
+            Err(reason) => {
+                self.totals.refused += 1;
+                tracing::error!(reason, "reload refused, the old rules stay");
+            }
+        }
+        if let Some(running) = &mut self.current {
+            running.child.order(Order::Count(self.totals)).await;
+        }
+        reply(reload.answer, result);
+    }
+}
+
+pub(super) fn reply(
+    answer: Option<oneshot::Sender<Result<Loaded, String>>>,
+    result: Result<Loaded, String>,
+) {
+    if let Some(answer) = answer {
+        // Whoever asked may have given up.
+        let _ = answer.send(result);
+    }
+}
+
+/// What Suricata cannot change while it runs.
+pub(super) fn fingerprint(settings: &Settings) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if let Some(yaml) = &settings.suricata_yaml {
+        // A file that cannot be read now is found out by the engine.
+        std::fs::read(yaml).unwrap_or_default().hash(&mut hasher);
+    }
+    hasher.finish()
+}
