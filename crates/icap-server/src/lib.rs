@@ -4,8 +4,8 @@
 //! What it does: accepts on TCP and Unix sockets, reads requests under limits of size and time,
 //! routes them by path, answers OPTIONS, and hands each transaction to its service as two halves
 //! that work at once, so that a reply can start while the request is still being read. What it
-//! does not: look into HTTP messages, spawn tasks, or speak TLS (any `AsyncRead + AsyncWrite`
-//! will do, so a TLS stream is served as a TCP stream is).
+//! does not: look into HTTP messages, or spawn tasks. With the feature `tls` a listener's
+//! connections may be inside TLS (`Tls`, by rustls, with the cryptography of the caller's choice).
 //!
 //! ```text
 //!   Listener ──► serve_connection(io, …, &Router, …)
@@ -38,6 +38,8 @@ mod service;
 mod shutdown;
 mod stream;
 mod timer;
+#[cfg(feature = "tls")]
+mod tls;
 mod transaction;
 mod wire;
 
@@ -55,4 +57,6 @@ pub use router::{NoRoute, Route, Router, Routes};
 pub use service::{Options, Place, Service};
 pub use shutdown::Shutdown;
 pub use stream::{DetachedStream, Stream};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsConnection, TlsError, TlsIdentity};
 pub use transaction::Transaction;

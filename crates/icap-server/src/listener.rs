@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::{Peer, Stream};
 
-/// Accepts ICAP connections on TCP or on a Unix socket.
+/// Accepts ICAP connections on TCP, plain or inside TLS, or on a Unix socket.
 #[derive(Debug)]
 pub struct Listener {
     kind: Kind,
@@ -15,6 +15,8 @@ pub struct Listener {
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
+    #[cfg(feature = "tls")]
+    Tls(TcpListener, crate::Tls),
     Unix(UnixListener, PathBuf),
 }
 
@@ -36,6 +38,15 @@ impl Listener {
         Ok(Self { kind })
     }
 
+    /// Listens on `host:port` or `[v6]:port` for connections inside TLS.
+    ///
+    /// # Errors
+    /// If the address can't be resolved or is in use.
+    #[cfg(feature = "tls")]
+    pub async fn bind_tls(address: &str, tls: crate::Tls) -> io::Result<Self> {
+        Ok(Self { kind: Kind::Tls(TcpListener::bind(address).await?, tls) })
+    }
+
     /// Uses a TCP listener made elsewhere.
     pub fn from_tcp(listener: TcpListener) -> Self {
         Self { kind: Kind::Tcp(listener) }
@@ -53,6 +64,12 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok((Stream::Tcp(stream), Peer::Inet(address)))
             }
+            #[cfg(feature = "tls")]
+            Kind::Tls(listener, tls) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((tls.accept(stream), Peer::Inet(address)))
+            }
             Kind::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Stream::Unix(stream), Peer::Unix))
@@ -60,13 +77,15 @@ impl Listener {
         }
     }
 
-    /// Where it listens, with the real port, as [`bind`](Self::bind) takes it.
+    /// Where it listens, with the real port, as [`bind`](Self::bind) (or `bind_tls`) takes it.
     ///
     /// # Errors
     /// If the operating system does not tell.
     pub fn local(&self) -> io::Result<String> {
         Ok(match &self.kind {
             Kind::Tcp(listener) => listener.local_addr()?.to_string(),
+            #[cfg(feature = "tls")]
+            Kind::Tls(listener, _) => listener.local_addr()?.to_string(),
             Kind::Unix(_, path) => format!("unix:{}", path.display()),
         })
     }

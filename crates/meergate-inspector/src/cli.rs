@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::identity::TlsSettings;
 use crate::link::Loaded;
 use crate::replay::Split;
 use crate::settings::{Hold, Listen, Settings};
@@ -79,8 +80,17 @@ struct Flags {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to listen for ICAP; repeatable [default: 127.0.0.1:1344].
-    #[arg(long, value_name = "ADDR|unix:PATH")]
+    #[arg(long, value_name = "ADDR|icaps://ADDR|unix:PATH")]
     listen: Vec<Listen>,
+    /// Certificate (PEM) with its chain, for icaps:// listeners.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Serve only clients with a certificate of these authorities (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// A rule file; repeatable.
     #[arg(long, value_name = "FILE")]
     rules: Vec<PathBuf>,
@@ -119,6 +129,11 @@ impl Flags {
         }
         if !self.rules.is_empty() {
             s.rules = self.rules.clone();
+        }
+        if let (Some(cert), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) {
+            let client_ca = s.tls.and_then(|tls| tls.client_ca);
+            let client_ca = self.tls_client_ca.clone().or(client_ca);
+            s.tls = Some(TlsSettings { cert, key, client_ca, read: None });
         }
         s.suricata_yaml = self.suricata_yaml.clone().or(s.suricata_yaml);
         s.eve = self.eve.clone().or(s.eve);

@@ -28,6 +28,7 @@ mod exposition;
 mod flows;
 mod framing;
 mod halt;
+mod identity;
 mod kept;
 mod link;
 mod log;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::identity::TlsSettings;
 use crate::settings::{Listen, Settings};
 use crate::sockets::Listening;
 
@@ -172,10 +173,14 @@ pub(crate) fn receive_sockets(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
 }
 
 /// Sockets as what they are: those for ICAP, and one for metrics.
+///
+/// # Errors
+/// The certificate for TLS cannot be used: one line for the operator.
 pub(crate) fn sort_sockets(
     fds: Vec<OwnedFd>,
     begin: &Begin,
-) -> (Vec<Listening>, Option<TcpListener>) {
+) -> Result<(Vec<Listening>, Option<TcpListener>), String> {
+    let tls = begin.settings.tls.as_ref().map(TlsSettings::tls).transpose()?;
     let mut fds = fds.into_iter();
     let icap = begin
         .settings
@@ -185,8 +190,9 @@ pub(crate) fn sort_sockets(
         .zip(fds.by_ref())
         .map(|(listen, fd)| match listen {
             Listen::Tcp(_) => Listening::Tcp(fd.into()),
+            Listen::Tls(_) => Listening::Tls(fd.into(), tls.clone()),
             Listen::Unix(_) => Listening::Unix(fd.into()),
         })
         .collect();
-    (icap, fds.next().map(TcpListener::from))
+    Ok((icap, fds.next().map(TcpListener::from)))
 }

@@ -56,9 +56,10 @@ pub(crate) fn run() -> Result<ExitCode, String> {
         let _ = rustix::process::nice(10);
         check(&begin.settings).map(Some)
     } else {
-        let (listening, metrics) = link::sort_sockets(sockets, &begin);
-        let process = Process { listening, metrics, begin };
-        process.serve(&runtime, &mut sender, &mut receiver).map(|()| None)
+        link::sort_sockets(sockets, &begin).and_then(|(listening, metrics)| {
+            let process = Process { listening, metrics, begin };
+            process.serve(&runtime, &mut sender, &mut receiver).map(|()| None)
+        })
     };
     let report = match &result {
         Ok(Some(loaded)) => Some(Report::Ready(loaded.clone())),
@@ -202,6 +203,8 @@ impl Duty {
         let engine = self.engine.clone();
         tokio::task::spawn_blocking(move || {
             let began = Instant::now();
+            // Whoever has moved the logs away asks for a reload, too.
+            engine.rotate_logs();
             let reloaded = engine.reload().map(|rules| loaded(&rules, began));
             drop(engine);
             // Nobody waits for it if the process is on its way out.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::TlsSettings;
 use crate::origin::StandIns;
 
 /// How much of a body waits for the verdict over all of it.
@@ -101,6 +102,8 @@ const MAX_HOLD: usize = 1 << 30;
 pub(crate) enum Listen {
     /// An address and port; port 0 takes a free one.
     Tcp(SocketAddr),
+    /// The same inside TLS, `icaps://address:port`.
+    Tls(SocketAddr),
     /// A Unix socket, `unix:/path`.
     Unix(PathBuf),
 }
@@ -109,6 +112,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(addr) => addr.fmt(f),
+            Self::Tls(addr) => write!(f, "icaps://{addr}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -119,14 +123,22 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
-            Some("") => Err("unix: needs a path, as in unix:/run/meergate/icap.sock".to_owned()),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| {
-                format!(
-                    "{text:?} is neither ADDRESS:PORT (127.0.0.1:1344, [::1]:1344) nor unix:/path"
-                )
-            }),
+            Some("") => {
+                return Err("unix: needs a path, as in unix:/run/meergate/icap.sock".to_owned());
+            }
+            Some(path) => return Ok(Self::Unix(path.into())),
+            None => {}
         }
+        let (address, kind): (_, fn(SocketAddr) -> Self) = match text.strip_prefix("icaps://") {
+            Some(address) => (address, Self::Tls),
+            None => (text, Self::Tcp),
+        };
+        address.parse().map(kind).map_err(|_| {
+            format!(
+                "{text:?} is neither ADDRESS:PORT (127.0.0.1:1344, [::1]:1344) nor \
+                 icaps://ADDRESS:PORT nor unix:/path"
+            )
+        })
     }
 }
 
@@ -150,6 +162,8 @@ impl From<Listen> for String {
 pub(crate) struct Settings {
     /// Where to listen for ICAP.
     pub(crate) listen: Vec<Listen>,
+    /// Who it is on the `icaps://` addresses of `listen`.
+    pub(crate) tls: Option<TlsSettings>,
     /// Where to answer `GET /metrics`; nowhere if absent.
     pub(crate) metrics: Option<SocketAddr>,
     /// The socket for `reload`; if absent, `meergate-inspector.sock` in `$XDG_RUNTIME_DIR`, or in
@@ -196,6 +210,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 1344)))],
+            tls: None,
             metrics: None,
             control: None,
             rules: Vec::new(),
@@ -332,12 +347,18 @@ impl Settings {
         let text = std::fs::read_to_string(path).map_err(|e| {
             SettingsError(format!("cannot read the settings: {at}: {e}: name a file that exists"))
         })?;
-        toml::from_str(&text).map_err(|e| {
+        let settings: Self = toml::from_str(&text).map_err(|e| {
             let line =
                 e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count()) + 1;
             let what = e.message().replace('\n', " ");
             SettingsError(format!("bad settings: {at}:{line}: {what}: correct or remove the line"))
-        })
+        })?;
+        match &settings.tls {
+            Some(tls) if tls.read.is_some() => Err(SettingsError(format!(
+                "bad settings: {at}: unknown key tls.read: remove it, and name files instead"
+            ))),
+            _ => Ok(settings),
+        }
     }
 
     /// How long a body may pause before what has passed of it is released.
@@ -383,6 +404,25 @@ impl Settings {
                 "nothing to listen on: listen: name at least one address, as in 127.0.0.1:1344"
                     .to_owned(),
             ));
+        }
+        let secure = self.listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
+        match &mut self.tls {
+            Some(tls) if secure => tls.complete().map_err(SettingsError)?,
+            Some(_) => {
+                return Err(SettingsError(
+                    "nothing listens with TLS: tls: name an address such as \
+                     icaps://127.0.0.1:11344 in listen, or leave tls out"
+                        .to_owned(),
+                ));
+            }
+            None if secure => {
+                return Err(SettingsError(
+                    "no certificate for icaps:// listeners: listen: set tls.cert and tls.key \
+                     (--tls-cert, --tls-key)"
+                        .to_owned(),
+                ));
+            }
+            None => {}
         }
         if self.workers == 0 {
             self.workers = std::thread::available_parallelism().map_or(1, usize::from);

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use icap_server::{Peer, Stream};
+use icap_server::{Peer, Stream, Tls};
 use socket2::{Domain, Socket, Type};
 
 use crate::settings::Listen;
@@ -20,6 +20,8 @@ const BACKLOG: i32 = 4096;
 pub(crate) enum Listening {
     /// TCP.
     Tcp(TcpListener),
+    /// TCP, for connections inside TLS; whoever only keeps the socket needs no certificate.
+    Tls(TcpListener, Option<Tls>),
     /// A Unix socket.
     Unix(UnixListener),
 }
@@ -32,6 +34,7 @@ impl Listening {
     pub(crate) fn open(listen: &Listen) -> Result<Self, String> {
         let opened = match listen {
             Listen::Tcp(addr) => tcp(*addr).map(Self::Tcp),
+            Listen::Tls(addr) => tcp(*addr).map(|listener| Self::Tls(listener, None)),
             Listen::Unix(path) => unix(path).map(Self::Unix),
         };
         opened.map_err(|e| {
@@ -48,6 +51,7 @@ impl Listening {
     pub(crate) fn local(&self) -> io::Result<String> {
         Ok(match self {
             Self::Tcp(listener) => listener.local_addr()?.to_string(),
+            Self::Tls(listener, _) => format!("icaps://{}", listener.local_addr()?),
             Self::Unix(listener) => {
                 let addr = listener.local_addr()?;
                 format!("unix:{}", addr.as_pathname().unwrap_or(Path::new("?")).display())
@@ -62,6 +66,7 @@ impl Listening {
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(match self {
             Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
+            Self::Tls(listener, tls) => Self::Tls(listener.try_clone()?, tls.clone()),
             Self::Unix(listener) => Self::Unix(listener.try_clone()?),
         })
     }
@@ -76,6 +81,11 @@ impl Listening {
                 listener.set_nonblocking(true)?;
                 Acceptor::Tcp(tokio::net::TcpListener::from_std(listener)?)
             }
+            Self::Tls(listener, tls) => {
+                let tls = tls.ok_or_else(|| io::Error::other("no certificate for TLS"))?;
+                listener.set_nonblocking(true)?;
+                Acceptor::Tls(tokio::net::TcpListener::from_std(listener)?, tls)
+            }
             Self::Unix(listener) => {
                 listener.set_nonblocking(true)?;
                 Acceptor::Unix(tokio::net::UnixListener::from_std(listener)?)
@@ -87,7 +97,7 @@ impl Listening {
 impl AsFd for Listening {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(listener) => listener.as_fd(),
+            Self::Tcp(listener) | Self::Tls(listener, _) => listener.as_fd(),
             Self::Unix(listener) => listener.as_fd(),
         }
     }
@@ -98,6 +108,8 @@ impl AsFd for Listening {
 pub(crate) enum Acceptor {
     /// TCP.
     Tcp(tokio::net::TcpListener),
+    /// TCP, for connections inside TLS.
+    Tls(tokio::net::TcpListener, Tls),
     /// A Unix socket.
     Unix(tokio::net::UnixListener),
 }
@@ -113,6 +125,11 @@ impl Acceptor {
                 let (stream, addr) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 Ok((Stream::Tcp(stream), Peer::Inet(addr)))
+            }
+            Self::Tls(listener, tls) => {
+                let (stream, addr) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((tls.accept(stream), Peer::Inet(addr)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;

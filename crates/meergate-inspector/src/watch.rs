@@ -24,7 +24,13 @@ pub(crate) struct Watch {
 /// Begins to watch, if the settings say so.
 pub(crate) fn begin(settings: &Settings) -> Watch {
     let files: Vec<PathBuf> = match settings.watch {
-        true => settings.rules.iter().chain(&settings.suricata_yaml).cloned().collect(),
+        true => {
+            let tls = settings
+                .tls
+                .iter()
+                .flat_map(|tls| [&tls.cert, &tls.key].into_iter().chain(&tls.client_ca));
+            settings.rules.iter().chain(&settings.suricata_yaml).chain(tls).cloned().collect()
+        }
         false => Vec::new(),
     };
     let known = files.iter().map(stamp).collect();
