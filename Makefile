@@ -5,11 +5,12 @@ CARGO ?= cargo
 LIBSURICATA = scripts/install-libsuricata
 DENY = scripts/cargo-deny
 
-.PHONY: help demo run test bench check fuzz audit deps
+.PHONY: help demo run install test bench check fuzz audit deps
 
 help:
 	@echo 'make demo    build all, show malware inside TLS being stopped, print what happened, end'
 	@echo 'make run     the gateway with working defaults, until stopped'
+	@echo 'make install both programs as services of systemd, below PREFIX and DESTDIR'
 	@echo 'make test    everything that CI runs; installs what it needs'
 	@echo 'make bench   figures, side by side with the peers'
 	@echo 'make check   formatting, lints, docs, licences'
@@ -27,6 +28,12 @@ run:
 	@$(LIBSURICATA)
 	@$(CARGO) build --release --locked --quiet -p meergate -p meergate-inspector
 	@scripts/run
+
+install:
+	@scripts/install-deps build
+	@$(LIBSURICATA)
+	@$(CARGO) build --release --locked --quiet -p meergate -p meergate-inspector
+	@scripts/install
 
 test: deps check
 	$(CARGO) build --locked --workspace --all-targets

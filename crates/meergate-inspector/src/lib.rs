@@ -32,6 +32,7 @@ mod identity;
 mod kept;
 mod link;
 mod log;
+mod manager;
 mod metrics;
 mod origin;
 mod owners;

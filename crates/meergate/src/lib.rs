@@ -23,6 +23,7 @@ mod firewall;
 pub mod io;
 mod listen;
 pub mod log;
+mod manager;
 pub mod metrics;
 pub mod pages;
 pub mod policy;

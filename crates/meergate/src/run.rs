@@ -17,6 +17,7 @@ use crate::error::StartError;
 use crate::firewall::Rules;
 use crate::listen::{Gateway, Listener};
 use crate::log::Logs;
+use crate::manager;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Users};
 use crate::running::Running;
@@ -175,6 +176,7 @@ async fn serve(
         tracing::warn!(%error, "the former program cannot be told that this one serves");
     }
     say("ready")?;
+    manager::ready();
 
     let end = loop {
         match signals.next().await {
@@ -192,6 +194,7 @@ async fn serve(
         seconds = limit.as_secs_f64(),
         "stopping when open connections end"
     );
+    manager::stopping();
     gateway.shared.stop();
     tokio::select! {
         () = gateway.drained() => tracing::info!("stopped"),

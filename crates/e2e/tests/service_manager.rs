@@ -1,0 +1,101 @@
+//! Under a service manager: what the programs tell it, and the settings that are installed for it.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::programs::{binary, root, run_to_end, test_rules};
+use e2e::Process;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// The manager's end of the notifications, one message at a time.
+struct Manager {
+    socket: UnixDatagram,
+    folder: TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Self { socket, folder }
+    }
+
+    fn start(&self, program: &str, args: &[&str]) -> Process {
+        let mut command = Command::new(binary(program));
+        command.args(["run", "--listen", "127.0.0.1:0"]).args(args);
+        command.env("NOTIFY_SOCKET", self.folder.path().join("notify"));
+        command.env("WATCHDOG_USEC", "2000000");
+        Process::start(program, &mut command)
+    }
+
+    /// Waits for a message that has this line.
+    fn hears(&self, line: &str) -> String {
+        let mut bytes = [0; 4096];
+        loop {
+            let length = self.socket.recv(&mut bytes).unwrap_or_else(|e| panic!("no {line}: {e}"));
+            let message = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if message.lines().any(|l| l == line) {
+                return message;
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+}
+
+fn end(mut process: Process) {
+    let pid = Pid::from_raw(process.pid().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(process.wait_for_end().success());
+}
+
+#[test]
+fn the_gateway_says_when_it_serves_lives_and_stops() {
+    let manager = Manager::new();
+    let args = ["--console", "off", "--state-dir", &manager.path("state")];
+    let gateway = manager.start("meergate", &args);
+    manager.hears("READY=1");
+    manager.hears("WATCHDOG=1");
+    end(gateway);
+    manager.hears("STOPPING=1");
+}
+
+#[test]
+fn the_inspector_says_when_it_inspects_lives_and_stops() {
+    let manager = Manager::new();
+    let rules = test_rules().display().to_string();
+    let args = ["--rules", &rules, "--control", &manager.path("control")];
+    let inspector = manager.start("meergate-inspector", &args);
+    let ready = manager.hears("READY=1");
+    assert!(ready.contains("STATUS=inspecting with "), "{ready}");
+    manager.hears("WATCHDOG=1");
+    end(inspector);
+    manager.hears("STOPPING=1");
+}
+
+/// The settings that are installed are right, but for folders that only an installation has.
+#[test]
+fn installed_settings_are_right() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path().display().to_string();
+    let rules = test_rules().display().to_string();
+    for (program, settings) in [("meergate", "meergate.toml"), ("meergate-inspector", "inspector.toml")]
+    {
+        let text = fs::read_to_string(root().join("packaging").join(settings)).unwrap();
+        let text = text
+            .replace("/var/lib/suricata/rules/suricata.rules", &rules)
+            .replace("/var/lib/meergate", &here)
+            .replace("/var/log/meergate", &here)
+            .replace("/run/meergate", &here);
+        let file = folder.path().join(settings);
+        fs::write(&file, text).unwrap();
+        let output = run_to_end(program, ["check", "--config", &file.display().to_string()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
