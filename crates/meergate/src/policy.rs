@@ -1,7 +1,8 @@
 //! What becomes of a connection or request: ordered rules, the first that matches decides.
 //!
-//! A rule is asked twice: for a connection, before anything is answered, and for each request.
-//! For a connection, rules that look at the request are passed over, since it is not known yet.
+//! A rule is asked for a connection, before anything is answered, and for each request; and once
+//! more when the origin's certificate or the response's head has come, if any rule looks at those.
+//! Rules that look at what is not known yet are passed over.
 
 mod hosts;
 mod request;
@@ -18,15 +19,18 @@ use crate::config::{
     Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Pinned, Rule, UpstreamProxy,
 };
 use crate::error::StartError;
+use crate::tls::UpstreamTls;
 use hosts::HostSet;
 
-pub use request::{decide as decide_request, decide_connection, stricter};
+pub use request::{decide as decide_request, decide_connection, decide_response, stricter};
 pub use users::{Users, hash as hash_password};
 
 /// All rules, ready to be asked.
 pub struct Policy {
     rules: Vec<Compiled>,
     default: Decision,
+    looks_at_certificates: bool,
+    looks_at_responses: bool,
 }
 
 /// What a rule says, or what goes without one.
@@ -78,8 +82,12 @@ pub struct Subject<'a> {
     pub address: Option<IpAddr>,
     /// The destination's port.
     pub port: u16,
+    /// The origin's certificate, if it is known.
+    pub certificate: Option<&'a UpstreamTls>,
     /// The request, if it is known.
     pub request: Option<Request<'a>>,
+    /// The content type of the response as its head has it, if that is known.
+    pub content_type: Option<&'a [u8]>,
 }
 
 /// The part of a request that rules look at.
@@ -99,6 +107,9 @@ struct Compiled {
     port: Vec<u16>,
     method: Vec<String>,
     path: Vec<String>,
+    content_type: Vec<String>,
+    certificate_issuer: Vec<String>,
+    certificate_fingerprint: Vec<[u8; 32]>,
     decision: Decision,
 }
 
@@ -127,13 +138,17 @@ impl Policy {
             certificate_asked: CertificateAsked::Ignore,
             pinned: Pinned::Intercept,
         };
-        let rules = config
+        let rules: Vec<_> = config
             .rule
             .iter()
             .enumerate()
             .map(|(at, rule)| Compiled::new(rule, at, &names, &default))
             .collect::<Result<_, _>>()?;
-        Ok(Self { rules, default })
+        let looks_at_certificates = rules.iter().any(|rule: &Compiled| {
+            !rule.certificate_issuer.is_empty() || !rule.certificate_fingerprint.is_empty()
+        });
+        let looks_at_responses = rules.iter().any(|rule| !rule.content_type.is_empty());
+        Ok(Self { rules, default, looks_at_certificates, looks_at_responses })
     }
 
     /// What is decided about `subject`.
@@ -142,6 +157,16 @@ impl Policy {
             .iter()
             .find(|rule| rule.mismatch(subject).is_none())
             .map_or(&self.default, |rule| &rule.decision)
+    }
+
+    /// Whether any rule has a condition on origins' certificates.
+    pub fn looks_at_certificates(&self) -> bool {
+        self.looks_at_certificates
+    }
+
+    /// Whether any rule has a condition on responses.
+    pub fn looks_at_responses(&self) -> bool {
+        self.looks_at_responses
     }
 
     /// What is decided where no rule matches.
@@ -247,6 +272,9 @@ impl Compiled {
             port: rule.port.clone(),
             method: rule.method.clone(),
             path: rule.path.clone(),
+            content_type: lower_case(&rule.content_type),
+            certificate_issuer: lower_case(&rule.certificate_issuer),
+            certificate_fingerprint: rule.certificate_fingerprint.clone(),
             decision: Decision {
                 rule: Some(name.into()),
                 action: rule.action,
@@ -291,6 +319,28 @@ impl Compiled {
                         self.path.iter().any(|path| hosts::matches(path.as_bytes(), r.path))
                     }),
             ),
+            (
+                "content_type",
+                self.content_type.is_empty()
+                    || subject.content_type.is_some_and(|given| {
+                        let given = given.split(|b| *b == b';').next().unwrap_or_default();
+                        any_matches(&self.content_type, given.trim_ascii())
+                    }),
+            ),
+            (
+                "certificate_issuer",
+                self.certificate_issuer.is_empty()
+                    || subject.certificate.is_some_and(|certificate| {
+                        any_matches(&self.certificate_issuer, certificate.issuer.as_bytes())
+                    }),
+            ),
+            (
+                "certificate_fingerprint",
+                self.certificate_fingerprint.is_empty()
+                    || subject.certificate.is_some_and(|certificate| {
+                        self.certificate_fingerprint.contains(&certificate.fingerprint)
+                    }),
+            ),
         ];
         let first = holds.into_iter().find(|(_, holds)| !holds).map(|(name, _)| name);
         // Last, since it costs most.
@@ -298,6 +348,16 @@ impl Compiled {
             (!self.hosts.is_empty() && !self.hosts.contains(subject.host)).then_some("host")
         })
     }
+}
+
+fn lower_case(patterns: &[String]) -> Vec<String> {
+    patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect()
+}
+
+/// Whether any of the patterns, which are in lower case, matches `text` in any case.
+fn any_matches(patterns: &[String], text: &[u8]) -> bool {
+    let text = text.to_ascii_lowercase();
+    patterns.iter().any(|pattern| hosts::matches(pattern.as_bytes(), &text))
 }
 
 #[cfg(test)]

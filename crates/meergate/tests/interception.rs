@@ -424,6 +424,36 @@ fn rules_block_and_bypass_before_anything_is_decrypted() {
 }
 
 #[test]
+fn rules_look_at_the_certificate_of_the_origin() {
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["a.example", "b.example"], plain);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &chain[0]);
+    let fingerprint: String = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
+    let origin = Origin::start(chain, &key);
+    for (rule, status) in [
+        ("certificate_issuer = [\"*cn=origins*\"]", 403),
+        ("certificate_issuer = [\"*cn=others*\"]", 200),
+        (&*format!("certificate_fingerprint = [\"{fingerprint}\"]"), 403),
+        (&*format!("certificate_fingerprint = [\"{}\"]", "0".repeat(64)), 200),
+        ("certificate_issuer = [\"*\"]\npath = [\"/\"]", 403),
+        ("certificate_issuer = [\"*\"]\npath = [\"/other\"]", 200),
+    ] {
+        let gateway = gateway(&ca, &format!("[[rule]]\n{rule}\naction = \"block\"\n"));
+        let client = Client::new(&gateway);
+        assert_eq!(
+            client.ask(&gateway, origin.address, "a.example").unwrap().status,
+            status,
+            "{rule}"
+        );
+    }
+    // A bypass shows the origin's own certificate.
+    let rule = "[[rule]]\ncertificate_issuer = [\"*CN=Origins*\"]\naction = \"bypass\"\n";
+    let gateway = gateway(&ca, rule);
+    let client = Client::trusting(ca.0.der().clone());
+    assert_eq!(client.ask(&gateway, origin.address, "b.example").unwrap().status, 200);
+}
+
+#[test]
 fn origins_that_ask_for_a_certificate_get_what_the_rules_say() {
     let ca = Ca::new(plain);
     let clients = Ca::new(plain);

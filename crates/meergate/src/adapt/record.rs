@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http_wire::RequestHead;
+use http_wire::{RequestHead, ResponseHead};
 use icap_client::{Block, Did, Trail, TransactionInfo};
 
 use super::pump::{Counted, Progress};
 use super::trouble::Trouble;
 use crate::log::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3339};
 use crate::metrics::{Towards, TransactionLabels};
-use crate::policy::{Decision, decide_request};
+use crate::policy::{Decision, decide_request, decide_response};
 use crate::session::{Session, Target};
 
 /// Longest path that a record holds, in bytes.
@@ -38,8 +38,12 @@ pub(crate) struct Transaction<'a> {
     pub(super) reqmod: Option<Adaptation>,
     pub(super) respmod: Option<Adaptation>,
     pub(super) block: Option<BlockRecord>,
-    /// Why no service is asked at all.
-    pub(super) unasked: Option<&'static str>,
+    /// The rule that decided last.
+    pub(super) rule: Option<&'a str>,
+    /// Why no service is asked about the request.
+    pub(super) unasked_request: Option<&'static str>,
+    /// Why no service is asked about the response.
+    pub(super) unasked_response: Option<&'static str>,
     pub(super) opaque_request: Option<&'static str>,
     pub(super) opaque_response: Option<&'static str>,
 }
@@ -74,7 +78,9 @@ impl<'a> Transaction<'a> {
             reqmod: None,
             respmod: None,
             block: None,
-            unasked: None,
+            rule: None,
+            unasked_request: None,
+            unasked_response: None,
             opaque_request: None,
             opaque_response: None,
         }
@@ -85,6 +91,19 @@ impl<'a> Transaction<'a> {
         let session = self.session;
         match self.target.as_ref().or(session.target()) {
             Some(target) => decide_request(session, target, head),
+            None => session.settings.policy.default_decision(),
+        }
+    }
+
+    /// What the rules say about the response to its request.
+    pub(super) fn decide_response(
+        &self,
+        head: &RequestHead,
+        response: &ResponseHead,
+    ) -> &'a Decision {
+        let session = self.session;
+        match self.target.as_ref().or(session.target()) {
+            Some(target) => decide_response(session, target, head, response),
             None => session.settings.policy.default_decision(),
         }
     }
@@ -136,18 +155,22 @@ impl<'a> Transaction<'a> {
         let took = self.began.elapsed();
         metrics.transaction_seconds.observe(took.as_secs_f64());
 
-        let unseen = |trail: &Option<Adaptation>| match trail {
-            _ if self.unasked.is_some() => self.unasked,
+        let unseen = |trail: &Option<Adaptation>, unasked: Option<_>| match trail {
+            _ if unasked.is_some() => unasked,
             Some(a) if a.services.iter().any(|s| s.did == "bypassed") => Some("service-bypassed"),
             Some(a) if !a.services.is_empty() && a.services.iter().all(|s| s.did == "ignored") => {
                 Some("service-ignored")
             }
             _ => None,
         };
-        let request =
-            self.opaque_request.or_else(|| unseen(&self.reqmod)).filter(|_| to_server > 0);
-        let response =
-            self.opaque_response.or_else(|| unseen(&self.respmod)).filter(|_| !self.own_page);
+        let request = self
+            .opaque_request
+            .or_else(|| unseen(&self.reqmod, self.unasked_request))
+            .filter(|_| to_server > 0);
+        let response = self
+            .opaque_response
+            .or_else(|| unseen(&self.respmod, self.unasked_response))
+            .filter(|_| !self.own_page);
         if let Some(reason) = request {
             metrics.uninspected(reason, Towards::Server, to_server);
         }
@@ -188,6 +211,7 @@ impl<'a> Transaction<'a> {
             bytes_to_server,
             bytes_from_server,
             bytes_to_client,
+            rule: self.rule,
             reqmod: self.reqmod.as_ref(),
             respmod: self.respmod.as_ref(),
             block: self.block.as_ref(),

@@ -12,6 +12,8 @@ pub(crate) struct Rules<'a> {
     http: &'a Http,
     /// Whether there is any service to slip past.
     inspected: bool,
+    /// Whether the response may be inspected, which the request is made ready for.
+    response_inspected: bool,
 }
 
 /// Why a content's bytes count as uninspected although they went through the services.
@@ -19,14 +21,19 @@ pub(crate) type Opaque = Option<&'static str>;
 
 impl<'a> Rules<'a> {
     pub(crate) fn new(http: &'a Http, inspected: bool) -> Self {
-        Self { http, inspected }
+        Self { http, inspected, response_inspected: inspected }
+    }
+
+    /// The same for a request whose response may be inspected although it is not itself.
+    pub(crate) fn expecting(self, response_inspected: bool) -> Self {
+        Self { response_inspected: self.response_inspected || response_inspected, ..self }
     }
 
     /// The request head as it is to go on. Untouched, byte for byte, if nothing is to be changed.
     pub(crate) fn request(&self, head: RequestHead) -> Result<(RequestHead, Opaque), Trouble> {
-        let whole = self.inspected && self.http.ranges == Ranges::Whole;
+        let whole = self.response_inspected && self.http.ranges == Ranges::Whole;
         let range = whole && head.field("Range").is_some();
-        let codings = if self.inspected { self.codings(&head) } else { None };
+        let codings = if self.response_inspected { self.codings(&head) } else { None };
         let upgrade = wants_upgrade(&head) && !self.may_upgrade(&head);
         let opaque = self.request_coding(&head)?;
         if !range && codings.is_none() && !upgrade {

@@ -67,17 +67,21 @@ async fn run<C: Client, O: Origin>(
     watch: &mut Watch,
 ) -> Result<Ended, Trouble> {
     let chain = services(tx, &request.head)?;
-    let rules = Rules::new(&tx.session.settings.config.http, chain.is_some());
+    let settings = &tx.session.settings;
+    let looks_at_responses = settings.policy.looks_at_responses();
+    let rules = Rules::new(&settings.config.http, chain.is_some()).expecting(looks_at_responses);
     let progress = tx.progress.clone();
     let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
 
+    let named = request.head.clone();
     let (head, opaque) = rules.request(request.head)?;
     tx.opaque_request = opaque;
     let mut request = Request { head, body: request.body };
     // Before the services are asked: they are told the origin's address.
     tx.server = Some(drive.run_for(client, origin.connect()).await??);
 
-    let info = chain.map(|_| tx.info());
+    // One for both messages: what a service says of the request may be told with the response.
+    let info = (chain.is_some() || looks_at_responses).then(|| tx.info());
     if let (Some(chain), Some(info)) = (chain, &info) {
         request = match reqmod(tx, chain, info, request, client, &mut drive).await? {
             Ok(request) => request,
@@ -93,6 +97,11 @@ async fn run<C: Client, O: Origin>(
         tx.opaque_response = Some("upgrade");
         return Ok(Ended::Upgraded(head));
     }
+    let chain = match looks_at_responses {
+        true => services_of_response(tx, &named, &head)?,
+        false => chain,
+    };
+    let rules = Rules::new(&settings.config.http, chain.is_some());
     let (mut head, opaque) = rules.response(head, body.is_some())?;
     tx.opaque_response = opaque;
     let mut body = body;
@@ -116,18 +125,39 @@ pub(super) fn services<'s>(
     head: &RequestHead,
 ) -> Result<Option<&'s Chain>, Trouble> {
     let decision = tx.decide(head);
-    let chain = match decision.action {
-        Action::Block => return Err(Trouble::Refused(Box::new(blocked_page(decision)))),
-        Action::Bypass => None,
-        Action::Intercept => decision.chain.as_deref(),
-        Action::Reset => return Err(Trouble::Reset),
-    };
-    tx.unasked = match (chain, decision.action) {
-        (Some(_), _) => None,
-        (None, Action::Bypass) => Some("bypass"),
-        (None, _) => Some("no-service"),
-    };
+    let (chain, unasked) = obey(tx, decision)?;
+    tx.unasked_request = unasked;
+    tx.unasked_response = unasked;
     Ok(chain)
+}
+
+/// The services that the rules choose for the response to the request `head`.
+fn services_of_response<'s>(
+    tx: &mut Transaction<'s>,
+    head: &RequestHead,
+    response: &ResponseHead,
+) -> Result<Option<&'s Chain>, Trouble> {
+    let decision = tx.decide_response(head, response);
+    let (chain, unasked) = obey(tx, decision)?;
+    tx.unasked_response = unasked;
+    Ok(chain)
+}
+
+/// The services to be asked, or why there are none.
+fn obey<'s>(
+    tx: &mut Transaction<'s>,
+    decision: &'s Decision,
+) -> Result<(Option<&'s Chain>, Option<&'static str>), Trouble> {
+    tx.rule = decision.rule.as_deref();
+    match decision.action {
+        Action::Block => Err(Trouble::Refused(Box::new(blocked_page(decision)))),
+        Action::Bypass => Ok((None, Some("bypass"))),
+        Action::Intercept => match decision.chain.as_deref() {
+            Some(chain) => Ok((Some(chain), None)),
+            None => Ok((None, Some("no-service"))),
+        },
+        Action::Reset => Err(Trouble::Reset),
+    }
 }
 
 fn blocked_page(decision: &Decision) -> Page {

@@ -41,7 +41,9 @@ pub(super) fn explain(config: &Config, url: &str, who: Who<'_>) -> Result<(), St
         host: &target.host,
         address: target.ip(),
         port: target.port,
+        certificate: None,
         request: None,
+        content_type: None,
     };
     let request = Request { method: who.method.as_bytes(), path: path.as_bytes() };
     let policy = Policy::new(config)?;

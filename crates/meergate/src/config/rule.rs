@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::value::networks;
+use super::value::{fingerprints, networks};
 
 /// One rule. All conditions that are set must hold, and one entry of a list is enough; the first
 /// rule that matches decides. Without a match: intercept, with the default chain.
@@ -36,6 +36,17 @@ pub struct Rule {
     /// Request paths without the query, as they are written: `/admin` alone, `/admin*` for all
     /// that begin so; `*` stands for any characters.
     pub path: Vec<String>,
+    /// Content types of responses, without parameters: `text/html`, `image/*`. It can be told only
+    /// when the response's head has come: then the rules are asked once more. A response without
+    /// a type has an empty one.
+    pub content_type: Vec<String>,
+    /// Issuers of origins' certificates, as `C=US, O=Example, CN=Example R1`; `*` stands for any
+    /// characters, case is not told apart. Like `certificate_fingerprint`, it can be told only of
+    /// intercepted connections, after the handshake with the origin.
+    pub certificate_issuer: Vec<String>,
+    /// SHA-256 of origins' certificates, in hexadecimal, with or without colons.
+    #[serde(deserialize_with = "fingerprints")]
+    pub certificate_fingerprint: Vec<[u8; 32]>,
 
     /// What to do.
     pub action: Action,

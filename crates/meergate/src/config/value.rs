@@ -122,6 +122,32 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
         .collect()
 }
 
+/// SHA-256 values in hexadecimal.
+pub(super) fn fingerprints<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<[u8; 32]>, D::Error> {
+    let read = |text: &String| {
+        let mut bytes = [0; 32];
+        let digits = text.bytes().filter(|b| *b != b':').map(|b| char::from(b).to_digit(16));
+        let digits: Vec<u8> =
+            digits.collect::<Option<Vec<u32>>>()?.iter().map(|d| *d as u8).collect();
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        Some(bytes)
+    };
+    let expected = "a SHA-256 fingerprint of 64 hexadecimal digits";
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| {
+            read(text).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(text), &expected))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

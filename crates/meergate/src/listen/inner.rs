@@ -16,7 +16,7 @@ use crate::protocol::{self, End};
 use crate::session::{Scheme, Session, Target};
 use crate::tls::{
     self, ClientHello, InterceptError, Intercepted, MAX_HELLO, Prepared, Refuser, TlsFacts,
-    looks_like_tls,
+    UpstreamTls, looks_like_tls,
 };
 use crate::upstream::{self, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot};
 
@@ -108,16 +108,16 @@ async fn intercept(
     mut route: Route,
 ) -> &'static str {
     let asked = route.clone();
-    let decision = decide_hello(&session, &hello, &mut route).clone();
+    let mut decision = decide_hello(&session, &hello, &mut route, None).clone();
     note(&session, &decision, &route);
     route = route.as_decided(&decision);
     let refusal = match decision.action {
         Action::Intercept => None,
-        Action::Block => Some(refusal(&decision, &route)),
+        Action::Block => Some(refusal_by_rule(&decision, &route)),
         Action::Bypass => {
             // A name may be a lie about the original destination: if it alone was the reason, go
             // where the name really leads.
-            if decide_connection(&session, &asked).action != Action::Bypass {
+            if decide_connection(&session, &asked, None).action != Action::Bypass {
                 route.address = None;
             }
             return bypass(&session, client, read_ahead, route).await;
@@ -138,6 +138,18 @@ async fn intercept(
             return not_intercepted(&session, &route, &hello, &error);
         }
     };
+    if let Some(certificate) = prepared.origin().filter(|_| settings.policy.looks_at_certificates())
+    {
+        let known = decide_hello(&session, &hello, &mut route.clone(), Some(certificate)).clone();
+        note(&session, &known, &route);
+        match known.action {
+            Action::Intercept => {}
+            Action::Block => prepared = prepared.refuse(refusal_by_rule(&known, &route)),
+            Action::Bypass => return bypass(&session, client, read_ahead, route).await,
+            Action::Reset => return "reset",
+        }
+        decision = known;
+    }
     if prepared.is_certificate_asked() {
         match decision.certificate_asked {
             CertificateAsked::Bypass => return bypass(&session, client, read_ahead, route).await,
@@ -199,7 +211,7 @@ fn note_interception(
 
 /// What the rules want of the connection; `route` leads on as they say.
 fn decide_and_note(session: &Session, route: &mut Route) -> Action {
-    let decision = decide_connection(session, route);
+    let decision = decide_connection(session, route, None);
     note(session, decision, route);
     *route = route.clone().as_decided(decision);
     decision.action
@@ -238,15 +250,20 @@ fn certificate_refusal(route: &Route) -> UpstreamError {
 
 /// What the rules say about a TLS connection. A redirected connection's target gets the name of
 /// its ClientHello; where the client has asked us for another host than that, rules for both hold.
-fn decide_hello<'a>(session: &'a Session, hello: &ClientHello, route: &mut Route) -> &'a Decision {
-    let asked = decide_connection(session, route);
+fn decide_hello<'a>(
+    session: &'a Session,
+    hello: &ClientHello,
+    route: &mut Route,
+    certificate: Option<&UpstreamTls>,
+) -> &'a Decision {
+    let asked = decide_connection(session, route, certificate);
     let Some(name) = &hello.server_name else { return asked };
     if *name == route.target.host {
         return asked;
     }
     let target = Target { host: name.clone(), port: route.target.port };
     let named = Route { target, ..route.clone() };
-    let decision = decide_connection(session, &named);
+    let decision = decide_connection(session, &named, certificate);
     if route.address.is_some() {
         *route = named;
         return decision;
@@ -254,7 +271,7 @@ fn decide_hello<'a>(session: &'a Session, hello: &ClientHello, route: &mut Route
     stricter(decision, asked)
 }
 
-fn refusal(decision: &Decision, route: &Route) -> UpstreamError {
+fn refusal_by_rule(decision: &Decision, route: &Route) -> UpstreamError {
     let rule = decision.rule.as_deref().unwrap_or_default();
     let detail = format!("the rules of this network do not allow it ({rule})");
     UpstreamError::new(UpstreamErrorKind::Blocked, &route.target, detail)

@@ -45,6 +45,9 @@ pub struct TransactionRecord<'a> {
     pub bytes_from_server: u64,
     /// Content bytes sent to the client.
     pub bytes_to_client: u64,
+    /// The rule that decided about it: about the response, where rules look at those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'a str>,
     /// What became of the request in the ICAP services.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reqmod: Option<&'a Adaptation>,

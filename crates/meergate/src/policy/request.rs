@@ -2,22 +2,30 @@
 
 use std::borrow::Cow;
 
-use http_wire::RequestHead;
+use http_wire::{RequestHead, ResponseHead};
 
 use super::{Decision, Request, Subject};
 use crate::config::Action;
 use crate::session::{Session, Target};
+use crate::tls::UpstreamTls;
 use crate::upstream::Route;
 
-/// What the rules say about a connection along `route`, whatever is asked for on it.
-pub fn decide_connection<'a>(session: &'a Session, route: &Route) -> &'a Decision {
+/// What the rules say about a connection along `route`, whatever is asked for on it; with the
+/// origin's `certificate` once that is known.
+pub fn decide_connection<'a>(
+    session: &'a Session,
+    route: &Route,
+    certificate: Option<&UpstreamTls>,
+) -> &'a Decision {
     session.settings.policy.decide(&Subject {
         client: session.client.ip(),
         user: session.user.as_deref(),
         host: &route.target.host,
         address: route.address.map(|a| a.ip()).or_else(|| route.target.ip()),
         port: route.target.port,
+        certificate,
         request: None,
+        content_type: None,
     })
 }
 
@@ -25,6 +33,31 @@ pub fn decide_connection<'a>(session: &'a Session, route: &Route) -> &'a Decisio
 /// than the connection, both are asked and the stricter answer holds: neither name is a way
 /// around the rules for the other.
 pub fn decide<'a>(session: &'a Session, target: &Target, head: &RequestHead) -> &'a Decision {
+    decide_exchange(session, target, head, None)
+}
+
+/// As [`decide`], when the response to the request has come. Of several content types the one
+/// counts that lets less pass: who reads which cannot be told.
+pub fn decide_response<'a>(
+    session: &'a Session,
+    target: &Target,
+    head: &RequestHead,
+    response: &ResponseHead,
+) -> &'a Decision {
+    let about = |kind: &[u8]| decide_exchange(session, target, head, Some(kind));
+    response
+        .all("Content-Type")
+        .map(|field| about(field.value))
+        .reduce(stricter)
+        .unwrap_or_else(|| about(b""))
+}
+
+fn decide_exchange<'a>(
+    session: &'a Session,
+    target: &Target,
+    head: &RequestHead,
+    content_type: Option<&[u8]>,
+) -> &'a Decision {
     let path = path(head.target());
     let about = |host: &str| {
         session.settings.policy.decide(&Subject {
@@ -33,7 +66,9 @@ pub fn decide<'a>(session: &'a Session, target: &Target, head: &RequestHead) -> 
             host,
             address: target.ip().or_else(|| session.route.as_ref()?.address.map(|a| a.ip())),
             port: target.port,
+            certificate: session.tls.as_ref().and_then(|tls| tls.upstream.as_deref()),
             request: Some(Request { method: head.method(), path: &path }),
+            content_type,
         })
     };
     let decision = about(&target.host);

@@ -11,7 +11,9 @@ fn subject(host: &str) -> Subject<'_> {
         host,
         address: None,
         port: 443,
+        certificate: None,
         request: None,
+        content_type: None,
     }
 }
 
@@ -102,5 +104,35 @@ fn rules_that_make_no_sense_are_refused() {
     ] {
         let e = policy(&format!("[[rule]]\n{text}\n")).unwrap_err().to_string();
         assert!(e.contains(says), "{text}: {e}");
+    }
+}
+
+#[test]
+fn rules_about_responses_wait_for_the_response() {
+    let policy = policy(
+        "[[rule]]\ncontent_type = [\"image/*\", \"Text/CSS\"]\naction = \"bypass\"\n\
+         [[rule]]\nhost = [\"a.example\"]\naction = \"block\"\n",
+    )
+    .unwrap();
+    assert!(policy.looks_at_responses() && !policy.looks_at_certificates());
+    let of = |kind: &'static str| Subject {
+        content_type: Some(kind.as_bytes()),
+        ..subject("b.example")
+    };
+    assert_eq!(policy.decide(&subject("b.example")).action, Action::Intercept);
+    assert_eq!(policy.decide(&of("image/png")).action, Action::Bypass);
+    assert_eq!(policy.decide(&of(" text/css ;charset=utf-8")).action, Action::Bypass);
+    assert_eq!(policy.decide(&of("text/html; x=image/png")).action, Action::Intercept);
+    assert_eq!(policy.decide(&of("")).action, Action::Intercept);
+    assert_eq!(policy.decide(&subject("a.example")).action, Action::Block);
+}
+
+#[test]
+fn wrong_fingerprints_are_refused() {
+    let right = "AB:".repeat(31) + "cd";
+    let of = |text: &str| policy(&format!("[[rule]]\ncertificate_fingerprint = [\"{text}\"]\n"));
+    assert!(of(&right).unwrap().looks_at_certificates());
+    for wrong in ["", "ab", &right[3..], &right.replace('A', "g")] {
+        assert!(of(wrong).is_err(), "{wrong}");
     }
 }

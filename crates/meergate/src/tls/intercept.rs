@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::origin::named;
-use super::{Alpn, ClientHello, TlsFacts};
+use super::{Alpn, ClientHello, TlsFacts, UpstreamTls};
 use crate::config::InvalidCertificate;
 use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
@@ -136,6 +136,11 @@ impl Prepared {
             None => upstream::connect(shared, settings, &route).await,
         };
         Ok(Self { route, host, offered, invalid, upstream })
+    }
+
+    /// What the handshake with the origin told, if there was one.
+    pub fn origin(&self) -> Option<&Arc<UpstreamTls>> {
+        self.upstream.as_ref().ok()?.tls.as_ref()
     }
 
     /// Whether the origin asked for a client's certificate and got none.

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Alpn;
 use super::identity::{Identity, watch};
@@ -39,6 +40,8 @@ pub struct UpstreamTls {
     pub certificate: CertificateDer<'static>,
     /// SHA-256 of the leaf certificate.
     pub fingerprint: [u8; 32],
+    /// Its issuer, as `C=US, O=Example, CN=Example R1`; empty if it cannot be read.
+    pub issuer: String,
     /// What is wrong with it, where a rule says to go on all the same.
     pub fault: Option<Fault>,
     /// Whether it asked for a certificate and got none.
@@ -144,6 +147,7 @@ impl Origins {
                 .unwrap_or(""),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             alpn: connection.alpn_protocol().and_then(Alpn::from_wire),
+            issuer: issuer(&certificate),
             certificate,
             fingerprint,
             fault,
@@ -152,6 +156,12 @@ impl Origins {
         };
         Ok((stream, facts))
     }
+}
+
+fn issuer(certificate: &CertificateDer<'_>) -> String {
+    X509Certificate::from_der(certificate)
+        .map(|(_, certificate)| certificate.issuer().to_string())
+        .unwrap_or_default()
 }
 
 fn broken(error: &rustls::Error) -> StartError {

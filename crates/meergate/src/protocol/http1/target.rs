@@ -68,7 +68,7 @@ pub(super) fn destination(head: &RequestHead, session: &Session) -> Result<Desti
                 let server_name = Arc::clone(&route.target.host);
                 route.tls = Some(TlsPlan::new(server_name, vec![Alpn::Http1]));
             }
-            let route = route.clone().as_decided(decide_connection(session, &route));
+            let route = route.clone().as_decided(decide_connection(session, &route, None));
             Ok(Destination::Named { head, route: Some(route) })
         }
     }

@@ -1,0 +1,93 @@
+//! Rules that look at what comes back: types of contents.
+
+// Helpers panic like the tests that they serve.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::io::Write;
+
+use support::icap::{Icap, Verdict};
+use support::{Gateway, Origin};
+
+/// An origin that gives every path the type that it names.
+fn typed() -> Origin {
+    Origin::start(|asked| {
+        while let Some(head) = asked.head() {
+            let path = head.split(' ').nth(1).unwrap();
+            let types: String =
+                path[1..].split('+').map(|t| format!("Content-Type: {t}\r\n")).collect();
+            let answer = format!("HTTP/1.1 200 OK\r\n{types}Content-Length: 7\r\n\r\ncontent");
+            asked.stream.write_all(answer.as_bytes()).unwrap();
+        }
+    })
+}
+
+fn ask(gateway: &Gateway, origin: &Origin, kind: &str) -> String {
+    let host = origin.address;
+    let url = origin.url(&format!("/{kind}"));
+    let request = format!("GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    String::from_utf8(gateway.ask(request.as_bytes())).unwrap()
+}
+
+#[test]
+fn the_type_of_a_response_decides_about_it() {
+    let origin = typed();
+    let (usual, special) = (Icap::start(|_| Verdict::Pass), Icap::start(|_| Verdict::Pass));
+    let gateway = Gateway::start(&format!(
+        "[[icap.service]]\nname = \"usual\"\nurl = \"icap://{}/u\"\n\
+         [[icap.service]]\nname = \"special\"\nurl = \"icap://{}/s\"\n\
+         [[icap.chain]]\nname = \"default\"\nservices = [\"usual\"]\n\
+         [[icap.chain]]\nname = \"programs\"\nservices = [\"special\"]\n\
+         [[rule]]\nname = \"no flash\"\ncontent_type = [\"*flash*\"]\naction = \"block\"\n\
+         [[rule]]\nname = \"films\"\ncontent_type = [\"video/*\"]\naction = \"bypass\"\n\
+         [[rule]]\nname = \"programs\"\ncontent_type = [\"application/x-program\"]\n\
+         chain = \"programs\"\n",
+        usual.address, special.address
+    ));
+    let seen = |service: &Icap, method: &str| {
+        service.asked().iter().filter(|m| m.method == method).count()
+    };
+
+    let blocked = ask(&gateway, &origin, "application/x-shockwave-flash");
+    assert!(blocked.starts_with("HTTP/1.1 403 "), "{blocked}");
+    assert!(blocked.contains("no flash") && !blocked.contains("content\r\n"), "{blocked}");
+    assert_eq!((seen(&usual, "REQMOD"), seen(&usual, "RESPMOD")), (1, 0));
+
+    assert!(ask(&gateway, &origin, "video/mp4;x=y").ends_with("content"));
+    assert_eq!((seen(&usual, "REQMOD"), seen(&usual, "RESPMOD")), (2, 0));
+
+    assert!(ask(&gateway, &origin, "Application/X-Program").ends_with("content"));
+    assert_eq!((seen(&usual, "RESPMOD"), seen(&special, "RESPMOD")), (0, 1));
+    assert_eq!(seen(&special, "REQMOD"), 0);
+
+    assert!(ask(&gateway, &origin, "text/html").ends_with("content"));
+    assert_eq!((seen(&usual, "RESPMOD"), seen(&special, "RESPMOD")), (1, 1));
+
+    // Of two types, the one that lets less pass counts.
+    assert!(ask(&gateway, &origin, "video/mp4+text/html").ends_with("content"));
+    assert_eq!(seen(&usual, "RESPMOD"), 2);
+
+    let records = gateway.transactions(5);
+    assert_eq!(records[0]["outcome"], "refused");
+    assert_eq!(records[0]["rule"], "no flash");
+    assert_eq!(records[1]["rule"], "films");
+    assert_eq!(records[1]["uninspected"], serde_json::json!(["bypass"]));
+    assert_eq!(records[2]["rule"], "programs");
+    assert!(records[3]["rule"].is_null() && records[3]["uninspected"].is_null());
+}
+
+#[test]
+fn a_response_can_be_inspected_although_its_request_is_not() {
+    let origin = typed();
+    let service = Icap::start(|_| Verdict::Block);
+    let gateway = Gateway::start(&format!(
+        "{}[[rule]]\ncontent_type = [\"text/html\"]\n[[rule]]\naction = \"bypass\"\n",
+        service.settings()
+    ));
+    assert!(ask(&gateway, &origin, "text/plain").ends_with("content"));
+    assert!(ask(&gateway, &origin, "text/html").ends_with("blocked"));
+    let asked = service.asked();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].method, "RESPMOD");
+}
