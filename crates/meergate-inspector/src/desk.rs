@@ -121,7 +121,7 @@ impl Desk {
     ) -> Result<Carrier, Error> {
         let correlation = origin.correlation(&self.state.keys);
         let found = match correlation {
-            Correlation::Connection(key) => {
+            Correlation::Connection(key) | Correlation::Stream { stream: key, .. } => {
                 let (found, leaving) = self.flows.borrow_mut().for_request(key);
                 self.dispose(leaving);
                 found
@@ -149,7 +149,7 @@ impl Desk {
     ) -> Result<(Carrier, Turn), Error> {
         let correlation = origin.correlation(&self.state.keys);
         let found = match (correlation, request) {
-            (Correlation::Connection(key), _) => {
+            (Correlation::Connection(key) | Correlation::Stream { stream: key, .. }, _) => {
                 let line = request.map(|head| (head.method(), head.target()));
                 let (found, leaving) = self.flows.borrow_mut().for_response(key, line);
                 self.dispose(leaving);
@@ -250,6 +250,13 @@ impl Desk {
         request: Option<&RequestHead>,
         correlation: Correlation,
     ) -> Result<Shared<Flow>, Error> {
+        if let Correlation::Stream { connection, .. } = correlation {
+            let spare = self.flows.borrow_mut().spare(connection);
+            if let Some(talk) = spare {
+                self.keep(&talk, correlation);
+                return Ok(talk);
+            }
+        }
         let authority = request.and_then(|head| head.host().ok().flatten());
         let host = authority.and_then(|a| a.host.parse::<IpAddr>().ok());
         let port = authority.and_then(|a| a.port).unwrap_or(80);
@@ -271,12 +278,23 @@ impl Desk {
         flow.expect(Expect::Http1);
         self.counters().flows_opened.one();
         let talk = self.flows.borrow().begin(flow, Instant::now());
-        if let Correlation::Connection(key) = correlation {
-            let leaving = self.flows.borrow_mut().keep(key, &talk);
-            self.state.owners.claim(key, self.index);
-            self.displace(leaving);
-        }
+        self.keep(&talk, correlation);
         Ok(talk)
+    }
+
+    /// Lets later transactions find the flow, if they can be told to belong to it.
+    fn keep(&self, talk: &Shared<Flow>, correlation: Correlation) {
+        let mut flows = self.flows.borrow_mut();
+        let (key, leaving) = match correlation {
+            Correlation::Connection(key) => (key, flows.keep(key, talk)),
+            Correlation::Stream { stream, connection } => {
+                (stream, flows.keep_stream(stream, connection, talk))
+            }
+            Correlation::Client(_) | Correlation::None => return,
+        };
+        drop(flows);
+        self.state.owners.claim(key, self.index);
+        self.displace(leaving);
     }
 
     fn request_key(&self, origin: &Origin<'_>, head: &RequestHead) -> FlowKey {
@@ -325,12 +343,12 @@ impl Carrier {
     pub(crate) fn feed(&self, direction: Direction, parts: &[&[u8]]) -> Result<(), Halt> {
         let mut talk = self.talk.borrow_mut();
         let Some(flow) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
+        self.desk.annotate(&self.mark);
         let mut staging = self.desk.staging.borrow_mut();
         staging.clear();
         for part in parts {
             staging.extend_from_slice(part);
         }
-        self.desk.annotate(&self.mark);
         let verdict = self.desk.worker.borrow_mut().feed(flow, direction, &staging);
         if !matches!(verdict, Ok(Verdict::Pass)) {
             talk.spent = true;

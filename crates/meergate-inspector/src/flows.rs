@@ -20,6 +20,8 @@ pub(crate) struct Talk<F> {
     /// Nothing more may be learned from this flow: it was dropped, failed or was given up.
     pub(crate) spent: bool,
     home: Option<Home>,
+    /// The connection whose streams use this flow one after the other.
+    connection: Option<FlowKey>,
     users: usize,
     used: Instant,
     stamp: u64,
@@ -30,8 +32,10 @@ pub(crate) type Shared<F> = Rc<RefCell<Talk<F>>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Home {
-    /// The flow of a connection.
+    /// The flow of a connection, or of a stream.
     Connection(FlowKey),
+    /// Free for the next stream of this connection.
+    Spare(FlowKey),
     /// A request that waits for its response.
     Waiting(FlowKey),
 }
@@ -41,6 +45,7 @@ pub(crate) struct Table<F> {
     /// Hears of connections whose flow has left the table.
     left: Box<dyn Fn(FlowKey)>,
     connections: HashMap<FlowKey, Shared<F>>,
+    spare: HashMap<FlowKey, Vec<Shared<F>>>,
     waiting: HashMap<FlowKey, VecDeque<Shared<F>>>,
     /// Flows in the order they were last used; entries whose stamp is old are skipped.
     order: VecDeque<(u64, Shared<F>)>,
@@ -63,6 +68,7 @@ impl<F> Table<F> {
         Self {
             left: Box::new(left),
             connections: HashMap::new(),
+            spare: HashMap::new(),
             waiting: HashMap::new(),
             order: VecDeque::new(),
             stamps: 0,
@@ -85,6 +91,7 @@ impl<F> Table<F> {
             dialogue: Dialogue::default(),
             spent: false,
             home: None,
+            connection: None,
             users: 1,
             used: now,
             stamp: 0,
@@ -135,6 +142,24 @@ impl<F> Table<F> {
         }
     }
 
+    /// A flow that former streams of this connection have left in good order, now used by the
+    /// caller and in no place: it is to be [kept](Self::keep_stream).
+    pub(crate) fn spare(&mut self, connection: FlowKey) -> Option<Shared<F>> {
+        let free = self.spare.get_mut(&connection)?;
+        let talk = free.pop()?;
+        if free.is_empty() {
+            self.spare.remove(&connection);
+        }
+        self.len -= 1;
+        {
+            let mut inner = talk.borrow_mut();
+            inner.home = None;
+            inner.users += 1;
+            inner.stamp = 0;
+        }
+        Some(talk)
+    }
+
     /// The oldest request under `key` that waits for its response.
     pub(crate) fn for_waiting(&mut self, key: FlowKey) -> Option<Shared<F>> {
         let queue = self.waiting.get_mut(&key)?;
@@ -166,6 +191,19 @@ impl<F> Table<F> {
         leaving
     }
 
+    /// Later transactions of this stream continue this flow, and then those of other streams of its
+    /// connection.
+    #[must_use = "a flow that made room has to be closed"]
+    pub(crate) fn keep_stream(
+        &mut self,
+        stream: FlowKey,
+        connection: FlowKey,
+        talk: &Shared<F>,
+    ) -> Leaving<F> {
+        talk.borrow_mut().connection = Some(connection);
+        self.keep(stream, talk)
+    }
+
     /// The response to this flow's request will be looked for under `key`.
     #[must_use = "a flow that made room has to be closed"]
     pub(crate) fn keep_waiting(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
@@ -188,12 +226,28 @@ impl<F> Table<F> {
             return self.give_up(talk);
         }
         if users == 0 {
+            self.free(talk);
             self.stamps += 1;
             talk.borrow_mut().stamp = self.stamps;
             self.order.push_back((self.stamps, talk.clone()));
             self.compact();
         }
         Leaving::Nothing
+    }
+
+    /// A stream whose exchange is complete has no more use for its flow, but its connection has.
+    fn free(&mut self, talk: &Shared<F>) {
+        let mut inner = talk.borrow_mut();
+        let (Some(connection), Some(Home::Connection(stream))) = (inner.connection, inner.home)
+        else {
+            return;
+        };
+        if inner.dialogue.may_ask() {
+            inner.home = Some(Home::Spare(connection));
+            self.connections.remove(&stream);
+            self.spare.entry(connection).or_default().push(talk.clone());
+            (self.left)(stream);
+        }
     }
 
     /// Takes a flow out of the table; it is to be closed now unless a transaction still uses it.
@@ -204,6 +258,15 @@ impl<F> Table<F> {
                 self.connections.remove(&key);
                 self.len -= 1;
                 (self.left)(key);
+            }
+            Some(Home::Spare(connection)) => {
+                if let Some(free) = self.spare.get_mut(&connection) {
+                    free.retain(|other| !Rc::ptr_eq(other, talk));
+                    if free.is_empty() {
+                        self.spare.remove(&connection);
+                    }
+                }
+                self.len -= 1;
             }
             Some(Home::Waiting(key)) => {
                 if let Some(queue) = self.waiting.get_mut(&key) {
@@ -253,6 +316,7 @@ impl<F> Table<F> {
         let talk = self
             .connections
             .values()
+            .chain(self.spare.values().flatten())
             .chain(self.waiting.values().flatten())
             .find(|talk| talk.borrow().users == 0)
             .cloned()?;
@@ -354,6 +418,47 @@ mod tests {
             assert!(table.for_request(a).0.is_some());
         }
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn streams_of_a_connection_use_a_flow_in_turn() {
+        let (mut table, now) = table();
+        let (a, b) = (key("a"), key("b"));
+        let first = table.begin(1, now);
+        let _ = table.keep_stream(key("a1"), a, &first);
+        asked(&first);
+        let _ = table.release(&first, now);
+        assert!(table.spare(a).is_none(), "its response is missing");
+        let (found, _) = table.for_response(key("a1"), None);
+        answered(&found.unwrap().0);
+        let _ = table.release(&first, now);
+        assert!(table.for_response(key("a1"), None).0.is_none(), "the stream is at its end");
+        assert_eq!(table.len(), 1);
+
+        assert!(table.spare(b).is_none());
+        let again = table.spare(a).unwrap();
+        assert!(Rc::ptr_eq(&again, &first) && table.spare(a).is_none());
+        let _ = table.keep_stream(key("a3"), a, &again);
+        again.borrow_mut().spent = true;
+        assert_eq!(table.release(&again, now), Leaving::Close(1));
+        assert!(table.spare(a).is_none());
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn spare_flows_expire_and_are_drained() {
+        let (mut table, now) = table();
+        for n in 1..=2 {
+            let talk = table.begin(n, now);
+            let _ = table.keep_stream(key(&n.to_string()), key("a"), &talk);
+            asked(&talk);
+            answered(&talk);
+            let _ = table.release(&talk, now);
+        }
+        assert_eq!(table.expired(now + IDLE / 2), None);
+        assert_eq!(table.expired(now + IDLE), Some(1));
+        assert_eq!(table.drain(), Some(2));
+        assert!(table.len() == 0 && table.spare(key("a")).is_none());
     }
 
     #[test]

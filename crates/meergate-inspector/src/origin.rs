@@ -35,6 +35,13 @@ pub(crate) enum Correlation {
     Client(FlowKey),
     /// `X-Connection-Id`, or the full tuple: requests and responses in order on one flow.
     Connection(FlowKey),
+    /// The same of one HTTP/2 or HTTP/3 stream: it has a flow to itself while it lasts.
+    Stream {
+        /// The stream.
+        stream: FlowKey,
+        /// Its connection, whose other streams may have the flow afterwards.
+        connection: FlowKey,
+    },
     /// Nothing is known: each transaction is a flow.
     None,
 }
@@ -102,15 +109,21 @@ impl<'a> Origin<'a> {
         let client = self.client_ip.zip(self.client_port);
         let server = self.server_ip.zip(self.server_port);
         match (self.connection, client, server) {
-            (Some(id), client, _) => {
-                Correlation::Connection(keys.key(("id", id, client, self.stream)))
-            }
-            (None, Some(client), Some(server)) => {
-                Correlation::Connection(keys.key(("tuple", client, server, self.stream)))
-            }
+            (Some(id), client, _) => self.connection(keys, ("id", id, client)),
+            (None, Some(client), Some(server)) => self.connection(keys, ("tuple", client, server)),
             _ => match self.client_ip {
                 Some(ip) => Correlation::Client(keys.key(("client", ip))),
                 None => Correlation::None,
+            },
+        }
+    }
+
+    fn connection(&self, keys: &Keys, connection: impl Hash) -> Correlation {
+        match self.stream {
+            None => Correlation::Connection(keys.key(connection)),
+            Some(stream) => Correlation::Stream {
+                stream: keys.key((&connection, stream)),
+                connection: keys.key(&connection),
             },
         }
     }

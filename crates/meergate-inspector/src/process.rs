@@ -205,8 +205,6 @@ impl Duty {
             let began = Instant::now();
             // Whoever has moved the logs away asks for a reload, too.
             engine.rotate_logs();
-            // Whoever has moved the logs away asks for a reload, too.
-            engine.rotate_logs();
             let reloaded = engine.reload().map(|rules| loaded(&rules, began));
             drop(engine);
             // Nobody waits for it if the process is on its way out.

@@ -55,7 +55,9 @@ impl Service for Inspection {
         let state = &self.desk.state;
         let origin = Origin::read(|name| head.headers().text(name));
         let worker = match origin.correlation(&state.keys) {
-            Correlation::Connection(key) => state.owners.find(key),
+            Correlation::Connection(key) | Correlation::Stream { stream: key, .. } => {
+                state.owners.find(key)
+            }
             Correlation::Client(key) => Some(key.bucket(state.settings.workers)),
             Correlation::None => None,
         };
@@ -136,7 +138,7 @@ impl Case<'_> {
         let (body, reply) = transaction.split();
         passage.run(body, reply).await?;
         carrier.dialogue(|dialogue| {
-            if self.origin.stream.is_some() || !head.keep_alive() {
+            if !head.keep_alive() {
                 dialogue.close_after();
             }
             dialogue.asked();
@@ -196,7 +198,7 @@ impl Case<'_> {
         let unseen = BodyFraming::request(head, false).is_err();
         carrier.dialogue(|dialogue| {
             dialogue.ask(Asked::new(head.method(), head.target()));
-            if self.origin.stream.is_some() || !head.keep_alive() {
+            if !head.keep_alive() {
                 dialogue.close_after();
             }
         });

@@ -208,6 +208,24 @@ fn a_request_that_follows_an_unanswered_one_gets_a_flow_of_its_own() {
     assert_eq!(server.metric("flows_opened_total"), 5);
 }
 
+/// A browser opens thousands of streams on a connection, so their flows must not pile up.
+#[test]
+fn streams_that_follow_each_other_use_one_flow() {
+    let server = Server::start(&["--workers", "1"]);
+    let mut client = server.connect();
+    for n in (1..100).step_by(2) {
+        let stream = |request: Request| {
+            request.connection("h2").field("X-Stream-Id", &n.to_string()).field("X-Proto", "h2")
+        };
+        client.ask(&stream(Request::reqmod(get("/x")).allow_204())).assert_unmodified();
+        let bad = n == 51;
+        let reply = client.ask(&stream(Request::get("/x", if bad { EICAR } else { b"clean" })));
+        if bad { reply.assert_blocked(1_000_001) } else { reply.assert_passed(b"clean") }
+    }
+    // The block took the first one with it.
+    assert_eq!(server.metric("flows_opened_total"), 2);
+}
+
 #[test]
 fn streams_of_one_connection_do_not_share_a_fate() {
     let server = Server::start(&[]);
