@@ -49,12 +49,12 @@ async fn metrics(State(console): State<Arc<Console>>) -> impl IntoResponse {
 }
 
 async fn ca_pem(State(console): State<Arc<Console>>) -> impl IntoResponse {
-    let text = console.gateway.settings.load().tls.authority().chain_pem();
+    let text = console.gateway.settings.load().tls.authority().trusted_pem();
     download("application/x-pem-file", "meergate-ca.pem", text.into_bytes())
 }
 
 async fn ca_der(State(console): State<Arc<Console>>) -> impl IntoResponse {
-    let der = console.gateway.settings.load().tls.authority().certificate().to_vec();
+    let der = console.gateway.settings.load().tls.authority().trusted()[0].to_vec();
     download("application/x-x509-ca-cert", "meergate-ca.crt", der)
 }
 
@@ -105,6 +105,9 @@ async fn status(State(console): State<Arc<Console>>) -> impl IntoResponse {
     row("CA", authority.subject_text());
     row("CA fingerprint (SHA-256)", authority.fingerprint());
     row("CA valid until", authority.valid_until());
+    if let Some(former) = authority.former() {
+        row("Former CA counts until", former.until());
+    }
     let page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Meergate</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;\

@@ -128,8 +128,13 @@ fn become_user(name: &str, config: &Config) -> Result<(), StartError> {
 
 /// A reload reads the CA again, and what we made ourselves must not stand in its way.
 fn give_state(config: &Config, user: &User) -> std::io::Result<()> {
-    let Ok(Place { cert, key, ours: true }) = Place::of(config) else { return Ok(()) };
-    for path in [cert.parent(), Some(&*cert), Some(&*key)].into_iter().flatten() {
+    let Ok(place) = Place::of(config) else { return Ok(()) };
+    if !place.ours {
+        return Ok(());
+    }
+    let former = Some(place.former()).filter(|path| path.exists());
+    let files = [Some(&*place.cert), Some(&*place.key), former.as_deref()];
+    for path in [place.cert.parent()].into_iter().chain(files).flatten() {
         std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
     Ok(())

@@ -146,6 +146,14 @@ fn the_ca_is_made_shown_exported_and_replaced() {
     let imported = run_to_end(&import, "");
     let of = |text: &str| text.lines().find(|l| l.starts_with("fingerprint")).map(str::to_owned);
     assert_eq!(of(&shown(imported.stdout)), of(&first));
+    assert!(ca(&["rotate", "--overlap", "7"]).0);
+    let rotated = shown(ca(&["show"]).1);
+    assert_ne!(of(&rotated), of(&first));
+    assert!(rotated.contains("former CA    counts until"), "{rotated}");
+    let both = shown(ca(&["export"]).1);
+    assert_eq!(both.matches("BEGIN CERTIFICATE").count(), 2);
+    assert!(both.contains(&shown(pem)), "the former CA is exported still");
+    assert!(!ca(&["rotate", "--overlap", "0"]).0);
     assert!(ca(&["new", "--replace"]).0);
     assert_ne!(of(&shown(ca(&["show"]).1)), of(&first));
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -47,6 +48,17 @@ enum Action {
         #[arg(long)]
         replace: bool,
     },
+    /// Have a new CA take over: it signs from the next reload on, and clients who know only the
+    /// former one believe it until the overlap ends.
+    Rotate {
+        /// How long the former CA counts, in days; never beyond its own validity.
+        #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        overlap: u32,
+        /// Also where the present CA may not certify another one: clients must then trust the new
+        /// one at once.
+        #[arg(long)]
+        at_once: bool,
+    },
     /// Say where the CA is, its fingerprint and how long it is valid.
     Show,
 }
@@ -81,6 +93,10 @@ impl Ca {
                 describe(&place, &authority)
             }
             Action::New { replace } => describe(&place, &ca::make(&place, *replace)?),
+            Action::Rotate { overlap, at_once } => {
+                let overlap = Duration::from_secs(u64::from(*overlap) * 86_400);
+                describe(&place, &ca::rotate(&place, overlap, *at_once)?)
+            }
             Action::Show => describe(&place, &ca::load(&place)?),
         }
     }
@@ -91,14 +107,18 @@ fn describe(place: &Place, authority: &Authority) -> Result<(), StartError> {
     say(&format!("key          {}", place.key.display()))?;
     say(&format!("subject      {}", authority.subject_text()))?;
     say(&format!("fingerprint  {}", authority.fingerprint()))?;
-    say(&format!("valid until  {}", authority.valid_until()))
+    say(&format!("valid until  {}", authority.valid_until()))?;
+    match authority.former() {
+        Some(former) => say(&format!("former CA    counts until {}", former.until())),
+        None => Ok(()),
+    }
 }
 
 fn export(authority: &Authority, form: Form) -> Result<(), StartError> {
     let bytes = match form {
-        Form::Der => authority.certificate().to_vec(),
+        Form::Der => authority.trusted()[0].to_vec(),
         Form::Mobileconfig => authority.mobileconfig().into_bytes(),
-        Form::Pem => authority.chain_pem().into_bytes(),
+        Form::Pem => authority.trusted_pem().into_bytes(),
     };
     let mut out = io::stdout().lock();
     out.write_all(&bytes).and_then(|()| out.flush()).map_err(|e| {

@@ -1,5 +1,6 @@
 //! The CA that signs forged leaves: made, kept, loaded and checked.
 
+mod former;
 mod profile;
 mod store;
 
@@ -17,7 +18,8 @@ use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 use crate::error::StartError;
 
-pub use store::{Place, import, load, load_or_make, make};
+pub use former::Former;
+pub use store::{Place, import, load, load_or_make, make, rotate};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// How long a CA made here is valid. Clients trust it by hand, so it should outlive them.
@@ -27,13 +29,14 @@ const WARN_DAYS: i64 = 30;
 
 /// A CA certificate with its key, checked to be able to sign leaves.
 pub struct Authority {
-    /// The signing certificate, then its chain towards (not including) the root.
+    /// The signing certificate, then its chain towards the root, which may be the last.
     chain: Vec<CertificateDer<'static>>,
+    /// The CA that this one took over from, while clients may still trust that one alone.
+    former: Option<Former>,
     key: KeyPair,
     /// The subject's DER: the issuer of leaves.
     subject: Vec<u8>,
     key_identifier: Vec<u8>,
-    self_signed: bool,
     not_after: i64,
 }
 
@@ -63,7 +66,8 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, format!("Meergate CA {}", hex(&id.as_ref()[..4])));
         params.distinguished_name.push(DnType::OrganizationName, "Meergate");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // One below it: the CA that takes over from it some day.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
             KeyUsagePurpose::CrlSign,
@@ -131,7 +135,6 @@ impl Authority {
             ));
         }
         let subject = certificate.subject().as_raw().to_vec();
-        let self_signed = certificate.issuer().as_raw() == subject;
         let key_identifier = certificate
             .extensions()
             .iter()
@@ -143,7 +146,8 @@ impl Authority {
         if signature_algorithm(&key).is_none() {
             return Err(refuse("the CA key is of a kind that cannot sign leaves", key_name));
         }
-        Ok(Self { chain, key, subject, key_identifier, self_signed, not_after })
+        links(&chain, name)?;
+        Ok(Self { chain, former: None, key, subject, key_identifier, not_after })
     }
 
     /// The certificate, then its chain.
@@ -168,12 +172,7 @@ impl Authority {
 
     /// SHA-256 of the certificate, in hexadecimal with colons, as browsers show it.
     pub fn fingerprint(&self) -> String {
-        digest::digest(&digest::SHA256, self.certificate())
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect::<Vec<_>>()
-            .join(":")
+        fingerprint(self.certificate())
     }
 
     /// Days until the certificate expires, if that is soon enough to be told.
@@ -182,13 +181,37 @@ impl Authority {
         (days < WARN_DAYS).then_some(days)
     }
 
-    /// What is sent along with leaves: nothing for a root, which clients know already.
-    pub(super) fn presented(&self) -> &[CertificateDer<'static>] {
-        if self.self_signed { &[] } else { &self.chain }
+    /// What clients are to trust: the last certificate of the chain, and that of the former CA as
+    /// long as it counts.
+    pub fn trusted(&self) -> Vec<&CertificateDer<'static>> {
+        self.chain.last().into_iter().chain(self.former().map(Former::trusted)).collect()
+    }
+
+    /// The same as PEM, with the intermediates in front.
+    pub fn trusted_pem(&self) -> String {
+        let former = self.former().map(|former| pem("CERTIFICATE", former.trusted()));
+        self.chain_pem() + &former.unwrap_or_default()
+    }
+
+    /// The CA that this one took over from, until their overlap ends.
+    pub fn former(&self) -> Option<&Former> {
+        self.former.as_ref().filter(|former| former.until > now())
+    }
+
+    /// What is sent along with leaves: the intermediates, and what leads those who trust the former
+    /// CA alone to it; no roots, which clients know already.
+    pub(super) fn presented(&self) -> Vec<CertificateDer<'static>> {
+        let former = self.former().map_or(&[][..], |former| &former.chain);
+        self.chain.iter().chain(former).filter(|der| !is_root(der)).cloned().collect()
     }
 
     pub(super) fn subject(&self) -> &[u8] {
         &self.subject
+    }
+
+    /// The key, as certificates hold it (SubjectPublicKeyInfo, DER).
+    pub(super) fn public_key_info(&self) -> Vec<u8> {
+        self.key.subject_public_key_info()
     }
 
     pub(super) fn key_identifier(&self) -> &[u8] {
@@ -203,6 +226,34 @@ impl Authority {
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         self.key.sign(message)
     }
+}
+
+/// Each certificate of a chain must be issued by the next one.
+fn links(chain: &[CertificateDer<'static>], name: &str) -> Result<(), StartError> {
+    for (at, pair) in chain.windows(2).enumerate() {
+        let linked =
+            match (X509Certificate::from_der(&pair[0]), X509Certificate::from_der(&pair[1])) {
+                (Ok((_, below)), Ok((_, above))) => {
+                    below.issuer().as_raw() == above.subject().as_raw() && above.is_ca()
+                }
+                _ => false,
+            };
+        if !linked {
+            return Err(StartError::new(
+                format!("certificate {} of the chain is not the issuer of the one before", at + 2),
+                name,
+                "order them from the signing CA to the root",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a certificate is issued by itself.
+fn is_root(der: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
+        certificate.issuer().as_raw() == certificate.subject().as_raw()
+    })
 }
 
 /// RFC 7093 section 2, method 1: the leftmost 160 bits of SHA-256 of the key.
@@ -245,6 +296,11 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
 /// Seconds since 1970.
 pub(super) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
+
+fn fingerprint(certificate: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, certificate);
+    digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -24,6 +24,9 @@ const SERVER_AUTH: &[u8] = b"\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";
 /// KeyUsage with digitalSignature alone: all that a P-256 key does in TLS.
 const DIGITAL_SIGNATURE: &[u8] = b"\x03\x02\x07\x80";
 
+/// KeyUsage with keyCertSign and cRLSign.
+const CERTIFICATE_SIGN: &[u8] = b"\x03\x02\x01\x06";
+
 const DAY: i64 = 86_400;
 
 /// A certificate that could not be forged.
@@ -75,6 +78,23 @@ pub(super) fn mimic(
     )
 }
 
+/// What `old` certifies of `new`, until `until` (seconds since 1970): those who trust the former CA
+/// believe the new one's leaves.
+pub(super) fn cross(
+    old: &Authority,
+    new: &Authority,
+    until: i64,
+) -> Result<CertificateDer<'static>, ForgeError> {
+    let constraints = sequence(&[&[tag::BOOLEAN, 1, 0xff], &element(tag::INTEGER, &[&[0]])]);
+    let key_id = element(tag::OCTET_STRING, &[new.key_identifier()]);
+    let extensions = [
+        extension(OID_KEY_USAGE, true, CERTIFICATE_SIGN),
+        extension(OID_BASIC_CONSTRAINTS, true, &constraints),
+        extension(OID_SUBJECT_KEY_IDENTIFIER, false, &key_id),
+    ];
+    issue(old, [now() - DAY, until], new.subject(), &new.public_key_info(), &extensions.concat())
+}
+
 /// A leaf for `host` alone, valid for a week: where there is no original to mimic.
 pub(super) fn for_host(
     authority: &Authority,
@@ -112,7 +132,6 @@ struct Content<'a> {
     usage: &'a [u8],
 }
 
-/// RFC 5280 section 4.1.
 fn sign(
     authority: &Authority,
     key: &LeafKey,
@@ -122,23 +141,36 @@ fn sign(
         extension(OID_SUBJECT_ALT_NAME, *critical, value)
     });
     let key_id = element(tag::OCTET_STRING, &[&key.identifier]);
+    let extensions = [
+        extension(OID_KEY_USAGE, true, DIGITAL_SIGNATURE),
+        extension(OID_EXTENDED_KEY_USAGE, false, content.usage),
+        extension(OID_BASIC_CONSTRAINTS, true, &sequence(&[])),
+        extension(OID_SUBJECT_KEY_IDENTIFIER, false, &key_id),
+        names,
+    ];
+    let validity = [content.not_before, content.not_after];
+    issue(authority, validity, content.subject, &key.public_key_info, &extensions.concat())
+}
+
+/// RFC 5280 section 4.1; `validity` in seconds since 1970, the other parts in DER.
+fn issue(
+    authority: &Authority,
+    validity: [i64; 2],
+    subject: &[u8],
+    public_key_info: &[u8],
+    extensions: &[u8],
+) -> Result<CertificateDer<'static>, ForgeError> {
     let authority_id = sequence(&[&element(tag::context(0), &[authority.key_identifier()])]);
-    let extensions = sequence(&[
-        &extension(OID_KEY_USAGE, true, DIGITAL_SIGNATURE),
-        &extension(OID_EXTENDED_KEY_USAGE, false, content.usage),
-        &extension(OID_BASIC_CONSTRAINTS, true, &sequence(&[])),
-        &extension(OID_SUBJECT_KEY_IDENTIFIER, false, &key_id),
-        &extension(OID_AUTHORITY_KEY_IDENTIFIER, false, &authority_id),
-        &names,
-    ]);
+    let authority_id = extension(OID_AUTHORITY_KEY_IDENTIFIER, false, &authority_id);
+    let extensions = sequence(&[extensions, &authority_id]);
     let to_be_signed = sequence(&[
         &element(tag::context_constructed(0), &[&[tag::INTEGER, 1, 2]]),
         &serial()?,
         authority.signature_algorithm(),
         authority.subject(),
-        &sequence(&[&time(content.not_before)?, &time(content.not_after)?]),
-        content.subject,
-        &key.public_key_info,
+        &sequence(&[&time(validity[0])?, &time(validity[1])?]),
+        subject,
+        public_key_info,
         &element(tag::context_constructed(3), &[&extensions]),
     ]);
     let signature = authority

@@ -151,7 +151,7 @@ impl Leaves {
         self.forged.inc();
         let weight = der.len() as u64 + 1024;
         let mut chain = vec![der];
-        chain.extend_from_slice(self.authority.presented());
+        chain.extend(self.authority.presented());
         let certified = CertifiedKey::new(chain, self.signing_key.clone());
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(rustls::ALL_VERSIONS)

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
-use super::Authority;
+use super::{Authority, fingerprint};
 
 impl Authority {
     /// The subject, as `CN=…, O=…`.
@@ -17,14 +17,13 @@ impl Authority {
 
     /// The end of the certificate's validity, as text.
     pub fn valid_until(&self) -> String {
-        ASN1Time::from_timestamp(self.not_after).map(|t| t.to_string()).unwrap_or_default()
+        date(self.not_after)
     }
 
-    /// A configuration profile that has iPhones and Macs offer to install the certificate.
+    /// A configuration profile that has iPhones and Macs offer to install what is to be trusted.
     pub fn mobileconfig(&self) -> String {
-        let id = self.uuid();
+        let id = uuid(self.certificate());
         let name = escape(&self.subject_text());
-        let root = STANDARD.encode(self.certificate());
         let entry = |key: &str, value: &str| format!("<key>{key}</key><string>{value}</string>\n");
         let common = |kind: &str, id: &str| {
             entry("PayloadType", kind)
@@ -33,10 +32,17 @@ impl Authority {
                 + &entry("PayloadDisplayName", &name)
                 + "<key>PayloadVersion</key><integer>1</integer>\n"
         };
-        let inner = format!(
-            "<dict>\n{}<key>PayloadContent</key><data>{root}</data>\n</dict>",
-            common("com.apple.security.root", &id[0])
-        );
+        let inner: String = self
+            .trusted()
+            .into_iter()
+            .map(|root| {
+                format!(
+                    "<dict>\n{}<key>PayloadContent</key><data>{}</data>\n</dict>",
+                    common("com.apple.security.root", &uuid(root)[0]),
+                    STANDARD.encode(root)
+                )
+            })
+            .collect();
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
              <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \
@@ -46,15 +52,20 @@ impl Authority {
             common("Configuration", &id[1])
         )
     }
+}
 
-    /// Two stable UUIDs (RFC 9562 version 8) out of the certificate's hash.
-    fn uuid(&self) -> [String; 2] {
-        let hash = self.fingerprint().replace(':', "");
-        let uuid = |h: &str| {
-            format!("{}-{}-8{}-A{}-{}", &h[..8], &h[8..12], &h[13..16], &h[17..20], &h[20..32])
-        };
-        [uuid(&hash[..32]), uuid(&hash[32..])]
-    }
+/// Two stable UUIDs (RFC 9562 version 8) out of a certificate's hash.
+fn uuid(certificate: &[u8]) -> [String; 2] {
+    let hash = fingerprint(certificate).replace(':', "");
+    let uuid = |h: &str| {
+        format!("{}-{}-8{}-A{}-{}", &h[..8], &h[8..12], &h[13..16], &h[17..20], &h[20..32])
+    };
+    [uuid(&hash[..32]), uuid(&hash[32..])]
+}
+
+/// A time in seconds since 1970, as text.
+pub(super) fn date(seconds: i64) -> String {
+    ASN1Time::from_timestamp(seconds).map(|t| t.to_string()).unwrap_or_default()
 }
 
 fn escape(text: &str) -> String {
@@ -72,7 +83,7 @@ mod tests {
         assert!(profile.contains(&STANDARD.encode(authority.certificate())));
         assert!(!profile.contains("PRIVATE"));
         assert_eq!(profile, authority.mobileconfig());
-        let [a, b] = authority.uuid();
+        let [a, b] = uuid(authority.certificate());
         assert_ne!(a, b);
         assert_eq!(a.len(), 36);
     }

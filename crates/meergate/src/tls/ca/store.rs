@@ -4,10 +4,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::KeyPair;
 
-use super::Authority;
+use super::{Authority, Former};
 use crate::config::Config;
 use crate::error::StartError;
 
@@ -23,6 +24,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// What is kept of the CA that the present one took over from.
+    pub fn former(&self) -> PathBuf {
+        self.cert.with_extension("former.pem")
+    }
+
     /// The files that the settings name, or those in the state directory.
     ///
     /// # Errors
@@ -59,7 +65,31 @@ pub fn load(place: &Place) -> Result<Authority, StartError> {
         );
     }
     let (cert_name, key_name) = (place.cert.display().to_string(), place.key.display().to_string());
-    Authority::from_pem(&certificates, &key, &cert_name, &key_name)
+    let mut authority = Authority::from_pem(&certificates, &key, &cert_name, &key_name)?;
+    let former = place.former();
+    if former.exists() {
+        let text = read(&former, "overlap")?;
+        authority.former = Some(Former::from_pem(&text, &former.display().to_string())?);
+    }
+    Ok(authority)
+}
+
+/// Has a new CA take over from the one at `place`. For `overlap` from now, leaves come with a
+/// certificate of the new CA by the former one, so that clients who know only that one believe
+/// them. The former CA's key is gone after that.
+///
+/// # Errors
+/// There is no CA, the former one may not certify another (unless `at_once`), or the files cannot
+/// be written.
+pub fn rotate(place: &Place, overlap: Duration, at_once: bool) -> Result<Authority, StartError> {
+    let _lock = lock(place)?;
+    let old = load(place)?;
+    let mut new = Authority::generate()?;
+    let former = Former::begin(&old, &new, overlap, at_once)?;
+    write(place, &new)?;
+    write_file(&place.former(), former.to_pem().as_bytes(), 0o644)?;
+    new.former = Some(former);
+    Ok(new)
 }
 
 /// Loads the CA at `place`; makes one first if the place is ours and empty. The flag says whether
@@ -129,6 +159,14 @@ fn refuse_existing(place: &Place, replace: bool) -> Result<(), StartError> {
 }
 
 fn write(place: &Place, authority: &Authority) -> Result<(), StartError> {
+    // What led to the CA that was here leads nowhere from the next one.
+    if let Err(e) = fs::remove_file(place.former())
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        let what = format!("cannot remove what is left of a rotation ({e})");
+        let path = place.former().display().to_string();
+        return Err(StartError::new(what, path, "remove it"));
+    }
     // The key first: a certificate without key would be trusted and unusable.
     write_file(&place.key, authority.key_pem().as_bytes(), 0o600)?;
     write_file(&place.cert, authority.chain_pem().as_bytes(), 0o644)

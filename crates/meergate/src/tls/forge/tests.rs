@@ -8,16 +8,27 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{ServerName, UnixTime};
 
 use super::*;
+use crate::tls::ca::{self, Place};
 
 fn accepts(authority: &Authority, leaf: &CertificateDer<'_>, name: &str) -> Result<(), String> {
+    trusts(authority.certificate(), leaf, &[], name)
+}
+
+/// Whether one who trusts `root` alone believes `leaf`, sent with `intermediates`.
+fn trusts(
+    root: &CertificateDer<'static>,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    name: &str,
+) -> Result<(), String> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.certificate().clone()).unwrap();
+    roots.add(root.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     verifier
-        .verify_server_cert(leaf, &[], &name, &[], UnixTime::now())
+        .verify_server_cert(leaf, intermediates, &name, &[], UnixTime::now())
         .map(drop)
         .map_err(|e| e.to_string())
 }
@@ -125,4 +136,89 @@ fn cas_of_other_key_kinds_sign() {
         let leaf = for_host(&authority, &key, "a.example").unwrap();
         accepts(&authority, &leaf, "a.example").unwrap();
     }
+}
+
+#[test]
+fn a_new_ca_is_believed_by_those_who_know_the_former_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let place =
+        Place { cert: dir.path().join("ca.pem"), key: dir.path().join("ca.key"), ours: true };
+    let old = ca::make(&place, false).unwrap();
+    let overlap = Duration::from_secs(86_400);
+    let made = ca::rotate(&place, overlap, false).unwrap();
+    let new = ca::load(&place).unwrap();
+    assert_eq!(new.fingerprint(), made.fingerprint());
+    assert_ne!(new.fingerprint(), old.fingerprint());
+    assert_eq!(new.trusted(), [new.certificate(), old.certificate()]);
+
+    let leaf = for_host(&new, &LeafKey::generate().unwrap(), "a.example").unwrap();
+    for root in [old.certificate(), new.certificate()] {
+        trusts(root, &leaf, &new.presented(), "a.example").unwrap();
+    }
+    assert!(trusts(old.certificate(), &leaf, &[], "a.example").is_err());
+
+    // The next one after that: the cross-certificate is of the one before it alone.
+    let third = ca::rotate(&place, overlap, false).unwrap();
+    let leaf = for_host(&third, &LeafKey::generate().unwrap(), "a.example").unwrap();
+    trusts(new.certificate(), &leaf, &third.presented(), "a.example").unwrap();
+
+    // When the overlap is over, nothing is left of it.
+    ca::rotate(&place, Duration::ZERO, false).unwrap();
+    let alone = ca::load(&place).unwrap();
+    assert!(alone.presented().is_empty() && alone.trusted() == [alone.certificate()]);
+    ca::rotate(&place, overlap, false).unwrap();
+    assert_eq!(ca::make(&place, true).unwrap().trusted().len(), 1);
+    assert_eq!(ca::load(&place).unwrap().trusted().len(), 1);
+}
+
+/// An intermediate CA with its root, as PEM, and its key.
+fn intermediate(constraints: rcgen::BasicConstraints) -> (String, KeyPair) {
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "the company's root");
+    let root_key = KeyPair::generate().unwrap();
+    let root = rcgen::CertifiedIssuer::self_signed(params, root_key).unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(constraints);
+    params.distinguished_name.push(DnType::CommonName, "the gateway's");
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &root).unwrap();
+    (certificate.pem() + &root.pem(), key)
+}
+
+#[test]
+fn an_intermediate_is_sent_along_and_its_root_is_to_be_trusted() {
+    let (chain, key) = intermediate(rcgen::BasicConstraints::Constrained(0));
+    let read = |chain: &str| {
+        Authority::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), "chain", "key")
+    };
+    let authority = read(&chain).unwrap();
+    let leaf = for_host(&authority, &LeafKey::generate().unwrap(), "a.example").unwrap();
+    let root = authority.trusted()[0];
+    assert_eq!(authority.chain().len(), 2);
+    assert_eq!(authority.presented(), [authority.certificate().clone()]);
+    trusts(root, &leaf, &authority.presented(), "a.example").unwrap();
+    assert!(trusts(root, &leaf, &[], "a.example").is_err());
+
+    let own = chain.split_inclusive("END CERTIFICATE-----\n").next().unwrap();
+    let unrelated = own.to_owned() + &Authority::generate().unwrap().chain_pem();
+    assert!(read(&unrelated).unwrap_err().to_string().contains("certificate 2 of the chain"));
+}
+
+#[test]
+fn a_ca_that_may_certify_no_other_is_not_rotated_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let place =
+        Place { cert: dir.path().join("ca.pem"), key: dir.path().join("ca.key"), ours: true };
+    let (chain, key) = intermediate(rcgen::BasicConstraints::Constrained(0));
+    let old = Authority::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), "chain", "key")
+        .unwrap();
+    ca::import(&place, &old, false).unwrap();
+    let overlap = Duration::from_secs(86_400);
+    let e = ca::rotate(&place, overlap, false).unwrap_err().to_string();
+    assert!(e.contains("--at-once"), "{e}");
+    assert_eq!(ca::load(&place).unwrap().fingerprint(), old.fingerprint());
+    let new = ca::rotate(&place, overlap, true).unwrap();
+    // Both are to be trusted, and what was signed by the former one can still be followed.
+    assert_eq!(new.trusted(), [new.certificate(), &old.chain()[1]]);
 }
