@@ -11,6 +11,7 @@ use std::{env, fs};
 /// What the shim puts itself in front of (`ld --wrap`).
 const WRAPPED: &[&str] = &[
     "exit",
+    "glob",
     "HtpBodyPrune",
     "OutputJsonBuilderBuffer",
     "RegisterHTPParsers",

@@ -39,8 +39,6 @@ pub(crate) struct Desk {
     open: Cell<u64>,
     /// The transaction that the engine's events are marked with.
     annotated: RefCell<Option<Rc<Mark>>>,
-    /// Where parts of one piece come together.
-    staging: RefCell<Vec<u8>>,
 }
 
 /// Bytes that a ring has beyond what is held, so that reading goes on while the engine looks and
@@ -89,7 +87,6 @@ impl Desk {
             rings: Rings::new(&state.settings),
             open: Cell::new(0),
             annotated: RefCell::default(),
-            staging: RefCell::default(),
             state,
         })
     }
@@ -344,12 +341,7 @@ impl Carrier {
         let mut talk = self.talk.borrow_mut();
         let Some(flow) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
         self.desk.annotate(&self.mark);
-        let mut staging = self.desk.staging.borrow_mut();
-        staging.clear();
-        for part in parts {
-            staging.extend_from_slice(part);
-        }
-        let verdict = self.desk.worker.borrow_mut().feed(flow, direction, &staging);
+        let verdict = self.desk.worker.borrow_mut().feed_parts(flow, direction, parts);
         if !matches!(verdict, Ok(Verdict::Pass)) {
             talk.spent = true;
         }

@@ -75,6 +75,9 @@ typedef struct mgs_worker mgs_worker;
 
 /* --- the engine's main thread; all of these on that one thread, in this order --- */
 int mgs_begin(int argc, char **argv, int inline_mode, unsigned workers);
+/* What stands for `argument` where it is given as a rule file (-s): these patterns (glob), NULL at the end. All of it
+ * stays. */
+void mgs_name_rules(const char *argument, const char *const *files);
 int mgs_load_yaml(void);
 /* The value of a setting as loaded so far, NULL if unset. Valid until the next call here. */
 const char *mgs_conf_get(const char *name);

@@ -1,13 +1,48 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * The one gate through which every rule set passes, at start and at each reload. */
+ * Which rule files there are, and the one gate through which every rule set passes, at start and at each reload. */
 #include "internal.h"
+
+#include <glob.h>
+
+typedef int glob_error(const char *path, int error);
+
+int __real_glob(const char *, int, glob_error *, glob_t *);
+int __wrap_glob(const char *, int, glob_error *, glob_t *);
 
 int __real_SigLoadSignatures(DetectEngineCtx *, char *, bool);
 int __wrap_SigLoadSignatures(DetectEngineCtx *, char *, bool);
 
 /* Suricata says why a rule is bad in one log line and which rule it was in the next; see log.c. */
 extern void mgs_log_watch_rules(int on);
+
+static const char *rule_argument;
+static const char *const *rule_files;
+
+void mgs_name_rules(const char *argument, const char *const *files)
+{
+    rule_argument = argument;
+    rule_files = files;
+}
+
+/* Suricata takes one rule file from its command line, or a pattern. Here it gets any number of them, under their real
+ * names, since rules may name other files relative to theirs. */
+int __wrap_glob(const char *pattern, int flags, glob_error *on_error, glob_t *found)
+{
+    int result = GLOB_NOMATCH;
+
+    if (rule_argument == NULL || strcmp(pattern, rule_argument) != 0)
+        return __real_glob(pattern, flags, on_error, found);
+    for (size_t i = 0; rule_files[i] != NULL; i++) {
+        result = __real_glob(rule_files[i], i == 0 ? flags : flags | GLOB_APPEND, on_error, found);
+        if (result != 0) {
+            if (i > 0)
+                globfree(found);
+            break;
+        }
+    }
+    return result;
+}
 
 int __wrap_SigLoadSignatures(DetectEngineCtx *de_ctx, char *sig_file, bool exclusive)
 {

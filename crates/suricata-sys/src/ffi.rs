@@ -20,6 +20,7 @@ unsafe extern "C" {
         inline_mode: c_int,
         workers: c_uint,
     ) -> c_int;
+    pub(crate) fn mgs_name_rules(argument: *const c_char, files: *const *const c_char);
     pub(crate) fn mgs_load_yaml() -> c_int;
     pub(crate) fn mgs_conf_get(name: *const c_char) -> *const c_char;
     pub(crate) fn mgs_conf_force(name: *const c_char, value: *const c_char) -> c_int;

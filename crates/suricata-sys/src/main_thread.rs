@@ -74,6 +74,18 @@ impl MainThread {
         Ok(Self { seats: workers, _not_send: PhantomData })
     }
 
+    /// Says which files stand for `argument` where the arguments name it as their rule file (`-s`): all that match
+    /// these patterns (glob(7)), of which each must match one at least.
+    pub fn name_rules(&mut self, argument: CString, files: Vec<CString>) {
+        let mut pointers =
+            files.into_iter().map(|file| file.into_raw().cast_const()).collect::<Vec<_>>();
+        pointers.push(ptr::null());
+        let files = Box::leak(pointers.into_boxed_slice());
+        // SAFETY: on the thread that began the engine, before rules are read; both are C strings or a null-terminated
+        // list of them, and leaked, since they are looked at again with every reload.
+        unsafe { ffi::mgs_name_rules(argument.into_raw(), files.as_ptr()) }
+    }
+
     /// Loads the YAML that the arguments name.
     pub fn load_yaml(&mut self) -> Result<(), Failure> {
         // SAFETY: on the thread that began the engine, before init.

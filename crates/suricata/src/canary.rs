@@ -76,6 +76,17 @@ impl Worker {
                 self.proven_rules = version;
                 Ok(())
             }
+            // A rule for everything was first. That the engine drops is proved all the same, and what it drops does not
+            // pass unseen.
+            Verdict::Drop(dropped) if dropped.reason.is_rule() => {
+                if self.proven_rules == 0 {
+                    tracing::warn!(
+                        "a rule drops the engine's check before its own does: {dropped}"
+                    );
+                }
+                self.proven_rules = version;
+                Ok(())
+            }
             Verdict::Drop(drop) => Err(Error::inspection(format!(
                 "the engine's check was dropped for another reason than its own: {drop}"
             ))),

@@ -13,7 +13,7 @@ use crate::canary::{self, Canary};
 use crate::config::{EngineConfig, Mode, Override};
 use crate::error::{Error, ErrorKind};
 use crate::flow::Tuple;
-use crate::launch::{Folder, absolute, arguments, check_files};
+use crate::launch::{Folder, absolute, arguments, check_files, rule_files};
 use crate::monitor::{Monitor, MonitorSink, RulePolicy, lock};
 use crate::phase::{Phase, Standing};
 use crate::rules::RuleStats;
@@ -67,11 +67,12 @@ impl Engine {
         check_files(&config)?;
 
         let canary = Canary::new();
-        let (folder, files) = Folder::create(&config, &canary).map_err(|error| {
+        let folder = Folder::create(&config, &canary).map_err(|error| {
             Error::config(format!("cannot write to a temporary folder: {error}")).with_source(error)
         })?;
         let arguments = arguments(&config, folder.path())?;
-        let policy = RulePolicy { tolerate_bad: config.tolerate_bad_rules, own: 1, files };
+        let rules = rule_files(&config, folder.path())?;
+        let policy = RulePolicy { tolerate_bad: config.tolerate_bad_rules, own: 1 };
         let monitor = Monitor::new(policy);
         suricata_sys::set_sink(Box::new(MonitorSink(Arc::clone(&monitor)))).map_err(|_| {
             Error::new(
@@ -97,7 +98,7 @@ impl Engine {
         let for_thread = Arc::clone(&shared);
         thread::Builder::new()
             .name("suricata-main".to_owned())
-            .spawn(move || run(&for_thread, arguments, &report))
+            .spawn(move || run(&for_thread, (arguments, rules), &report))
             .map_err(|error| {
                 Error::config(format!("cannot start a thread: {error}")).with_source(error)
             })?;
@@ -210,8 +211,11 @@ impl Engine {
 /// What the engine's thread hands over once the rules are loaded.
 type Started = (Vec<Seat>, Vec<Override>);
 
+/// The command line, and what stands for the rule files there.
+type Arguments = (Vec<CString>, (CString, Vec<CString>));
+
 /// The life of the engine's thread.
-fn run(shared: &Shared, arguments: Vec<CString>, report: &SyncSender<Result<Started, Error>>) {
+fn run(shared: &Shared, arguments: Arguments, report: &SyncSender<Result<Started, Error>>) {
     let began = Instant::now();
     let mut main = match start(shared, arguments) {
         Ok((main, seats, overrides)) => {
@@ -243,7 +247,7 @@ fn run(shared: &Shared, arguments: Vec<CString>, report: &SyncSender<Result<Star
 
 fn start(
     shared: &Shared,
-    arguments: Vec<CString>,
+    (arguments, (stand_in, files)): Arguments,
 ) -> Result<(MainThread, Vec<Seat>, Vec<Override>), Error> {
     let config = &shared.config;
     let explain = |failure: Failure| {
@@ -263,6 +267,7 @@ fn start(
     };
     let inline = config.mode == Mode::Ips;
     let mut main = MainThread::begin(arguments, inline, config.workers).map_err(explain)?;
+    main.name_rules(stand_in, files);
     main.load_yaml().map_err(explain)?;
     let overrides = settings::apply(&mut main, config)?;
     suricata_sys::set_silent_lane(canary::LANE.bits());

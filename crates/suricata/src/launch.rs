@@ -3,7 +3,6 @@
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
@@ -60,8 +59,8 @@ pub(crate) fn check_files(config: &EngineConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// What Suricata reads, in a private folder: settings, the canary's rule, and the rule files under names without
-/// anything that its globbing would take for a pattern. It reads them anew at each reload.
+/// What Suricata reads besides the caller's files, in a private folder: settings, and the canary's rule. It reads them
+/// anew at each reload.
 pub(crate) struct Folder {
     dir: TempDir,
     /// Held for as long as the process lives.
@@ -70,13 +69,13 @@ pub(crate) struct Folder {
 
 const PREFIX: &str = "meergate-engine-";
 const LOCK: &str = "lock";
+const CHECK: &str = "check.rules";
+/// What stands for all rule files on the command line. In an error message it reads as it should.
+const RULE_FILES: &str = "(the rule files)";
 
 impl Folder {
-    /// Makes the folder. Also gives the names under which Suricata reads the rule files, and where they lead.
-    pub(crate) fn create(
-        config: &EngineConfig,
-        canary: &Canary,
-    ) -> io::Result<(Self, Vec<(String, PathBuf)>)> {
+    /// Makes the folder.
+    pub(crate) fn create(config: &EngineConfig, canary: &Canary) -> io::Result<Self> {
         remove_abandoned();
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
         // Locked before it has its name, so that nobody takes the folder for abandoned.
@@ -89,16 +88,8 @@ impl Folder {
             let log_dir = config.log_dir.as_deref().unwrap_or(dir.path());
             fs::write(dir.path().join("suricata.yaml"), settings::built_in(config, log_dir))?;
         }
-        let rules = dir.path().join("rules");
-        fs::create_dir(&rules)?;
-        fs::write(rules.join("0.rules"), canary.rule())?;
-        let mut files = Vec::new();
-        for (number, path) in config.rules.iter().enumerate() {
-            let alias = rules.join(format!("{}.rules", number + 1));
-            symlink(path, &alias)?;
-            files.push((alias.to_string_lossy().into_owned(), path.clone()));
-        }
-        Ok((Self { dir, _lock: lock }, files))
+        fs::write(dir.path().join(CHECK), canary.rule())?;
+        Ok(Self { dir, _lock: lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -123,20 +114,40 @@ fn remove_abandoned() {
 pub(crate) fn arguments(config: &EngineConfig, folder: &Path) -> Result<Vec<CString>, Error> {
     let own_yaml = folder.join("suricata.yaml");
     let yaml = config.yaml.as_deref().unwrap_or(&own_yaml);
-    let rules = folder.join("rules").join("*.rules");
     let mut arguments: Vec<&OsStr> = vec![
         OsStr::new("suricata"),
         OsStr::new("-c"),
         yaml.as_os_str(),
         OsStr::new("-s"),
-        rules.as_os_str(),
+        OsStr::new(RULE_FILES),
     ];
     if let Some(log_dir) = &config.log_dir {
         arguments.extend([OsStr::new("-l"), log_dir.as_os_str()]);
     }
-    let as_c = |argument: &OsStr| {
-        CString::new(argument.as_bytes())
-            .map_err(|_| Error::config(format!("{} holds a NUL byte", argument.to_string_lossy())))
+    arguments.into_iter().map(|argument| as_c(argument.as_bytes())).collect()
+}
+
+/// What stands for the rule files on that command line, and patterns that match the files: ours, then the caller's.
+pub(crate) fn rule_files(
+    config: &EngineConfig,
+    folder: &Path,
+) -> Result<(CString, Vec<CString>), Error> {
+    let check = folder.join(CHECK);
+    let paths = std::iter::once(&check).chain(&config.rules);
+    let files = paths.map(|path| as_c(&literal(path))).collect::<Result<_, _>>()?;
+    Ok((as_c(RULE_FILES.as_bytes())?, files))
+}
+
+/// A pattern that matches this path alone.
+fn literal(path: &Path) -> Vec<u8> {
+    let escaped = |&byte: &u8| {
+        let special = matches!(byte, b'*' | b'?' | b'[' | b'\\');
+        special.then_some(b'\\').into_iter().chain([byte])
     };
-    arguments.into_iter().map(as_c).collect()
+    path.as_os_str().as_bytes().iter().flat_map(escaped).collect()
+}
+
+fn as_c(text: &[u8]) -> Result<CString, Error> {
+    CString::new(text)
+        .map_err(|_| Error::config(format!("{} holds a NUL byte", String::from_utf8_lossy(text))))
 }

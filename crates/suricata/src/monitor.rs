@@ -19,8 +19,6 @@ pub(crate) struct RulePolicy {
     pub(crate) tolerate_bad: bool,
     /// Rules of our own among the good ones.
     pub(crate) own: u32,
-    /// Where the names under which Suricata reads rule files lead.
-    pub(crate) files: Vec<(String, PathBuf)>,
 }
 
 /// What the last rule set was like.
@@ -119,12 +117,10 @@ impl Sink for MonitorSink {
     }
 
     fn bad_rule(&self, file: &str, line: u32, rule: &str, reason: &str) {
-        let known = self.0.policy.files.iter().find(|(alias, _)| alias == file);
-        let file = known.map_or_else(|| PathBuf::from(file), |(_, path)| path.clone());
         let mut bad_rules = lock(&self.0.bad_rules);
         if bad_rules.len() < BAD_RULES_KEPT {
             bad_rules.push(BadRule {
-                file,
+                file: PathBuf::from(file),
                 line,
                 reason: reason.to_owned(),
                 rule: rule.to_owned(),

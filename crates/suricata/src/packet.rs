@@ -66,13 +66,13 @@ impl Stream {
     }
 
     /// Writes the next segment of that direction into `buffer` and counts its sequence space as sent. Returns the
-    /// packet's length. `data` is at most [`Stream::capacity`] long, and empty unless the segment is `Data`.
+    /// packet's length. Of `data` it takes as much as fits, which must be nothing unless the segment is `Data`.
     pub(crate) fn write(
         &mut self,
         buffer: &mut [u8; MAX_PACKET],
         direction: Direction,
         segment: Segment,
-        data: &[u8],
+        data: &mut Gather<'_>,
     ) -> usize {
         let ip = self.ip_header;
         let options: &[u8] = match segment {
@@ -94,8 +94,9 @@ impl Stream {
         buffer[..headers].copy_from_slice(&self.templates[sent][..headers]);
         buffer[headers..headers + options.len()].copy_from_slice(options);
         let payload = headers + options.len();
-        buffer[payload..payload + data.len()].copy_from_slice(data);
-        let len = payload + data.len();
+        let most = payload + self.capacity();
+        let taken = data.take(&mut buffer[payload..most.min(MAX_PACKET)]);
+        let len = payload + taken;
 
         match ip {
             IPV4_HEADER => buffer[2..4].copy_from_slice(&(len as u16).to_be_bytes()),
@@ -109,9 +110,59 @@ impl Stream {
         tcp[12] = (((TCP_HEADER + options.len()) / 4) as u8) << 4;
         tcp[13] = flags;
 
-        let space = data.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
+        let space = taken as u32 + u32::from(flags & (SYN | FIN) != 0);
         self.next[sent] = self.next[sent].wrapping_add(space);
         len
+    }
+}
+
+/// Bytes to be fed, in parts that are read as one.
+pub(crate) struct Gather<'a> {
+    parts: &'a [&'a [u8]],
+    /// Bytes of the first part that were taken.
+    taken: usize,
+    left: usize,
+}
+
+impl<'a> Gather<'a> {
+    pub(crate) fn new(parts: &'a [&'a [u8]]) -> Self {
+        Self { parts, taken: 0, left: parts.iter().map(|part| part.len()).sum() }
+    }
+
+    /// Bytes not taken yet.
+    pub(crate) fn len(&self) -> usize {
+        self.left
+    }
+
+    /// Leaves out the next `len` bytes, or as many as there are.
+    pub(crate) fn skip(&mut self, mut len: usize) {
+        while len > 0 && self.left > 0 {
+            len -= self.next(len).len();
+        }
+    }
+
+    /// Moves as much as fits into `room`; returns how many bytes that was.
+    fn take(&mut self, room: &mut [u8]) -> usize {
+        let mut filled = 0;
+        while filled < room.len() && self.left > 0 {
+            let piece = self.next(room.len() - filled);
+            room[filled..filled + piece.len()].copy_from_slice(piece);
+            filled += piece.len();
+        }
+        filled
+    }
+
+    /// Up to `most` bytes of one part; maybe none, but not for ever.
+    fn next(&mut self, most: usize) -> &'a [u8] {
+        let Some((first, rest)) = self.parts.split_first() else { return &[] };
+        let end = first.len().min(self.taken + most);
+        let piece = &first[self.taken..end];
+        self.left -= piece.len();
+        self.taken = end;
+        if end == first.len() {
+            (self.parts, self.taken) = (rest, 0);
+        }
+        piece
     }
 }
 
@@ -162,7 +213,7 @@ mod tests {
         let mut buffer = Box::new([0; MAX_PACKET]);
         let mut stream = Stream::new(tuple("10.0.0.1:1000", "10.0.0.2:80"), [u32::MAX, 5]);
         let mut send = |direction, segment, data: &[u8]| {
-            let len = stream.write(&mut buffer, direction, segment, data);
+            let len = stream.write(&mut buffer, direction, segment, &mut Gather::new(&[data]));
             let number = |at: usize| u32::from_be_bytes(buffer[at..at + 4].try_into().unwrap());
             (len, number(24), number(28), buffer[33])
         };
@@ -181,10 +232,33 @@ mod tests {
             [("10.0.0.1:1", "10.0.0.2:2", 2), ("[2001:db8::1]:1", "[2001:db8::2]:2", 4)]
         {
             let mut stream = Stream::new(tuple(client, server), [0, 0]);
-            let data = vec![7; stream.capacity()];
-            let len = stream.write(&mut buffer, Direction::ToServer, Segment::Data, &data);
+            let data = vec![7; stream.capacity() + 1];
+            let parts = [&data[..9], &[], &data[9..]];
+            let mut gather = Gather::new(&parts);
+            let len = stream.write(&mut buffer, Direction::ToServer, Segment::Data, &mut gather);
             assert_eq!(&buffer[length_at..length_at + 2], [0xff, 0xff]);
             assert_eq!(buffer[len - 1], 7);
+            assert_eq!(gather.len(), 1);
+        }
+    }
+
+    #[test]
+    fn parts_are_read_as_one() {
+        let parts: [&[u8]; 5] = [b"", b"ab", b"", b"cdef", b"g"];
+        for room in 1..9 {
+            let (mut gather, mut all) = (Gather::new(&parts), Vec::new());
+            while gather.len() > 0 {
+                let mut some = vec![0; room];
+                let taken = gather.take(&mut some);
+                all.extend_from_slice(&some[..taken]);
+            }
+            assert_eq!(all, b"abcdefg");
+            let mut gather = Gather::new(&parts);
+            gather.skip(room);
+            assert_eq!(gather.len(), 7usize.saturating_sub(room));
+            let mut rest = [0; 9];
+            let taken = gather.take(&mut rest);
+            assert_eq!(&rest[..taken], &b"abcdefg"[room.min(7)..]);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::flow::{Condition, Direction, Expect, Flow, Lane, State, Tuple};
 use crate::judge::{Finding, dropped, judge, verdict};
 use crate::lanes::Lanes;
-use crate::packet::{MAX_PACKET, Segment, Stream};
+use crate::packet::{Gather, MAX_PACKET, Segment, Stream};
 use crate::stats::WorkerStats;
 use crate::verdict::{Alert, Verdict};
 
@@ -93,23 +93,39 @@ impl Worker {
         direction: Direction,
         data: &[u8],
     ) -> Result<Verdict, Error> {
+        self.feed_parts(flow, direction, &[data])
+    }
+
+    /// As [`Worker::feed`], of bytes that lie in several places: they are read as if they were one slice, and share
+    /// packets.
+    ///
+    /// # Errors
+    /// As for [`Worker::feed`].
+    pub fn feed_parts(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+        parts: &[&[u8]],
+    ) -> Result<Verdict, Error> {
         self.begin_call(flow)?;
         self.greet(flow)?;
-        let capacity = flow.state.stream.capacity();
-        for part in data.chunks(capacity) {
+        let mut data = Gather::new(parts);
+        while data.len() > 0 {
+            let len = data.len().min(flow.state.stream.capacity());
             match flow.state.condition {
                 Condition::Open => {}
                 Condition::Bypassed => {
-                    flow.state.fed[direction as usize] += part.len() as u64;
-                    self.stats.excused_bytes += part.len() as u64;
+                    data.skip(len);
+                    flow.state.fed[direction as usize] += len as u64;
+                    self.stats.excused_bytes += len as u64;
                     continue;
                 }
                 Condition::Condemned | Condition::Failed | Condition::Closed => break,
             }
-            self.open_window(flow, direction, part.len())?;
-            self.send(flow, direction, Segment::Data, part)?;
-            flow.state.fed[direction as usize] += part.len() as u64;
-            self.acknowledge(flow, direction, part.len())?;
+            self.open_window(flow, direction, len)?;
+            self.transmit(flow, direction, Segment::Data, &mut data, Note::None)?;
+            flow.state.fed[direction as usize] += len as u64;
+            self.acknowledge(flow, direction, len)?;
         }
         if flow.state.fed.iter().all(|fed| *fed > 0) {
             self.check_protocol(flow)?;
@@ -260,8 +276,8 @@ impl Worker {
             fed: [0; 2],
         };
         let mut flow = Flow { state, dropped: None, orphans: Rc::clone(&self.orphans) };
-        self.send(&mut flow, Direction::ToServer, Segment::Syn, &[])?;
-        self.send(&mut flow, Direction::ToClient, Segment::SynAck, &[])?;
+        self.send(&mut flow, Direction::ToServer, Segment::Syn)?;
+        self.send(&mut flow, Direction::ToClient, Segment::SynAck)?;
         Ok(flow)
     }
 
@@ -275,7 +291,7 @@ impl Worker {
             Expect::Any => Note::None,
             Expect::Http1 => Note::Http1,
         };
-        self.transmit(flow, Direction::ToServer, Segment::Acknowledge, &[], note)
+        self.transmit(flow, Direction::ToServer, Segment::Acknowledge, &mut Gather::new(&[]), note)
     }
 
     fn finish(&mut self, flow: &mut Flow) -> Result<(), Error> {
@@ -292,13 +308,25 @@ impl Worker {
     /// engine may have forgotten the flow, and would begin another with it.
     fn finish_in_order(&mut self, flow: &mut Flow) -> Result<(), Error> {
         let client = self.greet(flow).and_then(|()| {
-            self.transmit(flow, Direction::ToServer, Segment::Finish, &[], Note::End)
+            self.transmit(
+                flow,
+                Direction::ToServer,
+                Segment::Finish,
+                &mut Gather::new(&[]),
+                Note::End,
+            )
         });
         if client.is_err() || flow.state.condition != Condition::Open {
             self.reset(flow)?;
             return client;
         }
-        self.transmit(flow, Direction::ToClient, Segment::Finish, &[], Note::Last)?;
+        self.transmit(
+            flow,
+            Direction::ToClient,
+            Segment::Finish,
+            &mut Gather::new(&[]),
+            Note::Last,
+        )?;
         if flow.state.condition == Condition::Open {
             self.lanes.give_back(flow.state.tuple, flow.state.lane);
         }
@@ -309,7 +337,12 @@ impl Worker {
     fn reset(&mut self, flow: &mut Flow) -> Result<(), Error> {
         let State { lane, id, .. } = flow.state;
         let buffer = &mut self.buffer;
-        let len = flow.state.stream.write(buffer, Direction::ToServer, Segment::Reset, &[]);
+        let len = flow.state.stream.write(
+            buffer,
+            Direction::ToServer,
+            Segment::Reset,
+            &mut Gather::new(&[]),
+        );
         self.stats.packets += 1;
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
         let _ = raw.packet(&mut buffer[..len], lane.bits(), id, Note::Last);
@@ -324,7 +357,7 @@ impl Worker {
             flow.state.server_window_open = true;
         } else if !flow.state.server_window_open && sent > u64::from(u16::MAX) {
             flow.state.server_window_open = true;
-            self.send(flow, Direction::ToClient, Segment::Acknowledge, &[])?;
+            self.send(flow, Direction::ToClient, Segment::Acknowledge)?;
         }
         Ok(())
     }
@@ -350,33 +383,36 @@ impl Worker {
             return Ok(());
         }
         flow.state.unacknowledged[sent as usize] = 0;
-        self.send(flow, sent.opposite(), Segment::Acknowledge, &[])
+        self.send(flow, sent.opposite(), Segment::Acknowledge)
     }
 
-    /// One segment through the engine. On a drop the flow is condemned; on an error it has failed.
+    /// A segment without data through the engine.
     fn send(
         &mut self,
         flow: &mut Flow,
         direction: Direction,
         segment: Segment,
-        data: &[u8],
     ) -> Result<(), Error> {
-        self.transmit(flow, direction, segment, data, Note::None)
+        self.transmit(flow, direction, segment, &mut Gather::new(&[]), Note::None)
     }
 
+    /// One segment through the engine, with as much of `data` as fits. On a drop the flow is condemned; on an error it
+    /// has failed.
     fn transmit(
         &mut self,
         flow: &mut Flow,
         direction: Direction,
         segment: Segment,
-        data: &[u8],
+        data: &mut Gather<'_>,
         note: Note,
     ) -> Result<(), Error> {
         if flow.state.condition != Condition::Open {
             return Ok(());
         }
         let State { lane, id, .. } = flow.state;
+        let before = data.len();
         let len = flow.state.stream.write(&mut self.buffer, direction, segment, data);
+        let fed = before - data.len();
         self.stats.packets += 1;
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
         let alerts_before = raw.outcome().alerts().len();
@@ -386,20 +422,20 @@ impl Worker {
         }
         let outcome = raw.outcome();
         self.stats.alerts += (outcome.alerts().len() - alerts_before) as u64;
-        match judge(outcome, &flow.state, !data.is_empty()) {
+        match judge(outcome, &flow.state, fed > 0) {
             Ok(Finding::Dropped) => {
                 flow.dropped = Some(dropped(outcome));
                 flow.state.condition = Condition::Condemned;
                 self.stats.drops += 1;
-                self.stats.inspected_bytes += data.len() as u64;
+                self.stats.inspected_bytes += fed as u64;
                 Ok(())
             }
             Ok(finding) => {
                 flow.state.id = outcome.flow_id;
                 flow.state.app_protocol = outcome.app_protocol;
                 match finding {
-                    Finding::Inspected => self.stats.inspected_bytes += data.len() as u64,
-                    _ => self.stats.excused_bytes += data.len() as u64,
+                    Finding::Inspected => self.stats.inspected_bytes += fed as u64,
+                    _ => self.stats.excused_bytes += fed as u64,
                 }
                 if outcome.has(flag::BYPASSED) {
                     flow.state.condition = Condition::Bypassed;

@@ -44,7 +44,16 @@ pub(super) fn with_suricata(
             ));
         }
     }
-    let left_out = connections.iter().filter(|c| !is_comparable(c)).count();
+    let mut left_out = 0;
+    for (Connection { client, server, .. }, why) in
+        connections.iter().filter_map(|c| Some((c, reason_to_leave_out(c)?)))
+    {
+        left_out += 1;
+        crate::cli::say(format_args!(
+            "{}",
+            json!({ "event_type": "left-out", "ends": [client.to_string(), server.to_string()], "reason": why })
+        ));
+    }
     crate::cli::say(format_args!(
         "{}",
         json!({ "event_type": "comparison", "equal": ours == theirs, "suricata": theirs.len(), "replay": ours.len(),
@@ -55,21 +64,25 @@ pub(super) fn with_suricata(
 
 fn suricata(capture: &Path, settings: &Settings, folder: &Path) -> Result<String, String> {
     let logs = folder.join("suricata");
-    let rules = folder.join("all.rules");
-    let prepared = || -> std::io::Result<()> {
-        std::fs::create_dir_all(&logs)?;
-        let texts = settings.rules.iter().map(std::fs::read).collect::<Result<Vec<_>, _>>()?;
-        std::fs::write(&rules, texts.join(&b'\n'))
+    let cannot = |e: std::io::Error| format!("cannot prepare the comparison: {e}");
+    std::fs::create_dir_all(&logs).map_err(cannot)?;
+    let rules = match &settings.rules[..] {
+        // Where it is, since its rules may name files beside it.
+        [only] => only.clone(),
+        several => {
+            let all = folder.join("all.rules");
+            let texts = several.iter().map(std::fs::read).collect::<Result<Vec<_>, _>>();
+            texts.and_then(|texts| std::fs::write(&all, texts.join(&b'\n'))).map_err(cannot)?;
+            all
+        }
     };
-    prepared().map_err(|e| format!("cannot prepare the comparison: {e}"))?;
     let config =
         crate::process::engine_config(settings)?.eve(suricata::EveOutput::File("eve.json".into()));
     let yaml = match &settings.suricata_yaml {
         Some(path) => path.clone(),
         None => {
             let path = folder.join("compare.yaml");
-            std::fs::write(&path, config.built_in_yaml(&logs))
-                .map_err(|e| format!("cannot prepare the comparison: {e}"))?;
+            std::fs::write(&path, config.built_in_yaml(&logs)).map_err(cannot)?;
             path
         }
     };
@@ -98,15 +111,17 @@ fn suricata(capture: &Path, settings: &Settings, folder: &Path) -> Result<String
 
 /// A live gateway refuses what could not be replayed whole, and Suricata does not look at streams
 /// without a handshake: there is nothing to compare.
-fn is_comparable(connection: &Connection) -> bool {
-    connection.skipped.is_none() && connection.handshake
+fn reason_to_leave_out(connection: &Connection) -> Option<&str> {
+    const NO_HANDSHAKE: &str = "no handshake: suricata does not look at it";
+    let no_handshake = (!connection.handshake).then_some(NO_HANDSHAKE);
+    connection.skipped.as_deref().or(no_handshake)
 }
 
 /// Alerts on the connections that can be compared.
 fn read(events: &str, connections: &[Connection]) -> BTreeSet<Finding> {
     let known: BTreeSet<_> = connections
         .iter()
-        .filter(|c| is_comparable(c))
+        .filter(|c| reason_to_leave_out(c).is_none())
         .map(|c| ordered(c.client, c.server))
         .collect();
     events

@@ -42,7 +42,8 @@ pub(super) fn feed(
     let eve = folder.join("replay.json");
     let mut settings = settings.clone();
     settings.workers = 1;
-    let config = crate::process::engine_config(&settings)?.eve(EveOutput::File(eve.clone()));
+    let config = crate::process::engine_config(&settings)?;
+    let config = config.log_dir(folder).eve(EveOutput::File(eve.clone()));
     let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
     let seed = seeds.into_iter().next().ok_or("the engine has no place for a worker")?;
     let worker = seed.attach().map_err(|e| e.to_string())?;
