@@ -8,8 +8,10 @@ mod identity;
 mod intercept;
 mod keylog;
 mod leaves;
+mod observed;
 mod origin;
 mod pinning;
+mod staple;
 mod trust;
 
 use std::sync::Arc;

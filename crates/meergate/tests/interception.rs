@@ -64,6 +64,15 @@ fn not_yet(params: &mut CertificateParams) {
     params.not_after = rcgen::date_time_ymd(2091, 1, 1);
 }
 
+/// OCSP responses of the certificate with [`stapled`]'s serial number.
+const REVOKED: &[u8] = include_bytes!("data/revoked.ocsp");
+const GOOD: &[u8] = include_bytes!("data/good.ocsp");
+
+fn stapled(params: &mut CertificateParams) {
+    let serial = b"\x9a\x3b\x5c\x7d\x11\x22\x33\x44\x55\x66\x77\x88";
+    params.serial_number = Some(serial.to_vec().into());
+}
+
 /// An HTTPS origin that answers every request of a connection with `hello`.
 struct Origin {
     address: SocketAddr,
@@ -86,6 +95,23 @@ impl Origin {
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(chain, key)
+            .unwrap();
+        Self::run(config)
+    }
+
+    /// One that staples an OCSP response to full handshakes.
+    fn start_stapling(
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+        staple: &[u8],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(default_provider().into())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert_with_ocsp(chain, key, staple.to_vec())
             .unwrap();
         Self::run(config)
     }
@@ -311,6 +337,14 @@ fn cases(ca: &Ca) -> Vec<Case> {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     });
     let mut cases = Vec::new();
+    for (what, staple, wrong) in [
+        ("revoked", REVOKED, Some(("has been revoked", is_untrusted as Check))),
+        ("stapled as good", GOOD, None),
+    ] {
+        let (chain, key) = ca.leaf(&["a.test"], stapled);
+        let origin = Origin::start_stapling(chain, &key, staple, rustls::ALL_VERSIONS);
+        cases.push(Case { what, origin, name: "a.test", wrong });
+    }
     let mut case = |what, (chain, key), name, wrong| {
         cases.push(Case { what, origin: Origin::start(chain, &key), name, wrong });
     };
@@ -361,6 +395,21 @@ fn certificates_are_judged_and_faults_told_as_the_rules_say() {
     }
     // Whom nobody trusts got nothing but handshakes from the gateway that refuses and mimics.
     assert!(cases.iter().all(|case| case.origin.handshakes()[0] > 0));
+}
+
+#[test]
+fn a_resumed_session_does_not_make_a_revoked_certificate_good() {
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["a.test"], stapled);
+    // Where sessions can be resumed as soon as the handshake is over.
+    let origin = Origin::start_stapling(chain, &key, REVOKED, &[&rustls::version::TLS12]);
+    let gateway = gateway(&ca, "[[rule]]\ninvalid_certificate = \"mimic\"");
+    for _ in 0..3 {
+        let seen = fault(Client::new(&gateway).ask(&gateway, origin.address, "a.test"));
+        assert!(is_untrusted(&seen), "{seen:?}");
+    }
+    let [full, resumed] = origin.handshakes();
+    assert!(full == 1 && resumed == 2, "{full} full, {resumed} resumed");
 }
 
 #[test]

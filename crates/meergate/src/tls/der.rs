@@ -1,4 +1,4 @@
-//! The little DER writing (ITU-T X.690) that a certificate needs.
+//! The little of DER (ITU-T X.690) that certificates and OCSP responses need.
 
 /// Universal and context tags used in certificates.
 pub(super) mod tag {
@@ -6,6 +6,8 @@ pub(super) mod tag {
     pub(crate) const INTEGER: u8 = 0x02;
     pub(crate) const BIT_STRING: u8 = 0x03;
     pub(crate) const OCTET_STRING: u8 = 0x04;
+    pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+    pub(crate) const ENUMERATED: u8 = 0x0a;
     pub(crate) const UTF8_STRING: u8 = 0x0c;
     pub(crate) const GENERALIZED_TIME: u8 = 0x18;
     pub(crate) const UTC_TIME: u8 = 0x17;
@@ -56,6 +58,23 @@ pub(super) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
     sequence(&[oid, critical, &element(tag::OCTET_STRING, &[value])])
 }
 
+/// Splits off the first element of `input`: its tag, its content, and what follows. `None` if there is
+/// none that is whole, with a tag of one byte and a definite length.
+pub(super) fn read(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = input.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match usize::from(first) {
+        short @ 0..=0x7f => (short, rest),
+        long @ 0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(long - 0x80)?;
+            (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    (tag & 0x1f != 0x1f).then_some((tag, content, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +85,18 @@ mod tests {
         assert_eq!(element(4, &[&[9; 127]])[..2], [4, 127]);
         assert_eq!(element(4, &[&[9; 64], &[9; 64]])[..3], [4, 0x81, 128]);
         assert_eq!(element(4, &[&[9; 256]])[..4], [4, 0x82, 1, 0]);
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        for length in [0, 3, 127, 128, 256, 70_000] {
+            let content = vec![7; length];
+            let whole = [element(4, &[&content]), vec![1, 2]].concat();
+            assert_eq!(read(&whole), Some((4, &content[..], &[1, 2][..])));
+            assert_eq!(read(&whole[..whole.len() - 3]), None);
+        }
+        for odd in [&b""[..], b"\x04", b"\x04\x80", b"\x04\x85\0\0\0\0\0", b"\x1f\x00"] {
+            assert_eq!(read(odd), None, "{odd:?}");
+        }
     }
 }

@@ -1,10 +1,7 @@
 //! Who we are towards origins that ask: a configured certificate, or nobody.
 
-use std::cell::Cell;
 use std::fmt;
-use std::future::poll_fn;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 
 use rustls::SignatureScheme;
@@ -14,14 +11,9 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::observed;
 use crate::config::ClientCertificate;
 use crate::error::StartError;
-
-thread_local! {
-    // Set while a handshake is polled. The resolver is shared by all connections, since sessions
-    // are resumed only with the very same one, so it cannot remember who was asked.
-    static ASKED: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Answers origins that ask for a certificate, with the one that is configured if there is.
 pub(super) struct Identity {
@@ -69,25 +61,11 @@ fn refuse(path: &Path, what: &str) -> StartError {
 
 impl ResolvesClientCert for Identity {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        ASKED.set(true);
+        observed::note(|observed| observed.certificate_asked = true);
         self.certificate.clone()
     }
 
     fn has_certs(&self) -> bool {
         self.certificate.is_some()
     }
-}
-
-/// Runs a handshake, and says whether the origin asked for a certificate meanwhile.
-pub(super) async fn watch<F: Future>(handshake: F) -> (F::Output, bool) {
-    let mut handshake = pin!(handshake);
-    let mut asked = false;
-    let output = poll_fn(|cx| {
-        ASKED.set(false);
-        let polled = handshake.as_mut().poll(cx);
-        asked |= ASKED.get();
-        polled
-    })
-    .await;
-    (output, asked)
 }

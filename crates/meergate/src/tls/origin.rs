@@ -18,7 +18,9 @@ use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Alpn;
-use super::identity::{Identity, watch};
+use super::identity::Identity;
+use super::observed::{note, observe};
+use super::staple;
 use super::trust::{Fault, Trust};
 use crate::config::{Config, InvalidCertificate};
 use crate::error::StartError;
@@ -113,10 +115,10 @@ impl Origins {
         })?;
         let began = Instant::now();
         let handshake = TlsConnector::from(config.clone()).connect(name.clone(), tcp);
-        let (done, asked) = timeout(limit, watch(handshake)).await.map_err(|_| {
+        let (done, observed) = timeout(limit, observe(handshake)).await.map_err(|_| {
             fail(UpstreamErrorKind::Timeout, "the TLS handshake took too long".into())
         })?;
-        let certificate_asked = asked && plan.identity.is_none();
+        let certificate_asked = observed.certificate_asked && plan.identity.is_none();
         let stream = done.map_err(|e| {
             let error = fail(UpstreamErrorKind::Tls, e.to_string());
             if certificate_asked { error.certificate_asked() } else { error }
@@ -126,19 +128,22 @@ impl Origins {
         let chain = connection.peer_certificates().unwrap_or_default();
         // Checked before a single byte of the client's goes there. Resumed sessions are checked
         // like full handshakes, with the chain that the session began with.
-        let fault = match self.trust.check(chain, &name) {
-            Ok(()) => None,
-            Err((_, why)) if plan.invalid == InvalidCertificate::Refuse => {
-                return Err(fail(UpstreamErrorKind::Certificate, why));
-            }
-            Err((fault, _)) => Some(fault),
-        };
         let certificate = chain
             .first()
             .cloned()
             .ok_or_else(|| fail(UpstreamErrorKind::Certificate, "there is none".into()))?;
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, &certificate).as_ref());
+        if observed.revoked {
+            self.trust.revoke(fingerprint);
+        }
+        let fault = match self.trust.check(chain, &fingerprint, &name) {
+            Ok(()) => None,
+            Err((_, why)) if plan.invalid == InvalidCertificate::Refuse => {
+                return Err(fail(UpstreamErrorKind::Certificate, why));
+            }
+            Err((fault, _)) => Some(fault),
+        };
         let facts = UpstreamTls {
             version: connection.protocol_version().map_or("", named),
             cipher: connection
@@ -198,12 +203,15 @@ struct SignatureOnly(Arc<CryptoProvider>);
 impl ServerCertVerifier for SignatureOnly {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        _: &[u8],
+        staple: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if staple::revokes(staple, certificate) {
+            note(|observed| observed.revoked = true);
+        }
         Ok(ServerCertVerified::assertion())
     }
 

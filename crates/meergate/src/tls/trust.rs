@@ -28,6 +28,9 @@ const CHAINS: usize = 8192;
 pub(super) struct Trust {
     verifier: Option<Arc<WebPkiServerVerifier>>,
     valid: Cache<[u8; 32], Instant>,
+    /// Leaves that their own origins called revoked, by SHA-256: later sessions may be resumed, or
+    /// come without the staple that said it.
+    revoked: Cache<[u8; 32], ()>,
 }
 
 impl Trust {
@@ -67,11 +70,30 @@ impl Trust {
                     })?,
             ),
         };
-        Ok(Self { verifier, valid: Cache::new(CHAINS) })
+        Ok(Self { verifier, valid: Cache::new(CHAINS), revoked: Cache::new(CHAINS) })
+    }
+
+    /// Never again believes the leaf with this fingerprint.
+    pub(super) fn revoke(&self, fingerprint: [u8; 32]) {
+        self.revoked.insert(fingerprint, ());
     }
 
     /// Whether the origin's `chain`, leaf first, is valid for `name` now; if not, why not.
+    /// `fingerprint` is the leaf's.
     pub(super) fn check(
+        &self,
+        chain: &[CertificateDer<'_>],
+        fingerprint: &[u8; 32],
+        name: &ServerName<'_>,
+    ) -> Result<(), (Fault, String)> {
+        self.check_chain(chain, name)?;
+        match self.revoked.get(fingerprint) {
+            Some(()) => Err((Fault::Revoked, "it has been revoked, as the server says".into())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_chain(
         &self,
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
@@ -138,6 +160,8 @@ pub enum Fault {
     Expired,
     /// Its time has not come.
     NotYetValid,
+    /// Its CA has taken it back.
+    Revoked,
     /// Its chain is broken or leads to nobody we trust, or anything else is wrong with it.
     Untrusted,
     /// It is for other names.
@@ -147,7 +171,7 @@ pub enum Fault {
 impl Fault {
     /// Whether clients find the fault themselves in a leaf that says what the original says.
     pub(super) fn shows_in_leaf(self) -> bool {
-        self != Self::Untrusted
+        !matches!(self, Self::Revoked | Self::Untrusted)
     }
 
     /// One word, for logs.
@@ -155,6 +179,7 @@ impl Fault {
         match self {
             Self::Expired => "expired",
             Self::NotYetValid => "not-yet-valid",
+            Self::Revoked => "revoked",
             Self::Untrusted => "untrusted",
             Self::WrongName => "wrong-name",
         }
@@ -179,7 +204,7 @@ fn explain(error: &rustls::Error) -> (Fault, String) {
         CertificateError::UnknownIssuer => {
             (Fault::Untrusted, "its issuer is not trusted (or it is self-signed)")
         }
-        CertificateError::Revoked => (Fault::Untrusted, "it has been revoked"),
+        CertificateError::Revoked => (Fault::Revoked, "it has been revoked"),
         CertificateError::BadEncoding => (Fault::Untrusted, "it is malformed"),
         CertificateError::BadSignature => (Fault::Untrusted, "a signature in its chain is wrong"),
         CertificateError::InvalidPurpose => (Fault::Untrusted, "it is not for servers"),
