@@ -48,6 +48,8 @@ impl Squid {
         authority.write(folder.path());
         fs::write(folder.path().join("authority.key"), authority.key_pem()).expect("a key file");
         fs::copy(upstream, folder.path().join("upstream.pem")).expect("the upstream's CA");
+        // Most hosts files name ::1 as well, and a bumped connection goes to the first address only.
+        fs::write(folder.path().join("hosts"), "127.0.0.1 localhost\n").expect("a hosts file");
         let made = Command::new(FORGER)
             .args(["-c", "-s"])
             .arg(folder.path().join("leaves"))
@@ -109,6 +111,7 @@ fn config(folder: &Path, port: &Port, service: &IcapService<'_>) -> String {
          cache_log {at}/cache.log
          pinger_enable off
          netdb_filename none
+         hosts_file {at}/hosts
         "
     )
     .lines()
