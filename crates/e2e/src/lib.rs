@@ -16,6 +16,7 @@ pub mod chromium;
 pub mod content;
 pub mod curl;
 pub mod demo;
+pub mod inspected;
 pub mod origin;
 pub mod peers;
 pub mod pki;
@@ -24,6 +25,7 @@ pub mod process;
 pub mod programs;
 
 pub use curl::Curl;
+pub use inspected::Inspected;
 pub use origin::Origin;
 pub use port::Port;
 pub use process::Process;

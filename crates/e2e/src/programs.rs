@@ -34,20 +34,40 @@ impl Gateway {
     /// # Panics
     /// When it doesn't come up; with its log.
     pub fn start_at<A: AsRef<OsStr>>(address: &str, args: impl IntoIterator<Item = A>) -> Self {
-        let state = TempDir::new().expect("a temporary folder");
         let mut command = Command::new(binary("meergate"));
-        command
-            .args(["run", "--listen", address, "--console", "127.0.0.1:0", "--state-dir"])
-            .arg(state.path())
-            .args(args);
+        command.args(["run", "--listen", address]).args(args);
+        Self::run(TempDir::new().expect("a temporary folder"), command)
+    }
+
+    /// As [`Gateway::start`], with these settings, of which one has to be a listener.
+    ///
+    /// # Panics
+    /// When it doesn't come up; with its log.
+    pub fn with_settings<A: AsRef<OsStr>>(
+        settings: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let state = TempDir::new().expect("a temporary folder");
+        let file = state.path().join("meergate.toml");
+        fs::write(&file, settings).expect("a file of settings");
+        let mut command = Command::new(binary("meergate"));
+        command.args(["run", "--config"]).arg(file).args(args);
+        Self::run(state, command)
+    }
+
+    fn run(state: TempDir, mut command: Command) -> Self {
+        command.args(["--console", "127.0.0.1:0", "--state-dir"]).arg(state.path());
         let mut process = Process::start("meergate", &mut command);
         process.wait_for_line("ready");
-        let proxy = listener(&mut process, "proxy").parse().expect("an address");
-        let console = listener(&mut process, "console").parse().expect("an address");
+        let at = |process: &mut Process, wanted: &dyn Fn(&str) -> bool| {
+            listener(process, wanted).parse().expect("an address")
+        };
+        let proxy = at(&mut process, &|kind| kind != "console");
+        let console = at(&mut process, &|kind| kind == "console");
         Self { process, proxy, console, state }
     }
 
-    /// Where clients connect.
+    /// Where clients connect: the first listener.
     pub fn proxy(&self) -> SocketAddr {
         self.proxy
     }
@@ -93,7 +113,7 @@ impl Inspector {
             .args(args);
         let mut process = Process::start("meergate-inspector", &mut command);
         process.wait_for_line("ready");
-        let icap = listener(&mut process, "icap").parse().expect("an address");
+        let icap = listener(&mut process, &|kind| kind == "icap").parse().expect("an address");
         Self { process, icap, folder }
     }
 
@@ -118,6 +138,18 @@ impl Inspector {
     /// The URL of the service that doesn't, and gives back what it gets.
     pub fn echo_url(&self) -> String {
         format!("icap://{}/echo", self.icap)
+    }
+
+    /// The URL of the service that inspects, inside TLS, if it was told to listen so.
+    ///
+    /// # Panics
+    /// When it doesn't.
+    pub fn tls_url(&mut self) -> String {
+        let port = self.process.wait_for("the TLS listener's address", |line| {
+            let address = line.strip_prefix("listening on icaps://")?.strip_suffix(" (icap)")?;
+            Some(address.parse::<SocketAddr>().ok()?.port())
+        });
+        format!("icaps://localhost:{port}/suricata")
     }
 
     /// The events so far, complete lines only.
@@ -188,10 +220,10 @@ pub fn binary(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// The address in the line `listening on ADDR (what)`.
-fn listener(process: &mut Process, what: &str) -> String {
-    process.wait_for(&format!("the {what} listener's address"), |line| {
+/// The address in the first line `listening on ADDR (kind)` of a kind that is wanted.
+fn listener(process: &mut Process, wanted: &dyn Fn(&str) -> bool) -> String {
+    process.wait_for("a listener's address", |line| {
         let (addr, kind) = line.strip_prefix("listening on ")?.rsplit_once(" (")?;
-        (kind.trim_end_matches(')') == what).then(|| addr.to_owned())
+        wanted(kind.trim_end_matches(')')).then(|| addr.to_owned())
     })
 }

@@ -1,6 +1,7 @@
 //! nginx as a plain, fast HTTPS origin for files.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,11 +19,36 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it with this certificate and an empty document folder.
+    /// Starts it with this certificate and an empty document folder, for HTTP/1.1 alone.
     ///
     /// # Panics
     /// When it doesn't come up; with its log.
     pub fn start(identity: &Identity) -> Self {
+        Self::start_with(identity, "", "")
+    }
+
+    /// As [`Nginx::start`], with HTTP/2 as well.
+    ///
+    /// # Panics
+    /// When it doesn't come up; with its log.
+    pub fn http2(identity: &Identity) -> Self {
+        Self::start_with(identity, "http2", "")
+    }
+
+    /// HTTP/2 in front of an origin without TLS, which gets all requests.
+    ///
+    /// # Panics
+    /// When it doesn't come up; with its log.
+    pub fn before(origin: SocketAddr, identity: &Identity) -> Self {
+        let pass = format!(
+            "location / {{ proxy_pass http://{origin}; proxy_http_version 1.1; \
+             proxy_set_header Host $http_host; proxy_set_header Connection \"\"; \
+             proxy_redirect off; client_max_body_size 0; proxy_request_buffering off; }}"
+        );
+        Self::start_with(identity, "http2", &pass)
+    }
+
+    fn start_with(identity: &Identity, protocol: &str, locations: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let port = Port::claim();
         let (certificates, key) = identity.write(folder.path());
@@ -39,9 +65,10 @@ impl Nginx {
                client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
                fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
                server {{
-                 listen 127.0.0.1:{} ssl;
+                 listen 127.0.0.1:{} ssl {protocol};
                  ssl_certificate {}; ssl_certificate_key {};
                  root {};
+                 {locations}
                }}
              }}",
             port.number(),
@@ -68,7 +95,14 @@ impl Nginx {
     /// # Panics
     /// When it can't be written.
     pub fn put(&self, name: impl AsRef<Path>, content: &[u8]) {
-        fs::write(self.documents().join(name), content).expect("a document");
+        let path = self.documents().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder for a document");
+        fs::write(path, content).expect("a document");
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port.number()
     }
 
     /// The URL of `path` (with its leading slash) on `localhost`.
