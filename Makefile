@@ -39,6 +39,7 @@ test: deps check
 	$(CARGO) build --locked --workspace --all-targets
 	scripts/fuzz 10
 	scripts/test
+	bench/guards
 
 bench: deps
 	$(CARGO) build --release --locked --workspace
