@@ -17,6 +17,7 @@ pub mod content;
 pub mod curl;
 pub mod demo;
 pub mod inspected;
+pub mod interop;
 pub mod origin;
 pub mod peers;
 pub mod pki;

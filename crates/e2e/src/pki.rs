@@ -73,6 +73,16 @@ impl Authority {
         })
     }
 
+    /// A certificate for a client of this name.
+    ///
+    /// # Panics
+    /// As [`Authority::leaf`].
+    pub fn client(&self, name: &str) -> Identity {
+        self.leaf_with(&[name], |params| {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
     /// A server certificate for `names`, its parameters changed by `change`.
     ///
     /// # Panics

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use e2e::demo::sid;
+use e2e::interop::{Ours, Seen, version};
 use e2e::{Inspector, content, peers};
 use tempfile::TempDir;
 
@@ -34,6 +35,10 @@ fn ask(inspector: &Inspector, service: &str, file: &Path, options: &[&str]) -> A
     Answer { said, body: fs::read(&saved).unwrap_or_default() }
 }
 
+fn peer() -> String {
+    format!("c-icap-client {}", version("c-icap", "-V"))
+}
+
 const WAYS: [&[&str]; 5] =
     [&[], &["-nopreview"], &["-no204"], &["-nopreview", "-no204"], &["-w", "0"]];
 
@@ -42,6 +47,7 @@ fn clean_bodies_come_back_identical() {
     let inspector = Inspector::with_test_rules();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
+    let mut seen = Seen::default();
     for size in [0, 1, 1023, 1024, 1025, 65_536, 1 << 20, 20 << 20] {
         let body = content::noise(size as u64, size);
         fs::write(&file, &body).unwrap();
@@ -57,12 +63,18 @@ fn clean_bodies_come_back_identical() {
                         "{}",
                         answer.said
                     );
+                    seen.note("204");
                 } else {
                     assert!(answer.body == body, "{size} {way:?}: {}", answer.said);
+                    seen.note("200");
                 }
+                seen.body("RESPMOD", size);
             }
         }
     }
+    seen.note("with previews");
+    seen.note("without previews");
+    seen.record(Ours::Server, &peer());
 }
 
 #[test]
@@ -82,6 +94,9 @@ fn eicar_is_blocked_with_a_page() {
             }
         }
     }
+    let mut seen = Seen::default();
+    seen.note("blocks");
+    seen.record(Ours::Server, &peer());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod icap_client;
 
 use e2e::content;
+use e2e::interop::{Ours, Seen, version};
 use e2e::peers::c_icap::CIcap;
 use e2e::pki::Authority;
 use icap_client::*;
@@ -10,6 +11,14 @@ use icap_client::*;
 use ::icap_client::{Adapted, Chain, FailureKind, Frame, ServiceConfig, Size, next_frame};
 
 const WORKERS: &str = "the harness blocks while a peer starts";
+
+fn peer(service: &str) -> String {
+    format!("c-icap {} `{service}`", version("c-icap", "-V"))
+}
+
+fn scanner() -> String {
+    format!("{}, ClamAV {}", peer("virus_scan"), version("clamd", "--version"))
+}
 
 fn chain(url: String) -> Chain {
     Chain::from_services(&[ServiceConfig::new("c-icap", url)]).expect("a chain")
@@ -19,8 +28,9 @@ fn chain(url: String) -> Chain {
 async fn echo() {
     let server = CIcap::start();
     let chain = chain(server.url("echo"));
-    bodies_stay_as_they_are(&chain, "o.test").await;
-    a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await;
+    let mut seen = bodies_stay_as_they_are(&chain, "o.test").await;
+    seen.merge(a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await);
+    seen.record(Ours::Client, &peer("echo"));
     let metrics = chain.services().next().expect(WORKERS).metrics();
     // It alternates between 204 and 200 on previews: both must have come.
     assert!(metrics.passed.value() > 0 && metrics.adapted.value() > 0);
@@ -32,8 +42,9 @@ async fn echo() {
 async fn ex206() {
     let server = CIcap::start();
     let chain = chain(server.url("ex206"));
-    bodies_stay_as_they_are(&chain, "o.test").await;
-    a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await;
+    let mut seen = bodies_stay_as_they_are(&chain, "o.test").await;
+    seen.merge(a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await);
+    seen.record(Ours::Client, &peer("ex206"));
 }
 
 /// ex206 puts a comment into HTML and leaves the rest to the client.
@@ -70,13 +81,18 @@ async fn ex206_changes_html_and_uses_the_original_body() {
             assert!(got.ends_with(b"aaaa"), "{what}");
         }
     }
+    let mut seen = Seen::default();
+    seen.note("206 and the original's rest");
+    seen.record(Ours::Client, &peer("ex206"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn virus_scan_passes_what_is_clean() {
     let server = CIcap::with_virus_scan();
     let chain = chain(server.url("virus_scan"));
-    bodies_stay_as_they_are(&chain, "o.test").await;
+    let mut seen = bodies_stay_as_they_are(&chain, "o.test").await;
+    seen.merge(a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await);
+    seen.record(Ours::Client, &scanner());
     let metrics = chain.services().next().expect(WORKERS).metrics();
     assert!(metrics.passed.value() > 0);
 }
@@ -116,6 +132,9 @@ async fn virus_scan_blocks_eicar_both_ways() {
             assert!(!content::has_eicar(&page), "{name}");
         }
     }
+    let mut seen = Seen::default();
+    seen.note("blocks");
+    seen.record(Ours::Client, &scanner());
 }
 
 /// A server that goes away in the middle must leave an error behind, never half a body that
@@ -153,7 +172,9 @@ async fn inside_tls() {
     let mut config = ServiceConfig::new("c-icap", server.tls_url("echo"));
     config.tls.ca = Some(authority.write(folder.path()));
     let chain = Chain::from_services(&[config.clone()]).expect("a chain");
-    bodies_stay_as_they_are(&chain, "o.test").await;
+    let mut seen = bodies_stay_as_they_are(&chain, "o.test").await;
+    seen.note("TLS");
+    seen.record(Ours::Client, &peer("echo"));
 
     // Another authority, or another name, is no connection.
     let other = tempfile::tempdir().expect("a folder");

@@ -3,6 +3,7 @@
 mod icap_client;
 
 use e2e::content;
+use e2e::interop::{Ours, version};
 use e2e::peers::c_icap::CIcap;
 use e2e::peers::e2guardian::E2Guardian;
 use icap_client::*;
@@ -19,7 +20,10 @@ async fn clean_messages_stay_as_they_are_and_its_header_is_carried_over() {
     let server = E2Guardian::start();
     let chain = guardian(&server, &[]);
     // Without the header that REQMOD returned, RESPMOD would be a 418.
-    bodies_stay_as_they_are(&chain, "o.test").await;
+    let mut seen = bodies_stay_as_they_are(&chain, "o.test").await;
+    seen.merge(a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await);
+    seen.note("its header carried over");
+    seen.record(Ours::Client, &format!("E2Guardian {}", version("e2guardian", "-v")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,11 +66,17 @@ async fn a_banned_site_is_answered_with_its_page() {
 async fn chains_of_two_and_three() {
     let guardian_server = E2Guardian::start();
     let scanner = CIcap::with_virus_scan();
-    for rest in
-        [vec![scanner.url("virus_scan")], vec![scanner.url("virus_scan"), scanner.url("ex206")]]
-    {
+    let (scan, partial) = (scanner.url("virus_scan"), scanner.url("ex206"));
+    for (names, rest) in [
+        ("`virus_scan`", vec![scan.clone()]),
+        ("`virus_scan` → `ex206`", vec![scan.clone(), partial.clone()]),
+    ] {
         let chain = guardian(&guardian_server, &rest);
-        bodies_stay_as_they_are(&chain, "o.test").await;
+        let mut seen = bodies_stay_as_they_are(&chain, "o.test").await;
+        seen.merge(a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await);
+        seen.note("E2Guardian's header carried over");
+        seen.note("blocks");
+        seen.record(Ours::Client, &format!("E2Guardian → {names}"));
         // Each link still does its own work.
         let info = info(1);
         let adapted = reqmod(&chain, &info, get(E2Guardian::BANNED), None).await;

@@ -2,6 +2,7 @@
 
 mod icap_client;
 
+use e2e::interop::Ours;
 use e2e::peers::c_icap::CIcap;
 use e2e::peers::e2guardian::E2Guardian;
 use e2e::{Inspector, content};
@@ -44,8 +45,9 @@ async fn clean_messages_stay_as_they_are() {
     let inspector = Inspector::with_test_rules();
     for url in [inspector.url(), inspector.echo_url()] {
         let chain = chain(&[url]);
-        bodies_stay_as_they_are(&chain, "o.test").await;
-        a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await;
+        let mut seen = bodies_stay_as_they_are(&chain, "o.test").await;
+        seen.merge(a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await);
+        seen.record(Ours::Client, "our inspector");
     }
 }
 
@@ -93,10 +95,17 @@ async fn behind_others() {
     let scanner = CIcap::with_virus_scan();
     let inspector = Inspector::with_test_rules();
     let first = [guardian.request_url(), guardian.response_url()];
-    for rest in [vec![inspector.url()], vec![scanner.url("virus_scan"), inspector.url()]] {
+    for (names, rest) in [
+        ("our inspector", vec![inspector.url()]),
+        ("`virus_scan` → our inspector", vec![scanner.url("virus_scan"), inspector.url()]),
+    ] {
         let chain = chain(&[&first[..], &rest].concat());
-        bodies_stay_as_they_are(&chain, "o.test").await;
+        let mut seen = bodies_stay_as_they_are(&chain, "o.test").await;
+        seen.merge(a_hundred_megabytes_stay_as_they_are(&chain, "o.test").await);
         eicar_is_blocked_both_ways(&chain).await;
+        seen.note("blocks");
+        seen.note("E2Guardian's header carried over");
+        seen.record(Ours::Client, &format!("E2Guardian → {names}"));
         let adapted = reqmod(&chain, &info(1), get(E2Guardian::BANNED), None).await;
         assert!(matches!(adapted, Ok(Adapted::Respond { .. })));
     }

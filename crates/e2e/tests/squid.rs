@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use e2e::demo::sid;
+use e2e::interop::{Ours, Seen, version};
 use e2e::origin;
 use e2e::peers::squid::{IcapService, Squid};
 use e2e::pki::Authority;
@@ -57,19 +58,24 @@ impl Setup {
 
 fn clean_bodies_come_through(preview: bool) {
     let setup = Setup::start(preview);
+    let mut seen = Seen::default();
     for size in SIZES {
         let body = content::noise(5, size);
         for framing in ["length", "chunked"] {
             eprintln!("{framing} {size}");
             let url = setup.origin.url(&format!("/{framing}={size}"));
             setup.curl().run(&url).expect_body(&body);
+            seen.body("RESPMOD", size);
         }
     }
     for size in SIZES.into_iter().filter(|&size| size <= 1 << 20) {
         eprintln!("upload {size}");
         let body = content::noise(8, size);
         setup.curl().post(&setup.file(&body)).run(&setup.origin.url("/upload")).expect_body(&body);
+        seen.body("REQMOD", size);
     }
+    seen.note(if preview { "with previews" } else { "without previews" });
+    seen.record(Ours::Server, &format!("Squid {}", version("squid", "-v")));
 }
 
 fn eicar_is_blocked(preview: bool) {
@@ -92,6 +98,9 @@ fn eicar_is_blocked(preview: bool) {
         assert!(fetched.text().contains(&sid.to_string()), "{}", fetched.text());
     }
     assert!(!setup.origin.requests().iter().any(|request| content::has_eicar(&request.body)));
+    let mut seen = Seen::default();
+    seen.note("blocks");
+    seen.record(Ours::Server, &format!("Squid {}", version("squid", "-v")));
 }
 
 #[test]

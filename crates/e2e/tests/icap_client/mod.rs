@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use e2e::interop::Seen;
 use http_wire::{Limits, RequestHead, ResponseHead};
 use icap_client::{
     Adapted, AdaptedResponse, Body, BodyError, BodySource, Chain, Failure, Frame, Full,
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub const PREVIEW: usize = 1024;
 
 /// Body sizes around every edge, and the sizes of the pieces they come in.
-pub const BODIES: [(usize, usize); 13] = [
+pub const BODIES: [(usize, usize); 14] = [
     (0, 1),
     (1, 1),
     (PREVIEW - 1, 100),
@@ -31,6 +32,7 @@ pub const BODIES: [(usize, usize); 13] = [
     (64 * 1024, 1),
     (64 * 1024, 64 * 1024),
     (100 * 1024, 4096),
+    (100 * 1024, 1 << 20),
     (1 << 20, 333),
     (1 << 20, 1 << 20),
 ];
@@ -139,7 +141,8 @@ pub async fn respmod(
 
 /// Sends every body of [`BODIES`] both ways, of known and of unknown length, and compares every
 /// byte of what comes back.
-pub async fn bodies_stay_as_they_are(chain: &Chain, host: &str) {
+pub async fn bodies_stay_as_they_are(chain: &Chain, host: &str) -> Seen {
+    let mut seen = Seen::default();
     let all = e2e::content::noise(7, 1 << 20);
     let mut id = 0;
     for (size, piece) in BODIES {
@@ -166,16 +169,35 @@ pub async fn bodies_stay_as_they_are(chain: &Chain, host: &str) {
             let got =
                 collect(adapted.body).await.unwrap_or_else(|e| panic!("RESPMOD, {what}: {e}"));
             assert!(got == sent, "RESPMOD, {what}: {} bytes", got.len());
+            seen.body("REQMOD", size);
+            seen.body("RESPMOD", size);
         }
     }
+    let metrics = chain.services().map(|service| service.metrics());
+    for metrics in metrics {
+        if metrics.passed.value() > 0 {
+            seen.note("204");
+        }
+        if metrics.adapted.value() > 0 {
+            seen.note("200");
+        }
+        if metrics.reused.value() > 0 {
+            seen.note("kept connections");
+        }
+    }
+    seen
 }
 
 /// Sends 100 MB one way, pieces of 1 MB, and compares every byte as it comes.
-pub async fn a_hundred_megabytes_stay_as_they_are(chain: &Chain, host: &str) {
+pub async fn a_hundred_megabytes_stay_as_they_are(chain: &Chain, host: &str) -> Seen {
     let piece = Bytes::from(e2e::content::noise(9, 1 << 20));
     let full = Full::new((0..100).map(|_| piece.clone()), None);
     let sent = Some(full.boxed());
-    let adapted = respmod(chain, &info(0), &get(host), ok(Some(100 << 20)), sent).await;
+    let (info, request) = (info(0), get(host));
+    // E2Guardian wants to have seen the request.
+    let adapted = reqmod(chain, &info, request.clone(), None).await;
+    assert!(matches!(adapted, Ok(Adapted::Forward { .. })));
+    let adapted = respmod(chain, &info, &request, ok(Some(100 << 20)), sent).await;
     let mut body = adapted.expect("an answer").body.expect("a body");
     let mut at = 0usize;
     let all = async {
@@ -191,4 +213,7 @@ pub async fn a_hundred_megabytes_stay_as_they_are(chain: &Chain, host: &str) {
     };
     tokio::time::timeout(PATIENCE, all).await.expect("the body must end");
     assert_eq!(at, 100 << 20);
+    let mut seen = Seen::default();
+    seen.body("RESPMOD", at);
+    seen
 }
