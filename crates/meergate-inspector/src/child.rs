@@ -46,8 +46,10 @@ impl Child {
         events: mpsc::Sender<(u64, Event)>,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut command = tokio::process::Command::new(std::env::current_exe()?);
+        // Not by its path: an update may have put another version there.
+        let mut command = tokio::process::Command::new("/proc/self/exe");
         command
+            .arg0(env!("CARGO_PKG_NAME"))
             .arg("engine")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())

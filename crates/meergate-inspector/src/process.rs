@@ -22,6 +22,8 @@ use crate::{exposition, sandbox};
 
 /// Suricata's name for the longest line or head of HTTP that it reads on.
 const META_FIELD_LIMIT: &str = "app-layer.protocols.http.libhtp.default-config.meta-field-limit";
+/// How long a reload may take on a busy machine: traffic comes first.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is told that all workers are alive.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long transactions in flight may take when the program is to stop.
@@ -250,6 +252,7 @@ pub(crate) fn engine_config(settings: &Settings) -> Result<EngineConfig, String>
     let workers = u16::try_from(settings.workers)
         .map_err(|_| format!("too many workers: workers: {}: at most 1024", settings.workers))?;
     let mut config = EngineConfig::new().workers(workers).rules(&settings.rules);
+    config = config.patience(RELOAD_PATIENCE);
     if let Some(yaml) = &settings.suricata_yaml {
         config = config.yaml(yaml);
     }

@@ -182,6 +182,7 @@ async fn tend(
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let under_way = *reloading.borrow();
         tokio::select! {
             _ = tick.tick() => {
                 if let Err(error) = desk.idle() {
@@ -194,14 +195,15 @@ async fn tend(
                 desk.counters().beats.one();
             }
             Ok(()) = reloading.changed() => {
-                while *reloading.borrow_and_update() {
-                    if let Err(error) = desk.idle() {
-                        return error;
-                    }
-                    tokio::time::sleep(RELOAD_TICK).await;
+                if !*reloading.borrow_and_update() {
+                    // Whoever asked for the reload may be gone.
+                    let _ = proofs.try_send(desk.prove().map_err(|e| e.to_string()));
                 }
-                // Whoever asked for the reload may be gone.
-                let _ = proofs.try_send(desk.prove().map_err(|e| e.to_string()));
+            }
+            () = tokio::time::sleep(RELOAD_TICK), if under_way => {
+                if let Err(error) = desk.idle() {
+                    return error;
+                }
             }
         }
     }

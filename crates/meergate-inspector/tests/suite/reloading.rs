@@ -1,6 +1,7 @@
 //! Rules and settings change while traffic flows.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::common::{EICAR, RULES, Request, Server};
@@ -8,10 +9,14 @@ use crate::common::{EICAR, RULES, Request, Server};
 const NEW: &str = "drop http any any -> any any (msg:\"new\"; flow:established,to_client; file.data; content:\"new-word\"; sid:3000001;)\n";
 
 fn reload(server: &Server) -> Result<String, String> {
+    reload_at(&server.control())
+}
+
+fn reload_at(control: &Path) -> Result<String, String> {
     let output = Command::new(env!("CARGO_BIN_EXE_meergate-inspector"))
         .arg("reload")
         .arg("--control")
-        .arg(server.control())
+        .arg(control)
         .output()
         .unwrap();
     match output.status.success() {
@@ -135,4 +140,31 @@ fn every_worker_knows_why_rules_are_refused() {
         assert!(!output.status.success());
         assert!(said.contains("the engine's check passed"), "{said}");
     }
+}
+
+/// A pipe stands for a list, so that the engine waits for it as it would for many rules.
+#[test]
+fn a_reload_that_takes_long_is_not_taken_for_a_hanging_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("sums");
+    assert!(Command::new("mkfifo").arg(&list).status().unwrap().success());
+    let sum = "drop http any any -> any any (msg:\"sum\"; filemd5:sums; sid:3000004;)\n";
+    let rules = folder.path().join("sums.rules");
+    fs::write(&rules, sum).unwrap();
+    let give = || fs::write(&list, "2b00042f7481c7b056c4b410d28f33cf\n").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(give);
+        let settings = "[limits]\nhang_seconds = 5\n";
+        let server = Server::with_settings(settings, &["--rules", rules.to_str().unwrap()]);
+        let control = server.control();
+        let reloaded = scope.spawn(move || reload_at(&control));
+        // For the process that tries the rules.
+        scope.spawn(give);
+        server.wait_log("rule reload starting");
+        std::thread::sleep(std::time::Duration::from_secs(9));
+        server.connect().ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+        give();
+        assert!(reloaded.join().unwrap().unwrap().contains("version 2"));
+        assert_eq!(server.metric("engine_restarts_total"), 0);
+    });
 }

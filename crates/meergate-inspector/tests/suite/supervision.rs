@@ -142,3 +142,15 @@ fn stopping_finishes_what_is_in_flight() {
     client.reply().assert_passed(&body);
     assert!(client.is_closed());
 }
+
+#[test]
+fn an_update_of_the_program_does_not_keep_the_engine_from_being_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("meergate-inspector");
+    std::fs::copy(env!("CARGO_BIN_EXE_meergate-inspector"), &program).unwrap();
+    let server = Server::of_program(&program);
+    std::fs::remove_file(&program).unwrap();
+    std::fs::write(&program, "another version").unwrap();
+    server.kill_engine("-KILL");
+    server.connect().ask(&Request::get("/eicar", EICAR)).assert_blocked(1_000_001);
+}

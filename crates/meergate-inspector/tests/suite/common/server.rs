@@ -60,12 +60,22 @@ impl Server {
         server
     }
 
+    /// Of another copy of the program.
+    pub(crate) fn of_program(program: &Path) -> Self {
+        Self::launch_program(program, RULES, "", &[]).ready()
+    }
+
     fn launch(rules: &str, settings: &str, args: &[&str]) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_meergate-inspector"));
+        Self::launch_program(program, rules, settings, args)
+    }
+
+    fn launch_program(program: &Path, rules: &str, settings: &str, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name| dir.path().join(name);
         std::fs::write(at("test.rules"), rules).unwrap();
         std::fs::write(at("settings.toml"), settings).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_meergate-inspector"))
+        let mut child = Command::new(program)
             .args(["run", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--config"])
             .arg(at("settings.toml"))
             .arg("--rules")
