@@ -1,6 +1,7 @@
 //! One message's way through a chain.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_wire::{Framing, Limits, RequestHead, ResponseHead};
@@ -72,11 +73,13 @@ impl Course {
     ) -> Result<Option<String>, Failure> {
         let metrics = service.counters();
         let active = Level::raise(metrics);
+        let began = Instant::now();
         let answer = service.adapt(info, &self.message, self.body.take()).await;
         drop(active);
+        let took = began.elapsed();
         let answer = match answer {
             Ok(answer) => answer,
-            Err(failed) => return self.failed(service, info, failed).map(|()| None),
+            Err(failed) => return self.failed(service, info, failed, took).map(|()| None),
         };
         for name in &service.share {
             if let Some(value) = answer.header(name)
@@ -92,12 +95,12 @@ impl Course {
             Ok(did) => did,
             Err(failure) => {
                 let failed = Failed { failure, rest: Rest::Lost };
-                return self.failed(service, info, failed).map(|()| None);
+                return self.failed(service, info, failed, took).map(|()| None);
             }
         };
         if let Some(did) = did {
             metrics.transactions.add(1);
-            self.trail.steps.push(Step { service: service.name().clone(), did });
+            self.trail.steps.push(Step { service: service.name().clone(), did, took });
         }
         Ok(next)
     }
@@ -198,6 +201,7 @@ impl Course {
         service: &Service,
         info: &TransactionInfo,
         failed: Failed,
+        took: Duration,
     ) -> Result<(), Failure> {
         let Failed { failure, rest } = failed;
         let metrics = service.counters();
@@ -220,7 +224,7 @@ impl Course {
                 tracing::warn!(service = %service_name, transaction, reason, "failing open: the message goes on unadapted");
                 metrics.bypassed.add(1);
                 let did = Did::Bypassed(failure.kind());
-                self.trail.steps.push(Step { service: service_name.clone(), did });
+                self.trail.steps.push(Step { service: service_name.clone(), did, took });
                 self.body = body.map(|body| Bypassed::wrap(body, service.counters()));
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! What a chain made of a message.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_wire::{RequestHead, ResponseHead};
 
@@ -89,6 +90,8 @@ pub struct Step {
     pub service: Arc<str>,
     /// What it did.
     pub did: Did,
+    /// How long it took until that was known.
+    pub took: Duration,
 }
 
 /// What a service did with a message.

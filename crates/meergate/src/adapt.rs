@@ -13,6 +13,7 @@
 //! its sender. Request and response contents may flow at the same time. No task is spawned.
 
 mod drive;
+mod pace;
 mod pump;
 mod record;
 mod rules;

@@ -144,6 +144,14 @@ pub struct Limits {
     pub begin_timeout: Span,
     /// How long a connection may be silent between requests or in a relay.
     pub idle_timeout: Span,
+    /// The least that must come of a request's content, in bytes a second, while it is waited for;
+    /// 0 for no such limit.
+    pub min_rate: Bytes,
+    /// Over how long that is measured.
+    pub min_rate_window: Span,
+    /// Memory that contents of HTTP/2 streams may take while nobody reads them, beyond the 8 MiB
+    /// that each connection has.
+    pub stream_windows: Bytes,
     /// How long open connections may go on after SIGTERM.
     pub shutdown_timeout: Span,
 }
@@ -155,6 +163,9 @@ impl Default for Limits {
             connections_per_client: 0,
             begin_timeout: Span::seconds(20),
             idle_timeout: Span::seconds(120),
+            min_rate: Bytes(240),
+            min_rate_window: Span::seconds(30),
+            stream_windows: Bytes(256 << 20),
             shutdown_timeout: Span::seconds(15),
         }
     }

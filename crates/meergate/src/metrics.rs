@@ -36,6 +36,8 @@ pub struct Metrics {
     pub uninspected_bytes: Family<UninspectedLabels, Counter>,
     /// Reloads of the settings, by outcome (`ok`, `failed`).
     pub reloads: Family<OutcomeLabels, Counter>,
+    /// Bytes reserved for contents of HTTP/2 streams that nobody may be reading.
+    pub stream_windows: Gauge,
     /// Log lines lost since a log's writer could not keep up, by log.
     pub log_lines_lost: Family<LogLabels, Counter>,
 }
@@ -140,6 +142,7 @@ impl Metrics {
             transaction_seconds,
             uninspected_bytes: Family::default(),
             reloads: Family::default(),
+            stream_windows: Gauge::default(),
             log_lines_lost: Family::default(),
         };
         metrics.register();
@@ -190,6 +193,12 @@ impl Metrics {
             "Bytes that passed without inspection, by reason",
             Unit::Bytes,
             self.uninspected_bytes.clone(),
+        );
+        r.register_with_unit(
+            "stream_windows",
+            "Memory reserved for contents of HTTP/2 streams that nobody may be reading",
+            Unit::Bytes,
+            self.stream_windows.clone(),
         );
         r.register("reloads", "Reloads of the settings", self.reloads.clone());
         r.register(

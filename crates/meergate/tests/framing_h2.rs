@@ -288,6 +288,8 @@ async fn floods_are_bounded() {
         .await;
         assert!(ended, "{what} went on without end");
     }
+    let counted = || gateway.metric("meergate_limited_total{limit=\"http2-flood\"}");
+    support::wait_for("each flood to be counted", || (counted() == 4).then_some(()));
     let sender = connect(&gateway, &origin).await;
     let (status, content) = soon("a fair client", get(&sender, &origin, "/1")).await.unwrap();
     assert_eq!((status, content.len()), (200, 40_000));

@@ -196,6 +196,10 @@ fn interim_responses_pass_to_those_who_know_them() {
         got.starts_with("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n"),
         "{got}"
     );
+    // No service sees them.
+    let unseen = "meergate_uninspected_bytes_total{reason=\"interim\",direction=\"to_client\"}";
+    let head = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    assert_eq!(gateway.metric(unseen), head.len() as u64);
     let o = origin.address;
     let got = text(&gateway.ask(format!("GET http://{o}/ HTTP/1.0\r\n\r\n").as_bytes()));
     assert!(got.starts_with("HTTP/1.1 200 OK\r\n"), "{got}");
@@ -359,6 +363,8 @@ fn services_see_both_messages_and_a_pass_changes_nothing() {
     let id = port(&asked[0], "X-Transaction-Id:").unwrap();
     assert_eq!(record["transaction_id"], id.as_str());
     assert_eq!(record["respmod"]["services"][0]["did"], "passed");
+    let of_service = record["respmod"]["services"][0]["ms"].as_f64().unwrap();
+    assert!(of_service > 0.0 && of_service <= record["ms"].as_f64().unwrap(), "{record}");
     assert!(record.get("uninspected").is_none(), "{record}");
 }
 
@@ -480,6 +486,38 @@ fn what_services_cannot_look_into_does_not_slip_by() {
     let gateway = Gateway::start(&settings);
     assert!(get(&gateway, &origin, "/br", "").starts_with("HTTP/1.1 200 "));
     assert_eq!(gateway.transactions(1)[0]["uninspected"][0], "coding");
+}
+
+#[test]
+fn a_request_whose_content_comes_too_slowly_is_ended() {
+    let origin = Origin::start(|asked| {
+        asked.head();
+        while asked.read().is_some() {}
+    });
+    let service = Icap::start(|_| Verdict::Echo);
+    for services in ["", &service.settings()] {
+        let gateway = Gateway::start(&format!(
+            "[limits]\nmin_rate = 1000\nmin_rate_window = \"500ms\"\n{services}"
+        ));
+        let mut stream = gateway.connect();
+        let url = origin.url("/");
+        let host = origin.address;
+        write!(stream, "POST {url} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n\r\n")
+            .unwrap();
+        let mut drip = stream.try_clone().unwrap();
+        let dripping = thread::spawn(move || {
+            while drip.write_all(b"x").is_ok() {
+                thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        let answer = text(&read_to_end(&mut stream));
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        drop(stream);
+        dripping.join().unwrap();
+        let record = &gateway.transactions(1)[0];
+        assert_eq!(record["outcome"], "slow-client", "{record}");
+        assert_eq!(gateway.metric("meergate_limited_total{limit=\"min-rate\"}"), 1);
+    }
 }
 
 #[test]

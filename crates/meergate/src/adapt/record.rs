@@ -7,10 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 use http_wire::{RequestHead, ResponseHead};
 use icap_client::{Block, Did, Trail, TransactionInfo};
 
+use super::pace::Pace;
 use super::pump::{Counted, Progress};
 use super::trouble::Trouble;
 use crate::log::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3339};
-use crate::metrics::{Towards, TransactionLabels};
+use crate::metrics::{LimitLabels, Towards, TransactionLabels};
 use crate::policy::{Decision, decide_request, decide_response};
 use crate::session::{Session, Target};
 
@@ -29,6 +30,7 @@ pub(crate) struct Transaction<'a> {
     counted: [u64; 4],
     /// Kept only if there is a log to write it to.
     request: Option<RequestHead>,
+    pub(super) pace: Arc<Pace>,
     pub(super) server: Option<SocketAddr>,
     pub(super) status: Option<u16>,
     pub(super) outcome: &'static str,
@@ -70,6 +72,7 @@ impl<'a> Transaction<'a> {
             began: Instant::now(),
             counted: counts(progress),
             request: head.filter(|_| logged).cloned(),
+            pace: Arc::default(),
             server: None,
             status: None,
             outcome: "forwarded",
@@ -134,6 +137,16 @@ impl<'a> Transaction<'a> {
             signature_id: block.signature_id.clone(),
             violations: block.violations.clone(),
         });
+    }
+
+    /// What is behind `trouble`: content that comes too slowly fails in whoever waited for it.
+    pub(super) fn cause(&self, trouble: Trouble) -> Trouble {
+        if !self.pace.is_missed() {
+            return trouble;
+        }
+        let labels = LimitLabels { limit: "min-rate" };
+        self.session.shared.metrics.limited.get_or_create(&labels).inc();
+        Trouble::SlowClient
     }
 
     pub(super) fn failed(&mut self, trouble: &Trouble) {
@@ -234,6 +247,7 @@ pub(super) fn adaptation(trail: &Trail, took: Duration) -> Adaptation {
             Did::Passed => "passed",
             _ => "other",
         },
+        ms: milliseconds(step.took),
     });
     Adaptation { ms: milliseconds(took), services: services.collect() }
 }

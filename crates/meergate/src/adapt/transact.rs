@@ -14,6 +14,7 @@ use super::rules::Rules;
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
+use crate::metrics::Towards;
 use crate::pages::Page;
 use crate::policy::Decision;
 
@@ -76,7 +77,9 @@ async fn run<C: Client, O: Origin>(
     let named = request.head.clone();
     let (head, opaque) = rules.request(request.head)?;
     tx.opaque_request = opaque;
-    let mut request = Request { head, body: request.body };
+    let limits = &settings.config.limits;
+    let body = request.body.map(|body| tx.pace.keep(limits, &head, body));
+    let mut request = Request { head, body };
     // Before the services are asked: they are told the origin's address.
     tx.server = Some(drive.run_for(client, origin.connect()).await??);
 
@@ -90,7 +93,7 @@ async fn run<C: Client, O: Origin>(
     }
 
     let asked = request.head.clone();
-    let (head, body) = ask(request, &rules, client, origin, &mut drive).await?;
+    let (head, body) = ask(tx, request, &rules, client, origin, &mut drive).await?;
     if head.status() == 101 {
         tx.status = Some(101);
         tx.outcome = "upgraded";
@@ -192,6 +195,7 @@ pub(super) async fn reqmod<C: Client, S: Sink>(
 
 /// Sends the request and awaits the final response, over a new connection if a kept one is dead.
 async fn ask<C: Client, O: Origin>(
+    tx: &Transaction<'_>,
     request: Request,
     rules: &Rules<'_>,
     client: &mut C,
@@ -225,6 +229,9 @@ async fn ask<C: Client, O: Origin>(
                     )));
                 }
                 102..=199 => {
+                    // No service is asked about it.
+                    let metrics = &tx.session.shared.metrics;
+                    metrics.uninspected("interim", Towards::Client, head.bytes().len() as u64);
                     let sent = drive.run(client.interim(&head)).await?;
                     sent.map_err(Trouble::ClientGone)?;
                 }
@@ -253,6 +260,7 @@ pub(super) async fn deliver<C: Client, S: Sink>(
     let status = head.status();
     let sink = client.respond(head, body.as_ref())?;
     tx.status = Some(status);
+    tx.pace.relax();
     let mut pump = Pump::new(body, sink, Counted::ToClient);
     let progress = tx.progress.clone();
     let cut = match drive.run(poll_fn(|cx| pump.poll(cx, &progress))).await {
@@ -286,7 +294,7 @@ pub(super) async fn explain<C: Client>(
         (Trouble::RequestBody(e), Some(fault)) if e.failure().is_none() => {
             Trouble::RequestFault(fault)
         }
-        (trouble, _) => trouble,
+        (trouble, _) => tx.cause(trouble),
     };
     tx.failed(&trouble);
     if tx.status.is_some() {

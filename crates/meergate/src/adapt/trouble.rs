@@ -26,6 +26,8 @@ pub(crate) enum Trouble {
     RequestBody(BodyError),
     /// A rule of ours cuts it without a word.
     Reset,
+    /// The request's content comes too slowly.
+    SlowClient,
     /// Nothing moved for too long.
     Stalled,
     /// A kept origin connection had ended already.
@@ -47,6 +49,7 @@ impl Trouble {
             Self::RequestBody(_) => "client-gone",
             Self::RequestFault(_) => "bad-request",
             Self::Reset => "reset",
+            Self::SlowClient => "slow-client",
             Self::Stalled => "timeout",
             Self::Upstream(_) => "origin-unreachable",
         }
@@ -71,6 +74,9 @@ impl Trouble {
             Self::RequestFault(e) => Page::new(e.status(), "The request is malformed")
                 .detail(e.to_string())
                 .status("http_request_error"),
+            Self::SlowClient => Page::new(408, "The request comes too slowly")
+                .detail("Too little of its content came in time.".to_owned())
+                .status("connection_read_timeout"),
             Self::Stalled => Page::new(504, "The server does not answer")
                 .detail("Nothing came in time.".to_owned())
                 .status("connection_read_timeout"),
@@ -92,6 +98,7 @@ impl std::fmt::Display for Trouble {
             Self::RequestFault(e) => write!(f, "the request: {e}"),
             Self::Reset => f.write_str("a rule cuts it"),
             Self::Stale => f.write_str("the origin ended a kept connection"),
+            Self::SlowClient => f.write_str("the request's content comes too slowly"),
             Self::Stalled => f.write_str("nothing moved in time"),
             Self::Upstream(e) => e.fmt(f),
         }

@@ -85,6 +85,8 @@ pub struct ServiceRecord {
     pub service: String,
     /// `passed`, `adapted`, `ignored` or `bypassed`.
     pub did: &'static str,
+    /// Milliseconds until that was known.
+    pub ms: f64,
 }
 
 /// A block, as the service told of it.

@@ -8,6 +8,7 @@ mod client;
 mod head;
 mod origin;
 mod sink;
+mod windows;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -34,9 +35,9 @@ use crate::upstream::UpstreamSlot;
 use body::StreamBody;
 use client::StreamClient;
 use origin::{Origins, StreamOrigin};
+use windows::Windows;
 
-/// Unread bytes that one stream may hold, and all streams of a connection together: so many times
-/// as many stalled streams leave the others alone.
+/// Unread bytes that one stream may hold, and all streams of a connection together; see `windows`.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Bytes of one stream that wait to be written.
@@ -80,6 +81,8 @@ async fn run(
     session: &Session,
     origins: &Origins<'_>,
 ) -> &'static str {
+    let windows: Arc<Windows> = Arc::default();
+    let mut window = CONNECTION_WINDOW;
     let mut streams = FuturesUnordered::new();
     let mut watch = Watch::new(session.settings.config.limits.idle_timeout.0);
     let mut turns = 0u64;
@@ -96,7 +99,7 @@ async fn run(
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(ended(session, &e)),
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     turns += 1;
-                    streams.push(serve_stream(session, origins, request, respond));
+                    streams.push(serve_stream(session, origins, &windows, request, respond));
                 }
             }
         }
@@ -112,8 +115,14 @@ async fn run(
         while let Poll::Ready(Some(())) = Pin::new(&mut streams).poll_next(cx) {
             busy = true;
         }
-        if busy {
-            // What the streams did may have freed the connection to go on.
+        let wanted = windows.wanted();
+        if window != wanted {
+            window = wanted;
+            connection.set_target_window_size(window);
+            busy = true;
+        }
+        if busy || origins.wants_windows() {
+            // What the streams did may have freed the connections to go on.
             cx.waker().wake_by_ref();
         }
         // Streams have time limits of their own: the connection is idle only without any.
@@ -135,6 +144,7 @@ async fn run(
 async fn serve_stream(
     session: &Session,
     origins: &Origins<'_>,
+    windows: &Arc<Windows>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
@@ -166,7 +176,8 @@ async fn serve_stream(
         Ok(Framing::Length(n)) => Some(n),
         _ => None,
     };
-    let body = StreamBody::begin(stream, length, &progress, Counted::FromClient);
+    let room = windows.open(&session.shared, &session.settings);
+    let body = StreamBody::begin(stream, length, &progress, Counted::FromClient, room);
     let mut origin = StreamOrigin::new(origins);
     let request = Request { head, body };
     let ended = match parts.method {

@@ -22,6 +22,7 @@ pub struct Gateway {
     child: Child,
     /// The explicit proxy's address.
     pub proxy: SocketAddr,
+    console: SocketAddr,
     /// Its files.
     pub dir: tempfile::TempDir,
 }
@@ -32,7 +33,7 @@ impl Gateway {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("meergate.toml");
         let common = format!(
-            "state_dir = {:?}\n[console]\naddress = \"off\"\n[log]\ntransactions = {:?}\n{settings}\n",
+            "state_dir = {:?}\n[console]\naddress = \"127.0.0.1:0\"\n[log]\ntransactions = {:?}\n{settings}\n",
             dir.path().join("state"),
             dir.path().join("transactions.log"),
         );
@@ -46,7 +47,7 @@ impl Gateway {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut proxy = None;
+        let (mut proxy, mut console) = (None, None);
         loop {
             let line = lines.next().expect("meergate ended at its start").unwrap();
             if let Some(rest) = line.strip_prefix("listening on ")
@@ -54,12 +55,18 @@ impl Gateway {
             {
                 proxy = Some(address.parse().unwrap());
             }
+            if let Some(rest) = line.strip_prefix("listening on ")
+                && let Some(address) = rest.strip_suffix(" (console)")
+            {
+                console = Some(address.parse().unwrap());
+            }
             if line == "ready" {
                 break;
             }
         }
         thread::spawn(move || lines.for_each(drop));
-        Self { child, proxy: proxy.expect("no proxy listener"), dir }
+        let proxy = proxy.expect("no proxy listener");
+        Self { child, proxy, console: console.expect("no console"), dir }
     }
 
     /// A connection to the proxy, with a time limit on reads.
@@ -73,6 +80,15 @@ impl Gateway {
         // It may answer and close before it has taken everything.
         let _ = stream.write_all(request);
         read_to_end(&mut stream)
+    }
+
+    /// The value of a metric, named with its labels as it is written; 0 if it is not there.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut stream = connect(self.console);
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let text = String::from_utf8(read_to_end(&mut stream)).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
     }
 
     /// The records of the transactions so far, once there are at least `count`.

@@ -8,6 +8,7 @@ use h2::RecvStream;
 use icap_client::{Body, BodyError, BodySource, Frame};
 
 use super::head;
+use super::windows::Room;
 use crate::adapt::{Counted, Progress};
 
 /// Reads one stream's content. The sender's window opens again only as frames are taken: a slow
@@ -19,6 +20,8 @@ pub(super) struct StreamBody {
     done: bool,
     progress: Arc<Progress>,
     counted: Counted,
+    /// Until the content has ended, or nobody wants it any more.
+    room: Option<Room>,
 }
 
 impl StreamBody {
@@ -28,12 +31,15 @@ impl StreamBody {
         length: Option<u64>,
         progress: &Arc<Progress>,
         counted: Counted,
+        room: Room,
     ) -> Option<Body> {
         if stream.is_end_stream() {
             return None;
         }
         let progress = progress.clone();
-        Some(Box::pin(Self { stream, length, data_ended: false, done: false, progress, counted }))
+        let room = Some(room);
+        let (data_ended, done) = (false, false);
+        Some(Box::pin(Self { stream, length, data_ended, done, progress, counted, room }))
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, BodyError>> {
@@ -72,7 +78,10 @@ impl BodySource for StreamBody {
                 Ok(None) if this.length.is_some_and(|left| left > 0) => {
                     return Poll::Ready(Some(Err(wrong("less"))));
                 }
-                Ok(None) => this.data_ended = true,
+                Ok(None) => {
+                    this.data_ended = true;
+                    this.room = None;
+                }
             }
         }
         let trailers = ready!(this.stream.poll_trailers(cx));

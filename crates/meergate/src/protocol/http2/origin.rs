@@ -16,6 +16,7 @@ use icap_client::{Body, Frame};
 
 use super::body::StreamBody;
 use super::sink::StreamSink;
+use super::windows::Windows;
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, head};
 use crate::adapt::{Counted, Origin, Progress, Sink, Trouble};
 use crate::io::Io;
@@ -47,15 +48,34 @@ struct State<'a> {
 
 /// An HTTP/2 connection to the origin.
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     sender: SendRequest<Bytes>,
     address: SocketAddr,
+    windows: Arc<Windows>,
 }
 
 #[derive(Default)]
 struct Drivers {
-    connections: Vec<Connection<Io, Bytes>>,
+    connections: Vec<Driver>,
     extended_connect: Option<SendRequest<Bytes>>,
+}
+
+/// What moves one connection's frames, and the size that its window has.
+struct Driver {
+    connection: Connection<Io, Bytes>,
+    windows: Arc<Windows>,
+    window: u32,
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.window != self.windows.wanted() {
+            self.window = self.windows.wanted();
+            self.connection.set_target_window_size(self.window);
+        }
+        // Whoever waits for something of it learns why it ended.
+        Pin::new(&mut self.connection).poll(cx).map(drop)
+    }
 }
 
 impl<'a> Origins<'a> {
@@ -71,7 +91,12 @@ impl<'a> Origins<'a> {
 
     /// Moves frames from and to origins. Called by the task that all streams run in.
     pub(super) fn poll_drivers(&self, cx: &mut Context<'_>) {
-        self.drivers().connections.retain_mut(|c| Pin::new(c).poll(cx).is_pending());
+        self.drivers().connections.retain_mut(|driver| driver.poll(cx).is_pending());
+    }
+
+    /// Whether a connection's window is to change: its driver does it.
+    pub(super) fn wants_windows(&self) -> bool {
+        self.drivers().connections.iter().any(|d| d.window != d.windows.wanted())
     }
 
     /// Whether the origin has said that it takes extended CONNECT (RFC 8441 section 3).
@@ -110,7 +135,7 @@ impl<'a> Origins<'a> {
                 _ => Poll::Ready(true),
             });
             if usable.await {
-                return Ok(Leased::Http2(shared.sender.clone(), shared.address));
+                return Ok(Leased::Http2(shared.clone()));
             }
             state.shared = None;
         }
@@ -130,7 +155,7 @@ impl<'a> Origins<'a> {
         }
         let shared = self.handshake(upstream).await?;
         state.shared = Some(shared.clone());
-        Ok(Leased::Http2(shared.sender, shared.address))
+        Ok(Leased::Http2(shared))
     }
 
     async fn open(&self, http1_only: bool) -> Result<Upstream, Trouble> {
@@ -165,16 +190,18 @@ impl<'a> Origins<'a> {
             .await
             .map_err(|e| Trouble::OriginGone(io::Error::other(e)))?;
         let mut drivers = self.drivers();
-        drivers.connections.push(connection);
+        let windows: Arc<Windows> = Arc::default();
+        let window = CONNECTION_WINDOW;
+        drivers.connections.push(Driver { connection, windows: windows.clone(), window });
         drivers.extended_connect = Some(sender.clone());
-        Ok(Shared { sender, address })
+        Ok(Shared { sender, address, windows })
     }
 }
 
 /// A connection for one stream.
 pub(super) enum Leased<'a> {
     Http1(Box<WireOrigin<'a>>),
-    Http2(SendRequest<Bytes>, SocketAddr),
+    Http2(Shared),
 }
 
 /// Whoever is asked on behalf of one stream.
@@ -227,7 +254,12 @@ impl<'o, 'a> StreamOrigin<'o, 'a> {
             Framing::Length(n) => Some(n),
             _ => None,
         };
-        let body = stream.and_then(|s| StreamBody::begin(s, length, progress, Counted::FromOrigin));
+        let Some(Leased::Http2(shared)) = &self.way else { return Ok((head, None)) };
+        let session = self.origins.session;
+        let body = stream.and_then(|stream| {
+            let room = shared.windows.open(&session.shared, &session.settings);
+            StreamBody::begin(stream, length, progress, Counted::FromOrigin, room)
+        });
         Ok((head, body))
     }
 }
@@ -247,9 +279,10 @@ impl Origin for StreamOrigin<'_, '_> {
         let mut leased = self.origins.shared().await?;
         let address = match &mut leased {
             Leased::Http1(origin) => origin.connect().await?,
-            Leased::Http2(sender, address) => {
-                *sender = sender.clone().ready().await.map_err(|_| Trouble::Stale)?;
-                *address
+            Leased::Http2(shared) => {
+                let ready = shared.sender.clone().ready();
+                shared.sender = ready.await.map_err(|_| Trouble::Stale)?;
+                shared.address
             }
         };
         self.way = Some(leased);
@@ -261,12 +294,12 @@ impl Origin for StreamOrigin<'_, '_> {
         match &mut self.way {
             Some(Leased::Http1(_)) if upgrade => Err(no_upgrade()),
             Some(Leased::Http1(origin)) => origin.send(head, body).map(AnySink::Wire),
-            Some(Leased::Http2(sender, _))
+            Some(Leased::Http2(Shared { sender, .. }))
                 if upgrade && !sender.is_extended_connect_protocol_enabled() =>
             {
                 Err(no_upgrade())
             }
-            Some(Leased::Http2(sender, _)) => {
+            Some(Leased::Http2(Shared { sender, .. })) => {
                 let scheme = self.origins.session.scheme;
                 let request = head::to_request(head, body, scheme)?;
                 let ends = body.is_none();
