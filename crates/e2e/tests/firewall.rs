@@ -1,10 +1,10 @@
 //! Three network namespaces: clients, the gateway between, and a server. Clients know of no proxy;
 //! netfilter brings their connections to the gateway by the rules of `meergate nft`.
 //!
-//! Needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN) and nftables; without them each test says so and
-//! checks nothing.
+//! Needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN); without it each test says so and checks nothing.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,12 +35,8 @@ impl Network {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let names = ["client", "gateway", "server"].map(|name| format!("mg-{name}-{id}"));
-        for tool in ["ip", "nft"] {
-            if Command::new(tool).arg("-V").output().is_err() {
-                eprintln!("SKIPPED: {tool} is not installed");
-                return None;
-            }
-        }
+        // Missing programs are a fault of the machine's setup, missing rights are not.
+        ["ip", "nft", "sysctl"].map(peers::program);
         let first = ip(&["netns", "add", &names[0]]);
         if !first.status.success() {
             eprintln!("SKIPPED: no namespace can be made: {}", text(&first.stderr));
@@ -180,11 +176,12 @@ impl Setup {
         let settings = format!(
             "state_dir = {state:?}\n[[listen]]\n{listener}\n[console]\naddress = \"off\"\n\
              [upstream]\nca = [{ca:?}]\n[icap]\nurls = [\"icap://127.0.0.1:1344/suricata\"]\n\
-             [log]\ntransactions = {log:?}\n\
+             [log]\ntransactions = {log:?}\nconnections = {connections:?}\n\
              [firewall]\napply = true\ninterfaces = [\"{INTERFACE}\"]\n",
             state = at.join("state"),
             ca = at.join("origins.pem"),
             log = at.join("transactions.json"),
+            connections = at.join("connections.json"),
         );
         fs::write(at.join("meergate.toml"), settings).unwrap();
         let meergate = binary("meergate").display().to_string();
@@ -269,6 +266,38 @@ impl Setup {
         self.gateway.wait_for_line("to this listener itself");
     }
 
+    /// What the logs say of every connection: who came, and whom it was for.
+    fn check_records(&mut self) {
+        for family in [0, 1] {
+            for scheme in ["http", "https"] {
+                let port = if scheme == "http" { 80 } else { 443 };
+                let ends = |record: &Value, client: &str, server: &str| {
+                    let at = |name: &str| record[name].as_str().and_then(|a| a.parse().ok());
+                    let (Some(from), Some(to)): (Option<SocketAddr>, Option<SocketAddr>) =
+                        (at(client), at(server))
+                    else {
+                        return false;
+                    };
+                    from.ip().to_canonical() == ip_of(CLIENT[family])
+                        && to.ip().to_canonical() == ip_of(SERVER[family])
+                        && to.port() == port
+                };
+                self.records("transactions.json", |record| ends(record, "client", "server"));
+                self.records("connections.json", |record| ends(record, "client", "local"));
+            }
+        }
+        // Nobody else is in them.
+        for file in ["transactions.json", "connections.json"] {
+            let text = fs::read_to_string(self.folder.path().join(file)).unwrap();
+            for line in text.lines() {
+                let record: Value = serde_json::from_str(line).unwrap();
+                let client: SocketAddr = record["client"].as_str().unwrap().parse().unwrap();
+                let client = client.ip().to_canonical();
+                assert!(CLIENT.iter().any(|known| ip_of(known) == client), "{line}");
+            }
+        }
+    }
+
     /// 64 clients at once, half of either family, all get the right bytes.
     fn crowd(&self) {
         let clean = content::noise(1, 300_000);
@@ -283,6 +312,10 @@ impl Setup {
     }
 }
 
+fn ip_of(address: &str) -> IpAddr {
+    address.parse().unwrap()
+}
+
 fn same_address(value: &Value, address: &str) -> bool {
     let parse = |text: &str| text.parse::<std::net::IpAddr>().ok();
     value.as_str().and_then(parse) == parse(address)
@@ -294,6 +327,7 @@ fn redirected_connections_are_inspected() {
     let Some(mut setup) = Setup::start(listener) else { return };
     setup.check(OUTSIDE);
     setup.crowd();
+    setup.check_records();
 
     setup.refuses_itself(3129);
 
@@ -310,6 +344,7 @@ fn diverted_connections_are_inspected() {
     let Some(mut setup) = Setup::start(listener) else { return };
     setup.check(OUTSIDE);
     setup.crowd();
+    setup.check_records();
     setup.refuses_itself(3130);
 }
 
@@ -319,6 +354,7 @@ fn the_server_sees_the_client_where_that_is_set() {
     let Some(mut setup) = Setup::start(listener) else { return };
     setup.check(CLIENT);
     setup.crowd();
+    setup.check_records();
     setup.gateway.terminate();
     assert!(setup.gateway.wait_for_end().success());
     let rules = ip(&["-n", &setup.network.names[1], "rule", "show"]);

@@ -10,6 +10,9 @@ use h2::Reason;
 use support::h2::{Origin, collect, connect, gateway, get, handler, request, send, soon};
 use support::icap::{Icap, Verdict};
 
+/// More than one stream's window.
+const UNREAD: usize = 8 << 20;
+
 /// Content that tells streams apart; every seventh is malware.
 fn content(number: usize) -> Vec<u8> {
     let mut all = format!("stream {number} ").into_bytes();
@@ -25,9 +28,13 @@ fn content(number: usize) -> Vec<u8> {
 
 fn numbered() -> support::h2::Handler {
     handler(|request, mut respond| async move {
-        let number = request.uri().path().trim_start_matches('/').parse().unwrap_or(1);
+        let path = request.uri().path();
+        let content = match path {
+            "/unread" => vec![b'u'; UNREAD],
+            _ => content(path.trim_start_matches('/').parse().unwrap_or(1)),
+        };
         let Ok(mut stream) = respond.send_response(http::Response::new(()), false) else { return };
-        send(&mut stream, Bytes::from(content(number)), true).await;
+        send(&mut stream, Bytes::from(content), true).await;
     })
 }
 
@@ -40,23 +47,58 @@ async fn a_hundred_streams_have_verdicts_of_their_own() {
     });
     let (gateway, _dir) = gateway(&origin, &icap.settings());
     let sender = connect(&gateway, &origin).await;
+    // All the while there is one that nobody reads.
+    let (unread, _) = sender
+        .clone()
+        .ready()
+        .await
+        .unwrap()
+        .send_request(request(&origin, "GET", "/unread"), true)
+        .unwrap();
+    let unread = soon("a head", unread).await.unwrap();
+    // The same way each time; another seed, another way.
+    let mut state = 0x9e37_79b9_u32;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
     let asked = (0..100).map(|number| {
+        let cancelled = random().is_multiple_of(5).then(|| random() % 4);
         let (sender, uri) = (sender.clone(), request(&origin, "GET", &format!("/{number}")));
         tokio::spawn(async move {
             let mut sender = sender.ready().await.unwrap();
             let (response, mut stream) = sender.send_request(uri, true).unwrap();
-            if number % 11 == 5 {
-                stream.send_reset(Reason::CANCEL);
-                return None;
+            match cancelled {
+                // Before anything, after a while, after the head, amid the content.
+                Some(0) => stream.send_reset(Reason::CANCEL),
+                Some(1) => {
+                    tokio::time::sleep(Duration::from_millis(number)).await;
+                    stream.send_reset(Reason::CANCEL);
+                }
+                Some(2) => {
+                    let _ = response.await.unwrap();
+                    stream.send_reset(Reason::CANCEL);
+                }
+                Some(_) => {
+                    let _ = response.await.unwrap().into_body().data().await;
+                    stream.send_reset(Reason::CANCEL);
+                }
+                None => {
+                    let response = response.await.unwrap();
+                    let status = response.status().as_u16();
+                    return Some((status, collect(response.into_body()).await.unwrap()));
+                }
             }
-            let response = response.await.unwrap();
-            let status = response.status().as_u16();
-            Some((status, collect(response.into_body()).await.unwrap()))
+            None
         })
     });
     let asked: Vec<_> = asked.collect();
+    let mut whole = 0;
     for (number, answer) in asked.into_iter().enumerate() {
         let Some((status, body)) = soon("a stream", answer).await.unwrap() else { continue };
+        whole += 1;
         match number % 7 {
             0 => assert_eq!((status, body.as_slice()), (403, &b"blocked"[..]), "stream {number}"),
             _ => assert!(
@@ -66,11 +108,14 @@ async fn a_hundred_streams_have_verdicts_of_their_own() {
             ),
         }
     }
+    assert!((60..95).contains(&whole), "{whole} were not cancelled");
+    let late = soon("the one that nobody read", collect(unread.into_body())).await.unwrap();
+    assert_eq!(late.len(), UNREAD);
     let seen = icap.asked();
     assert!(seen.iter().all(|m| m.icap.contains("X-Proto: h2\r\n")), "{}", seen[0].icap);
     let id = |m: &str| m.lines().find_map(|l| l.strip_prefix("X-Stream-Id: ")).map(str::to_owned);
     let ids: std::collections::HashSet<_> = seen.iter().map(|m| id(&m.icap).unwrap()).collect();
-    assert!(ids.len() >= 90, "streams share ids");
+    assert!(ids.len() >= whole, "streams share ids");
     assert!(seen[0].heads.starts_with("GET /"), "{}", seen[0].heads);
 }
 

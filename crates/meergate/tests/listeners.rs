@@ -242,6 +242,60 @@ fn the_console_shows_state_and_gives_the_ca_away() {
     assert!(program.console("/nothing").starts_with("HTTP/1.1 404 "));
 }
 
+/// Clients that come all the time, with connections of one request and of several, while `change`
+/// runs: each gets its answers.
+fn under_load(proxy: SocketAddr, request: &str, change: impl FnOnce()) {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stopped = || stop.load(std::sync::atomic::Ordering::SeqCst);
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(request.as_bytes()).unwrap();
+        let head = read_until(stream, b"\r\n\r\n");
+        assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+        assert_eq!(exactly(stream, 5), b"hello");
+        // It says so when a connection is not to be used again.
+        !String::from_utf8_lossy(&head).contains("Connection: close")
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|number| {
+                scope.spawn(move || {
+                    let mut answers = 0;
+                    while !stopped() {
+                        let mut stream = connect(proxy);
+                        let rounds = if number % 2 == 0 { 1 } else { 20 };
+                        let kept = (0..rounds).take_while(|_| ask(&mut stream)).count();
+                        answers += kept.max(1);
+                    }
+                    answers
+                })
+            })
+            .collect();
+        change();
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        for client in clients {
+            assert!(client.join().unwrap() > 0);
+        }
+    });
+}
+
+#[test]
+fn twenty_reloads_under_load_fail_no_transaction() {
+    let origin = Origin::answering(OK);
+    let program = Program::start("[[listen]]\naddress = \"127.0.0.1:0\"\n");
+    let request = format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address);
+    under_load(program.at("proxy"), &request, || {
+        for round in 1..=20 {
+            program.write_settings(&format!(
+                "[[listen]]\naddress = \"127.0.0.1:0\"\n[[rule]]\nname = \"round {round}\"\n"
+            ));
+            program.signal("HUP");
+            program.wait_for_log("settings reloaded", round);
+        }
+    });
+    let metrics = program.console("/metrics");
+    assert!(metrics.contains("meergate_reloads_total{outcome=\"ok\"} 20"), "{metrics}");
+}
+
 #[test]
 fn a_successor_takes_over_without_a_refused_connection() {
     let origin = Origin::answering(OK);
@@ -249,34 +303,11 @@ fn a_successor_takes_over_without_a_refused_connection() {
     let mut program = Program::start(listen);
     let proxy = program.at("proxy");
     let request = format!("GET http://{0}/ HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address);
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let stopped = || stop.load(std::sync::atomic::Ordering::SeqCst);
-    std::thread::scope(|scope| {
-        // Clients that come all the time: each gets its answer.
-        let clients: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut answers = 0;
-                    while !stopped() {
-                        let mut stream = connect(proxy);
-                        stream.write_all(request.as_bytes()).unwrap();
-                        let head = read_until(&mut stream, b"\r\n\r\n");
-                        assert!(head.starts_with(b"HTTP/1.1 200 "));
-                        assert_eq!(exactly(&mut stream, 5), b"hello");
-                        answers += 1;
-                    }
-                    answers
-                })
-            })
-            .collect();
-        for _ in 0..5 {
+    under_load(proxy, &request, || {
+        for _ in 0..20 {
             let mut former = program.replace();
             assert!(former.wait_for_end(), "the former one ends by itself");
             assert_eq!(program.at("proxy"), proxy);
-        }
-        stop.store(true, std::sync::atomic::Ordering::SeqCst);
-        for client in clients {
-            assert!(client.join().unwrap() > 0);
         }
     });
     let file = program.dir.path().join("meergate.toml");
