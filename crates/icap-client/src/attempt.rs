@@ -6,6 +6,7 @@ use bytes::Bytes;
 use icap::client::{Event, Reply, Terms};
 use icap::{Method, ResponseHead};
 
+use crate::bypass::Bypassed;
 use crate::capabilities::{Capabilities, Transfer};
 use crate::endpoint::Endpoint;
 use crate::head::{Message, path_of};
@@ -222,12 +223,16 @@ impl Service {
                 Ok(Event::Continue | Event::Data(_) | Event::End { .. }) => {}
                 Ok(Event::Pass(head)) => {
                     endpoint.note_istag(head.headers().text("ISTag"));
-                    let Rest::Intact(body) = transaction.finish() else {
+                    let sent_trailers = transaction.sends_trailers();
+                    let Rest::Intact(mut body) = transaction.finish() else {
                         let detail =
                             format!("{} passed a body that is no longer held", endpoint.label);
                         let failure = endpoint.failure(FailureKind::Protocol, detail);
                         return Err((Failed { failure, rest: Rest::Lost }, Again::Never));
                     };
+                    if !sent_trailers {
+                        body = body.map(|body| Bypassed::trailers(body, self.counters()));
+                    }
                     let verdict = Verdict::Passed(body);
                     return Ok(Answer { head: Some(head), raw_heads, verdict });
                 }
@@ -285,10 +290,14 @@ impl Service {
                     return Ok(reply.has_body.then_some(AdaptedBody::Full(full)));
                 }
                 Ok(Some(Event::End { use_original: Some(offset), .. })) => {
+                    let sent_trailers = transaction.sends_trailers();
                     if let Rest::Intact(Some(original)) = transaction.finish()
                         && let Some(body) = original.after(ahead, offset)
                     {
-                        return Ok(Some(AdaptedBody::Partial(body)));
+                        return Ok(Some(AdaptedBody::Partial(match sent_trailers {
+                            true => body,
+                            false => Bypassed::trailers(body, self.counters()),
+                        })));
                     }
                     let detail = format!(
                         "{} refers to byte {offset} of the original body, which is beyond its end",

@@ -1,4 +1,4 @@
-//! Bodies that a service should have seen and did not.
+//! What a service should have seen of a body and did not.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,15 +7,32 @@ use std::task::{Context, Poll, ready};
 use crate::incoming::Incoming;
 use crate::{Body, BodyError, BodySource, Frame, ServiceMetrics};
 
-/// Counts the bytes of a bypassed body as they go by.
+/// Counts bytes that a service did not see as they go by.
 pub(crate) struct Bypassed {
     inner: Body,
+    unseen: Unseen,
     metrics: Arc<ServiceMetrics>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unseen {
+    All,
+    Trailers,
+}
+
 impl Bypassed {
+    /// A body that the service was not sent.
     pub(crate) fn wrap(body: Incoming, metrics: &Arc<ServiceMetrics>) -> Incoming {
-        let this = Self { inner: body.into_body(), metrics: metrics.clone() };
+        Self::count(body, Unseen::All, metrics)
+    }
+
+    /// A body that the service was sent without its trailers, since it does not read any.
+    pub(crate) fn trailers(body: Incoming, metrics: &Arc<ServiceMetrics>) -> Incoming {
+        Self::count(body, Unseen::Trailers, metrics)
+    }
+
+    fn count(body: Incoming, unseen: Unseen, metrics: &Arc<ServiceMetrics>) -> Incoming {
+        let this = Self { inner: body.into_body(), unseen, metrics: metrics.clone() };
         Incoming::new(Box::pin(this))
     }
 }
@@ -26,9 +43,12 @@ impl BodySource for Bypassed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, BodyError>>> {
         let frame = ready!(self.inner.as_mut().poll_frame(cx));
-        if let Some(Ok(Frame::Data(data))) = &frame {
-            self.metrics.unadapted_bytes.add(data.len() as u64);
-        }
+        let unseen = match &frame {
+            Some(Ok(Frame::Data(data))) if self.unseen == Unseen::All => data.len(),
+            Some(Ok(Frame::Trailers(trailers))) => trailers.len(),
+            _ => 0,
+        };
+        self.metrics.unadapted_bytes.add(unseen as u64);
         Poll::Ready(frame)
     }
 

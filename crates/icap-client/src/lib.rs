@@ -56,6 +56,7 @@ pub use config::{
 };
 pub use error::ConfigError;
 pub use failure::{Failure, FailureKind};
+pub use icap::Headers;
 pub use info::{SharedHeaders, TransactionInfo};
 pub use metrics::{Counter, Gauge, ServiceMetrics};
 pub use outcome::{Adapted, AdaptedResponse, Block, Did, Step, Trail};

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use icap::client::Event;
 
+use crate::bypass::Bypassed;
 use crate::incoming::Incoming;
 use crate::transaction::{Rest, Transaction};
 use crate::{BodyError, BodySource, FailureKind, Frame, ServiceMetrics};
@@ -46,6 +47,7 @@ impl Live {
             return Ok(None);
         };
         let endpoint = transaction.endpoint().clone();
+        let sent_trailers = transaction.sends_trailers();
         let rest = transaction.finish();
         let Some(offset) = use_original else {
             return Ok((!trailers.is_empty()).then_some(Frame::Trailers(trailers)));
@@ -63,7 +65,10 @@ impl Live {
             self.metrics.failures(FailureKind::Protocol).add(1);
             BodyError::from(failure)
         })?;
-        self.state = State::Original(original);
+        self.state = State::Original(match sent_trailers {
+            true => original,
+            false => Bypassed::trailers(original, &self.metrics),
+        });
         Ok(None)
     }
 }

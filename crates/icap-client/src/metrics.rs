@@ -68,7 +68,8 @@ pub struct ServiceMetrics {
     pub ignored: Counter,
     /// Messages that went on without this service because it failed and is set to fail open.
     pub bypassed: Counter,
-    /// Body bytes of bypassed and ignored messages: traffic this service did not see.
+    /// Body bytes of bypassed and ignored messages, and trailers of messages that the service
+    /// passed without having been sent them: traffic this service did not see.
     pub unadapted_bytes: Counter,
     /// Bytes written to the service.
     pub sent_bytes: Counter,

@@ -60,8 +60,14 @@ impl Pool {
         prefer_new: bool,
         connector: &Connector,
     ) -> Result<Lease, Full> {
-        if prefer_new && let Some(slot) = self.slots.take(limit) {
-            return Ok(Lease::New(slot));
+        while prefer_new {
+            if let Some(slot) = self.slots.take(limit) {
+                return Ok(Lease::New(slot));
+            }
+            // What took one kept connection may be about to take the others: they make room.
+            if self.take_idle(affinity).is_none() {
+                break;
+            }
         }
         // Nobody overtakes those who wait, or under load some would wait for ever.
         if self.waiting.load(Ordering::Acquire) == 0

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::connection::Connection;
 use crate::endpoint::{Endpoint, Ongoing};
 use crate::incoming::Incoming;
+use crate::transport::rejects_our_certificate;
 use crate::{BodyError, BodySource, Failure, FailureKind, Frame};
 
 /// Output bytes beyond which the body's source is left alone.
@@ -24,6 +25,7 @@ pub(crate) struct Transaction {
     exchange: Exchange,
     source: Option<Incoming>,
     has_body: bool,
+    sends_trailers: bool,
     endpoint: Arc<Endpoint>,
     affinity: Arc<str>,
     /// When the service, whose turn it is, must have made its next move.
@@ -67,6 +69,7 @@ impl Transaction {
             exchange: Exchange::new(terms, head, &Limits::default()),
             source,
             has_body: terms.has_body,
+            sends_trailers: terms.send_trailers,
             endpoint: endpoint.clone(),
             affinity,
             deadline: None,
@@ -141,6 +144,11 @@ impl Transaction {
             self.endpoint.pool.give_back(self.connection, &self.affinity);
         }
         rest
+    }
+
+    /// Whether the service gets the body's trailers.
+    pub(crate) fn sends_trailers(&self) -> bool {
+        self.sends_trailers
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -275,6 +283,9 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fault(fault) => write!(f, "{fault}"),
+            Self::Io(error) if rejects_our_certificate(error) => {
+                write!(f, "does not accept our certificate (tls.cert), or wants one: {error}")
+            }
             Self::Io(error) => write!(f, "broke the connection: {error}"),
             Self::Source(error) => write!(f, "{error}"),
             Self::Timeout(what, limit) => write!(f, "has not {what} within {limit:?}"),

@@ -108,6 +108,33 @@ impl Connector {
     }
 }
 
+/// Whether the peer has ended the connection because of our certificate, or for want of one. With
+/// TLS 1.3 that is heard of only when an answer is waited for.
+pub(crate) fn rejects_our_certificate(error: &io::Error) -> bool {
+    #[cfg(feature = "tls")]
+    {
+        use rustls::AlertDescription as Alert;
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        let Some(rustls::Error::AlertReceived(alert)) = cause else { return false };
+        matches!(
+            alert,
+            Alert::AccessDenied
+                | Alert::BadCertificate
+                | Alert::CertificateExpired
+                | Alert::CertificateRequired
+                | Alert::CertificateRevoked
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::UnsupportedCertificate
+        )
+    }
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {

@@ -626,8 +626,13 @@ async fn trailers_go_only_to_services_that_offer_them() {
         let body = icap_client::Full::new([b"abc".to_vec().into()], Some("X-Sum: 1\r\n".into()));
         let head =
             request("POST /a HTTP/1.1\r\nHost: o.test\r\nTransfer-Encoding: chunked\r\n\r\n");
-        let got = forward(&chain(&server), head, Some(body.boxed())).await;
+        let chain = chain(&server);
+        let got = forward(&chain, head, Some(body.boxed())).await;
         assert_eq!(got.trailers.as_deref(), Some(&b"X-Sum: 1\r\n"[..]));
+        // What went on without having been seen is counted.
+        let unseen = if sent.is_empty() { 10 } else { 0 };
+        let metrics = chain.services().next().unwrap().metrics();
+        assert_eq!(metrics.unadapted_bytes.value(), unseen);
     }
 }
 

@@ -64,6 +64,11 @@ fn folded_lines_are_joined() {
     )
     .unwrap()
     .unwrap();
+    assert_eq!(
+        head.headers().get("X-Violations-Found"),
+        Some(&b"1  \tstream  \tEicar  \t0"[..]),
+        "a value is one line, wherever it is passed on to"
+    );
     let words: Vec<_> = head.headers().text("x-violations-found").unwrap().split('\t').collect();
     assert_eq!(words.iter().map(|w| w.trim()).collect::<Vec<_>>(), ["1", "stream", "Eicar", "0"]);
     assert_eq!(head.headers().text("istag"), Some("\"x\""));

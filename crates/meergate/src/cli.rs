@@ -2,6 +2,7 @@
 
 mod ca;
 mod explain;
+mod icap;
 mod password;
 
 use std::io::{self, IsTerminal, Write};
@@ -53,6 +54,8 @@ enum Command {
         /// The user's name.
         name: String,
     },
+    /// Look at an ICAP service, try it, measure it.
+    Icap(icap::Icap),
     /// Print the nftables rules that transparent listeners need, as a shell script.
     Nft {
         #[command(flatten)]
