@@ -193,6 +193,7 @@ pub fn main() -> ExitCode {
             None => run::check(flags),
         },
         Command::HashPassword { name } => password::run(name),
+        Command::Icap(command) => command.run(),
         Command::Nft { flags, apply, remove } => nft(flags, *apply, *remove),
         Command::Reload(flags) => reload(flags),
         Command::Run { flags, replace } => run::run(flags, *replace),
