@@ -95,17 +95,8 @@ fn serve(stream: TcpStream) -> io::Result<()> {
         if failure == "close-at-head" {
             return Ok(());
         }
-        let has_content = last != "null-body";
-        while has_content {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            // Nothing more comes of a message whose sender has gone.
-            let digits = line.trim().split(';').next().unwrap_or_default();
-            let size = u64::from_str_radix(digits, 16).map_err(io::Error::other)?;
-            io::copy(&mut reader.by_ref().take(size + 2), &mut io::sink())?;
-            if size == 0 {
-                break;
-            }
+        if last != "null-body" {
+            skip_content(&mut reader)?;
         }
         let ok = "ICAP/1.0 200 OK\r\nISTag: \"t\"\r\n";
         let own = format!(
@@ -122,6 +113,20 @@ fn serve(stream: TcpStream) -> io::Result<()> {
             "odd-chunk" => return out.write_all(format!("{own}zz\r\n").as_bytes()),
             "no-end" => return out.write_all(format!("{own}5\r\nshort\r\n").as_bytes()),
             _ => out.write_all(b"ICAP/1.0 204 No Content\r\nISTag: \"t\"\r\n\r\n")?,
+        }
+    }
+}
+
+fn skip_content(reader: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        // Nothing more comes of a message whose sender has gone.
+        let digits = line.trim().split(';').next().unwrap_or_default();
+        let size = u64::from_str_radix(digits, 16).map_err(io::Error::other)?;
+        io::copy(&mut reader.by_ref().take(size + 2), &mut io::sink())?;
+        if size == 0 {
+            return Ok(());
         }
     }
 }

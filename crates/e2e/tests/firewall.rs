@@ -36,7 +36,9 @@ impl Network {
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let names = ["client", "gateway", "server"].map(|name| format!("mg-{name}-{id}"));
         // Missing programs are a fault of the machine's setup, missing rights are not.
-        ["ip", "nft", "sysctl"].map(peers::program);
+        for name in ["ip", "nft", "sysctl"] {
+            peers::program(name);
+        }
         let first = ip(&["netns", "add", &names[0]]);
         if !first.status.success() {
             eprintln!("SKIPPED: no namespace can be made: {}", text(&first.stderr));
@@ -317,7 +319,7 @@ fn ip_of(address: &str) -> IpAddr {
 }
 
 fn same_address(value: &Value, address: &str) -> bool {
-    let parse = |text: &str| text.parse::<std::net::IpAddr>().ok();
+    let parse = |text: &str| text.parse::<IpAddr>().ok();
     value.as_str().and_then(parse) == parse(address)
 }
 
