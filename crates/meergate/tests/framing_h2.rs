@@ -269,6 +269,8 @@ async fn floods_are_bounded() {
         ("CONTINUATION", &continuation),
         ("faulty streams", &faulty),
     ];
+    let counted = || gateway.metric("meergate_limited_total{limit=\"http2-flood\"}");
+    let mut expected = 0;
     for (what, flood) in floods {
         let stream = tls(&gateway, &origin, &[b"h2"]).await;
         let (mut reader, mut writer) = tokio::io::split(stream);
@@ -287,9 +289,10 @@ async fn floods_are_bounded() {
         })
         .await;
         assert!(ended, "{what} went on without end");
+        // A faulty stream ends the connection by itself, without many of them.
+        expected += u64::from(what != "faulty streams");
+        support::wait_for(what, || (counted() == expected).then_some(()));
     }
-    let counted = || gateway.metric("meergate_limited_total{limit=\"http2-flood\"}");
-    support::wait_for("each flood to be counted", || (counted() == 4).then_some(()));
     let sender = connect(&gateway, &origin).await;
     let (status, content) = soon("a fair client", get(&sender, &origin, "/1")).await.unwrap();
     assert_eq!((status, content.len()), (200, 40_000));
