@@ -85,9 +85,13 @@ impl Passage<'_> {
             let event = match at_once {
                 Poll::Ready(event) => event?,
                 Poll::Pending => {
-                    if self.is_lead_due() || held.releases() {
+                    if held.releases() {
                         self.inspect(held, true)?;
                         self.release(held, reply)?;
+                    } else if self.is_lead_due() {
+                        // Without what little has come of the body: the engine finds more in a body
+                        // that begins with more than a byte.
+                        self.feed(held, 0, [b"", b"", b""])?;
                     }
                     let mut next = pin!(body.next());
                     let may_pause = !self.preview || continued;

@@ -192,6 +192,23 @@ fn everything_is_held_whatever_it_is_and_however_it_pauses() {
     client.reply().assert_blocked(1_000_001);
 }
 
+/// What the engine does with a coding that is none depends on how much of it comes first.
+#[test]
+fn a_body_that_begins_with_one_byte_is_inspected_as_any_other() {
+    let server = Server::with_settings("pause_milliseconds = 0\n", &[]);
+    let fields = format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", EICAR.len());
+    let response = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+    let request = Request::respmod("GET /one HTTP/1.1\r\nHost: www.test\r\n\r\n", response);
+    let mut client = server.connect();
+    let head = request.body(EICAR).head(client.base());
+    client.send(&head);
+    client.send(&chunked(&EICAR[..1]));
+    std::thread::sleep(Duration::from_millis(300));
+    client.send(&chunked(&EICAR[1..]));
+    client.send(b"0\r\n\r\n");
+    client.reply().assert_blocked(1_000_001);
+}
+
 #[test]
 fn a_block_does_not_wait_for_the_rest_of_the_body() {
     let server = Server::start(&[]);
