@@ -156,13 +156,29 @@ impl Service for Mark {
         };
         let head = head.cloned().unwrap_or_default();
         let has_body = transaction.has_body();
+        let previewed = transaction.preview().is_some();
+        // Squid says `Allow: 206` without 204 where it takes a 206 for an unfinished preview only.
+        let anywhere = transaction.head().headers().list_contains("Allow", "204");
         let (body, reply) = transaction.split();
         // The beginning tells whether there is anything to be marked.
-        let (mut kept, mut ended) = (Vec::new(), !has_body);
-        while !ended && kept.is_empty() {
+        let (mut previewing, mut ended, mut kept) = (previewed, !has_body, Vec::new());
+        let mut partial = reply.allows_206() && anywhere;
+        while !ended {
             match body.next().await? {
-                BodyEvent::Data(data) => kept.extend_from_slice(data),
-                BodyEvent::PreviewEnd => reply.continue_()?,
+                BodyEvent::Data(data) => {
+                    kept.extend_from_slice(data);
+                    if !previewing {
+                        break;
+                    }
+                }
+                BodyEvent::PreviewEnd if reply.allows_206() && !kept.is_empty() => {
+                    partial = true;
+                    break;
+                }
+                BodyEvent::PreviewEnd => {
+                    reply.continue_()?;
+                    previewing = false;
+                }
                 BodyEvent::End { .. } => ended = true,
             }
         }
@@ -186,7 +202,7 @@ impl Service for Mark {
             }
         };
         let http = if is_request { Http::Request(&marked) } else { Http::Response(&marked) };
-        let partial = reply.allows_206() && !kept.is_empty();
+        let partial = partial && reply.allows_206() && !kept.is_empty();
         let status = if partial { 206 } else { 200 };
         reply.start(&ReplyHead { status, headers: &none, http, has_body })?;
         if !has_body {
@@ -199,13 +215,14 @@ impl Service for Mark {
             return reply.finish_with_original(0);
         }
         reply.data(&kept).await?;
-        loop {
+        while !ended {
             match body.next().await? {
                 BodyEvent::Data(data) => reply.data(data).await?,
                 BodyEvent::PreviewEnd => reply.continue_()?,
-                BodyEvent::End { .. } => return reply.finish(),
+                BodyEvent::End { .. } => ended = true,
             }
         }
+        reply.finish()
     }
 }
 
