@@ -1,5 +1,6 @@
 //! Settings: a TOML file in which unknown keys are errors, and flags that win over it.
 
+mod capture;
 mod firewall;
 mod http;
 mod icap;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 use crate::error::StartError;
 
+pub use capture::Capture;
 pub use firewall::Firewall;
 pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
@@ -68,6 +70,8 @@ pub struct Config {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+    /// Captures of decrypted traffic.
+    pub capture: Capture,
     /// Status page, metrics and CA download.
     pub console: Console,
 }

@@ -15,6 +15,7 @@
 compile_error!("meergate runs on Linux: it needs netfilter's original destinations and landlock");
 
 pub mod adapt;
+pub mod capture;
 pub mod cli;
 pub mod config;
 mod console;

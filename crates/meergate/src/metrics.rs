@@ -38,6 +38,8 @@ pub struct Metrics {
     pub reloads: Family<OutcomeLabels, Counter>,
     /// Bytes reserved for contents of HTTP/2 streams that nobody may be reading.
     pub stream_windows: Gauge,
+    /// Captured packets lost since the disk could not keep up.
+    pub capture_packets_lost: Counter,
     /// Log lines lost since a log's writer could not keep up, by log.
     pub log_lines_lost: Family<LogLabels, Counter>,
 }
@@ -143,6 +145,7 @@ impl Metrics {
             uninspected_bytes: Family::default(),
             reloads: Family::default(),
             stream_windows: Gauge::default(),
+            capture_packets_lost: Counter::default(),
             log_lines_lost: Family::default(),
         };
         metrics.register();
@@ -199,6 +202,11 @@ impl Metrics {
             "Memory reserved for contents of HTTP/2 streams that nobody may be reading",
             Unit::Bytes,
             self.stream_windows.clone(),
+        );
+        r.register(
+            "capture_packets_lost",
+            "Captured packets lost because the disk could not keep up",
+            self.capture_packets_lost.clone(),
         );
         r.register("reloads", "Reloads of the settings", self.reloads.clone());
         r.register(

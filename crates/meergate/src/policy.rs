@@ -44,6 +44,8 @@ pub struct Decision {
     pub chain: Option<Arc<Chain>>,
     /// The proxy through which the origin is reached.
     pub upstream_proxy: Option<Arc<UpstreamProxy>>,
+    /// Whether what is said on the connection is captured.
+    pub capture: bool,
     /// What becomes of an invalid certificate of the origin's.
     pub invalid_certificate: InvalidCertificate,
     /// The `[[client_certificate]]` shown to an origin that asks for one.
@@ -133,6 +135,7 @@ impl Policy {
             upstream_proxy: names.proxy(config.upstream.proxy.as_deref(), None).map_err(
                 |what| StartError::new(what, "upstream.proxy", "name an [[upstream_proxy]]"),
             )?,
+            capture: false,
             invalid_certificate: InvalidCertificate::Refuse,
             client_certificate: None,
             certificate_asked: CertificateAsked::Ignore,
@@ -193,6 +196,8 @@ struct Names<'a> {
     chains: Chains,
     certificates: Vec<&'a str>,
     proxies: Vec<Arc<UpstreamProxy>>,
+    /// Whether there is a place for captures.
+    captures: bool,
 }
 
 impl<'a> Names<'a> {
@@ -208,7 +213,7 @@ impl<'a> Names<'a> {
             }
         }
         let certificates = config.client_certificate.iter().map(|c| c.name.as_str()).collect();
-        Ok(Self { chains, certificates, proxies })
+        Ok(Self { chains, certificates, proxies, captures: config.capture.folder.is_some() })
     }
 
     /// The proxy of that name; `default` where none is named.
@@ -249,6 +254,9 @@ impl Compiled {
             // Not "any host": a list that became empty must not widen its rule.
             return Err(refuse("its host files hold no name".into()));
         }
+        if rule.capture && !names.captures {
+            return Err(refuse("it captures, but capture.folder is not set".into()));
+        }
         let chain = match &rule.chain {
             None => default.chain.clone(),
             Some(name) => match names.chains.chain(name) {
@@ -280,6 +288,7 @@ impl Compiled {
                 action: rule.action,
                 chain,
                 upstream_proxy,
+                capture: rule.capture,
                 invalid_certificate: rule.invalid_certificate,
                 client_certificate: rule.client_certificate.as_deref().map(Arc::from),
                 certificate_asked: rule.certificate_asked,

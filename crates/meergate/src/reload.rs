@@ -108,14 +108,16 @@ impl State {
 }
 
 /// Settings that are read at the start alone, and whether they are the same.
-fn fixed(former: &Config, new: &Config) -> [(&'static str, bool); 4] {
+fn fixed(former: &Config, new: &Config) -> [(&'static str, bool); 5] {
     let listen = |config: &Config| format!("{:?}", config.listen);
     let log = |config: &Config| format!("{:?}", config.log);
+    let capture = |config: &Config| format!("{:?}", config.capture);
     let firewall = |config: &Config| format!("{:?}", config.firewall);
     [
         ("listen", listen(former) == listen(new)),
         ("console.address", former.console.address == new.console.address),
         ("log", log(former) == log(new)),
+        ("capture", capture(former) == capture(new)),
         ("firewall", firewall(former) == firewall(new)),
     ]
 }

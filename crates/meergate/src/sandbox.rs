@@ -189,6 +189,7 @@ fn readable(config: &Config) -> Vec<PathBuf> {
 fn writable(config: &Config) -> Vec<PathBuf> {
     let named = [&config.log.connections, &config.log.transactions, &config.tls.keylog];
     let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(|path| folder_of(path)).collect();
+    paths.extend(config.capture.folder.clone());
     // Where the output of `nft` and `ip` goes.
     paths.push("/dev/null".into());
     paths.extend(config.sandbox.write.iter().cloned());

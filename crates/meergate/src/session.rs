@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::capture::Capture;
 use crate::config::Config;
 use crate::log::{Logs, Notes};
 use crate::metrics::Metrics;
@@ -91,6 +92,8 @@ pub struct Shared {
     pub resolver: Resolver,
     /// The connection and transaction logs.
     pub logs: Logs,
+    /// Captures of decrypted traffic.
+    pub capture: Option<Arc<Capture>>,
     /// What clients make of forged certificates.
     pub pinning: Pinning,
     stopping: watch::Sender<bool>,
@@ -99,11 +102,12 @@ pub struct Shared {
 
 impl Shared {
     /// Puts them together for a process that begins.
-    pub fn new(metrics: Metrics, logs: Logs) -> Self {
+    pub fn new(metrics: Metrics, logs: Logs, capture: Option<Arc<Capture>>) -> Self {
         Self {
             metrics,
             resolver: Resolver::new(),
             logs,
+            capture,
             pinning: Pinning::new(),
             stopping: watch::Sender::new(false),
             ids: Ids::new(),

@@ -34,18 +34,22 @@ pub struct Route {
     pub tls: Option<TlsPlan>,
     /// The proxy that leads there. It is reached from our own address, whatever `source` says.
     pub proxy: Option<Arc<UpstreamProxy>>,
+    /// Whether what is said to the origin is captured, where it is not intercepted TLS, of which the
+    /// client's side is.
+    pub capture: bool,
 }
 
 impl Route {
     /// Plain TCP to `target`.
     pub fn plain(target: Target) -> Self {
-        Self { target, address: None, source: None, tls: None, proxy: None }
+        Self { target, address: None, source: None, tls: None, proxy: None, capture: false }
     }
 
     /// The same, reached as `decision` says.
     #[must_use]
     pub fn as_decided(mut self, decision: &Decision) -> Self {
         self.proxy.clone_from(&decision.upstream_proxy);
+        self.capture = decision.capture;
         self
     }
 
@@ -53,7 +57,7 @@ impl Route {
     pub fn original(address: SocketAddr) -> Self {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let target = Target::from_address(address);
-        Self { target, address: Some(address), source: None, tls: None, proxy: None }
+        Self { address: Some(address), ..Self::plain(target) }
     }
 }
 

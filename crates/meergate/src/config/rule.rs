@@ -52,6 +52,9 @@ pub struct Rule {
     pub action: Action,
     /// The `[[icap.chain]]` that transactions take instead of the default one.
     pub chain: Option<String>,
+    /// Whether what is said on the connection is captured, decrypted (`[capture]`). Decided for
+    /// connections, like `upstream_proxy`; for intercepted ones when the certificate is known.
+    pub capture: bool,
     /// What becomes of intercepted connections whose origin shows an invalid certificate.
     pub invalid_certificate: InvalidCertificate,
     /// The `[[upstream_proxy]]` through which the origin is reached, instead of

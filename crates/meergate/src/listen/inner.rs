@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
+use crate::capture::Tap;
 use crate::config::{Action, CertificateAsked, Pinned};
 use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
 use crate::metrics::Towards;
@@ -171,7 +172,8 @@ async fn intercept(
                 Ok(upstream) => UpstreamSlot::Ready(Box::new(upstream)),
                 Err(error) => UpstreamSlot::Failed(error),
             };
-            finish(Box::new(client), BytesMut::new(), &session, upstream).await
+            let client = captured(&session, &decision, &upstream, Box::new(client));
+            finish(client, BytesMut::new(), &session, upstream).await
         }
         Err(error) => {
             if error.rejects_certificate()
@@ -182,6 +184,19 @@ async fn intercept(
             not_intercepted(&session, &route, &hello, &error)
         }
     }
+}
+
+/// The client's side of intercepted TLS, captured if the rules say so: as if the client had spoken to
+/// the origin in the clear, or to us where no origin was reached.
+fn captured(session: &Session, decision: &Decision, upstream: &UpstreamSlot, client: Io) -> Io {
+    let Some(capture) = session.shared.capture.as_ref().filter(|_| decision.capture) else {
+        return client;
+    };
+    let server = match upstream {
+        UpstreamSlot::Ready(upstream) => upstream.address,
+        _ => session.local,
+    };
+    Box::new(Tap::of_client(client, capture.flow(session.client, server, &session.id)))
 }
 
 fn not_intercepted(

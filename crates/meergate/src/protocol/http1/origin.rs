@@ -15,6 +15,7 @@ use super::framing;
 use super::sink::WireSink;
 use super::wire::SharedWire;
 use crate::adapt::{Counted, Origin, Progress, Trouble};
+use crate::capture::Tap;
 use crate::config::UpstreamProxy;
 use crate::io::Io;
 use crate::session::{Session, Target};
@@ -156,9 +157,17 @@ impl Origin for WireOrigin<'_> {
         let Some(route) = &self.route else {
             return Err(Trouble::OriginGone(io::Error::other("no origin is named")));
         };
-        let upstream = open(&self.session.shared, &self.session.settings, route)
+        let mut upstream = open(&self.session.shared, &self.session.settings, route)
             .await
             .map_err(Trouble::Upstream)?;
+        if let Some(capture) = &self.session.shared.capture
+            && route.capture
+            && self.session.tls.is_none()
+        {
+            let session = self.session;
+            let flow = capture.flow(session.client, upstream.address, &session.id);
+            upstream.io = Box::new(Tap::of_server(upstream.io, flow));
+        }
         if upstream.alpn == Some(Alpn::H2) {
             let e =
                 UpstreamError::new(UpstreamErrorKind::Tls, &route.target, "HTTP/2 was not offered");

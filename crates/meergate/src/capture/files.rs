@@ -1,0 +1,117 @@
+//! The files of captures: one after the other, each and all together of bounded size.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::pcapng;
+use crate::log::rfc3339;
+
+const PREFIX: &str = "meergate-";
+const SUFFIX: &str = ".pcapng";
+
+/// The file that is written to, and what is kept of those before it.
+#[derive(Debug)]
+pub(super) struct Files {
+    folder: PathBuf,
+    max_file: u64,
+    kept: usize,
+    file: BufWriter<File>,
+    written: u64,
+    number: u32,
+}
+
+impl Files {
+    /// Begins a file in `folder`; each has `max_file` bytes at most, give or take one packet, and of all
+    /// that are there the newest `kept` stay.
+    pub(super) fn begin(folder: &Path, max_file: u64, kept: usize) -> io::Result<Self> {
+        let kept = kept.max(1);
+        let (file, written) = create(folder, 0)?;
+        let files = Self { folder: folder.to_owned(), max_file, kept, file, written, number: 0 };
+        files.prune()?;
+        Ok(files)
+    }
+
+    pub(super) fn write(&mut self, packet: &[u8]) -> io::Result<()> {
+        if self.written + packet.len() as u64 > self.max_file {
+            self.file.flush()?;
+            self.number += 1;
+            (self.file, self.written) = create(&self.folder, self.number)?;
+            self.prune()?;
+        }
+        self.file.write_all(packet)?;
+        self.written += packet.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+
+    /// Removes the oldest files, also those of former runs.
+    fn prune(&self) -> io::Result<()> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let ours = name.to_str().is_some_and(|n| n.starts_with(PREFIX) && n.ends_with(SUFFIX));
+            if ours {
+                names.push(name);
+            }
+        }
+        // Their names begin with the time.
+        names.sort();
+        let surplus = names.len().saturating_sub(self.kept);
+        for name in &names[..surplus] {
+            match fs::remove_file(self.folder.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A new file, and what is in it. Only its owner may read what others had encrypted.
+fn create(folder: &Path, number: u32) -> io::Result<(BufWriter<File>, u64)> {
+    let time = rfc3339(SystemTime::now()).replace([':', '-'], "");
+    let process = std::process::id();
+    let path = folder.join(format!("{PREFIX}{time}-{process}-{number:06}{SUFFIX}"));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = BufWriter::with_capacity(256 * 1024, file);
+    let head = pcapng::section();
+    file.write_all(&head)?;
+    file.flush()?;
+    Ok((file, head.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_bounded_in_size_and_number() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("meergate-2020.pcapng"), "old").unwrap();
+        fs::write(dir.path().join("other.pcapng"), "not ours").unwrap();
+        let mut files = Files::begin(dir.path(), 1000, 3).unwrap();
+        for _ in 0..100 {
+            files.write(&[0; 300]).unwrap();
+        }
+        files.flush().unwrap();
+        drop(files);
+        let mut sizes = Vec::new();
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if name != "other.pcapng" {
+                assert_ne!(name, "meergate-2020.pcapng");
+                sizes.push(entry.metadata().unwrap().len());
+            }
+        }
+        assert_eq!(sizes.len(), 3);
+        assert!(sizes.iter().all(|size| *size <= 1000), "{sizes:?}");
+        assert!(dir.path().join("other.pcapng").exists());
+    }
+}
