@@ -10,6 +10,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::capture::Capture;
 use crate::cli::{Flags, say};
 use crate::config::{Config, Listen};
 use crate::console;
@@ -68,7 +69,8 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
             heir.wait();
         }
         let logs = Logs::open(&config.log, &metrics)?;
-        let shared = Arc::new(Shared::new(metrics, logs));
+        let capture = Capture::open(&config.capture, &metrics)?;
+        let shared = Arc::new(Shared::new(metrics, logs, capture));
         let gateway = Arc::new(Gateway::new(shared, Arc::new(settings)));
         let runtime = Builder::new_multi_thread().enable_all().thread_name("meergate").build();
         let runtime = runtime.map_err(|e| {
