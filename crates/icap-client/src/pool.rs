@@ -60,13 +60,15 @@ impl Pool {
         prefer_new: bool,
         connector: &Connector,
     ) -> Result<Lease, Full> {
-        while prefer_new {
-            if let Some(slot) = self.slots.take(limit) {
-                return Ok(Lease::New(slot));
-            }
-            // What took one kept connection may be about to take the others: they make room.
-            if self.take_idle(affinity).is_none() {
-                break;
+        if prefer_new {
+            loop {
+                if let Some(slot) = self.slots.take(limit) {
+                    return Ok(Lease::New(slot));
+                }
+                // What took one kept connection may be about to take the others: they make room.
+                if self.take_idle(affinity).is_none() {
+                    break;
+                }
             }
         }
         // Nobody overtakes those who wait, or under load some would wait for ever.
