@@ -57,16 +57,13 @@ fn sslscan_finds_nothing_weak() {
 
 #[test]
 fn testssl_finds_nothing_weak() {
-    // Of a CA of one's own, without CRL and CAA record; the origin's time of validity, as it is there;
-    // and what the scanner's own OpenSSL can't try.
-    const NOT_OURS: [&str; 7] = [
+    // Of a CA of one's own, without CRL and CAA record; the origin's time of validity, as it is there.
+    const NOT_OURS: [&str; 5] = [
         "DNS_CAArecord",
-        "RC4",
         "cert_expirationStatus",
         "cert_notAfter",
         "cert_revocation",
         "cert_validityPeriod",
-        "engine_problem",
     ];
     let found = scan("testssl", |address, file, authority| {
         let words = ["--quiet", "--warnings", "off", "--color", "0", "--fast"];
@@ -81,11 +78,14 @@ fn testssl_finds_nothing_weak() {
     let findings: Vec<Value> = serde_json::from_str(&found).unwrap();
     assert!(findings.len() >= 60, "it has looked at little: {found}");
     for id in ["TLS1_2", "TLS1_3", "heartbleed", "ROBOT", "cert_trust", "PFS"] {
-        assert!(findings.iter().any(|finding| finding["id"] == id), "{id}: {found}");
+        let is_good = |finding: &Value| finding["id"] == id && finding["severity"] == "OK";
+        assert!(findings.iter().any(is_good), "{id}: {found}");
     }
     let weak = findings.iter().filter(|finding| {
         let severity = finding["severity"].as_str().unwrap_or_default();
-        !["OK", "INFO"].contains(&severity) && !NOT_OURS.iter().any(|id| finding["id"] == *id)
+        // A warning is what the scanner itself could not try.
+        !["OK", "INFO", "WARN"].contains(&severity)
+            && !NOT_OURS.iter().any(|id| finding["id"] == *id)
     });
     assert_eq!(weak.collect::<Vec<_>>(), Vec::<&Value>::new());
 }
