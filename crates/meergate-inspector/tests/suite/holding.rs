@@ -192,21 +192,25 @@ fn everything_is_held_whatever_it_is_and_however_it_pauses() {
     client.reply().assert_blocked(1_000_001);
 }
 
-/// What the engine does with a coding that is none depends on how much of it comes first.
+/// Of a coding that is none, the engine loses what comes first, if that is little.
 #[test]
 fn a_body_that_begins_with_one_byte_is_inspected_as_any_other() {
-    let server = Server::with_settings("pause_milliseconds = 0\n", &[]);
+    let rule = "drop http any any -> any any (msg:\"start\"; flow:established,to_client; \
+                file.data; content:\"X5O!P%@AP[4\"; sid:1000009;)\n";
+    let server = Server::unready(rule, "pause_milliseconds = 0\n", &[]);
     let fields = format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", EICAR.len());
     let response = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
     let request = Request::respmod("GET /one HTTP/1.1\r\nHost: www.test\r\n\r\n", response);
     let mut client = server.connect();
+    // The engine serves by now.
+    assert_eq!(client.options().status, 200);
     let head = request.body(EICAR).head(client.base());
     client.send(&head);
     client.send(&chunked(&EICAR[..1]));
     std::thread::sleep(Duration::from_millis(300));
     client.send(&chunked(&EICAR[1..]));
     client.send(b"0\r\n\r\n");
-    client.reply().assert_blocked(1_000_001);
+    client.reply().assert_blocked(1_000_009);
 }
 
 #[test]
