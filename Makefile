@@ -4,6 +4,9 @@ MAKEFLAGS += --no-print-directory
 CARGO ?= cargo
 LIBSURICATA = scripts/install-libsuricata
 DENY = scripts/cargo-deny
+# By itself and last: built together, cargo gives it the others' cryptography too (features of rustls
+# are united), whose licence does not go with libsuricata's.
+INSPECTOR = $(CARGO) build --release --locked --quiet -p meergate-inspector
 
 .PHONY: help demo run install test bench check fuzz audit deps
 
@@ -20,19 +23,22 @@ help:
 demo:
 	@scripts/install-deps build run
 	@$(LIBSURICATA)
-	@$(CARGO) build --release --locked --quiet -p meergate -p meergate-inspector -p e2e
+	@$(CARGO) build --release --locked --quiet -p meergate -p e2e
+	@$(INSPECTOR)
 	@$(CARGO) run --release --locked --quiet -p e2e --bin demo
 
 run:
 	@scripts/install-deps build
 	@$(LIBSURICATA)
-	@$(CARGO) build --release --locked --quiet -p meergate -p meergate-inspector
+	@$(CARGO) build --release --locked --quiet -p meergate
+	@$(INSPECTOR)
 	@scripts/run
 
 install:
 	@scripts/install-deps build
 	@$(LIBSURICATA)
-	@$(CARGO) build --release --locked --quiet -p meergate -p meergate-inspector
+	@$(CARGO) build --release --locked --quiet -p meergate
+	@$(INSPECTOR)
 	@scripts/install
 
 test: deps check
@@ -43,6 +49,7 @@ test: deps check
 
 bench: deps
 	$(CARGO) build --release --locked --workspace
+	@$(INSPECTOR)
 	bench/run
 
 check: deps
