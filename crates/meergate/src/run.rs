@@ -86,10 +86,14 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
         runtime.shutdown_timeout(CUT);
         done
     });
-    let replaced = served.as_ref().is_ok_and(|end| *end == Order::Yield);
+    let removes = match &served {
+        Ok(end) => *end != Order::Yield,
+        // A successor that fails leaves the former program's rules alone: it may go on serving.
+        Err(_) => !replace,
+    };
     // Last, so that nobody's connection goes around us while others are still served.
     if let Some(rules) = &rules
-        && !replaced
+        && removes
     {
         rules.remove()?;
         tracing::warn!("the firewall rules are removed: clients now reach servers directly");
