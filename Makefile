@@ -43,7 +43,7 @@ install:
 
 test: deps check
 	$(CARGO) build --locked --workspace --all-targets
-	scripts/fuzz 10
+	scripts/fuzz 30
 	scripts/test
 	bench/guards
 
