@@ -5,8 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::programs::{binary, root, run_to_end, test_rules};
 use e2e::Process;
+use e2e::programs::{binary, root, run_to_end, test_rules};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -85,7 +85,8 @@ fn installed_settings_are_right() {
     let folder = TempDir::new().unwrap();
     let here = folder.path().display().to_string();
     let rules = test_rules().display().to_string();
-    for (program, settings) in [("meergate", "meergate.toml"), ("meergate-inspector", "inspector.toml")]
+    for (program, settings) in
+        [("meergate", "meergate.toml"), ("meergate-inspector", "inspector.toml")]
     {
         let text = fs::read_to_string(root().join("packaging").join(settings)).unwrap();
         let text = text

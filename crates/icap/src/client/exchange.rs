@@ -197,10 +197,7 @@ impl Exchange {
         let sent_all = matches!(self.sending, Sending::AwaitContinue | Sending::Done);
         // Some servers take the unread body of a 206 outside a preview for the next request.
         let partial = self.receiver.status() == Some(206) && !self.in_preview();
-        sent_all
-            && self.output.is_empty()
-            && self.receiver.keeps_alive()
-            && !partial
+        sent_all && self.output.is_empty() && self.receiver.keeps_alive() && !partial
     }
 
     /// Whether all that was handed in is still held, so that the original can go on.
