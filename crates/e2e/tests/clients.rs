@@ -115,6 +115,8 @@ fn fetch_of_node() {
     let gateway = inspected.target(origin.addr().port());
     let folder = TempDir::new().unwrap();
     let mut node = peers::client("node");
+    // The gateway listens on IPv4, and Node before 20 tries but one of a name's addresses.
+    node.arg("--dns-result-order=ipv4first");
     node.arg(script("fetch.mjs")).env("NODE_EXTRA_CA_CERTS", gateway.authority());
     let base = format!("https://localhost:{}", gateway.proxy().port());
     run(node, [base.as_ref(), folder.path().as_os_str()]);
