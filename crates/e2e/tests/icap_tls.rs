@@ -217,7 +217,7 @@ fn c_icap_s_client_speaks_to_it_inside_tls() {
         let output = Command::new("timeout")
             .arg("120")
             .arg(peers::program("c-icap-client"))
-            .args(["-tls", "-tls-no-verify", "-i", "localhost", "-p", port, "-s", "suricata", "-v"])
+            .args(["-tls", "-tls-no-verify", "-i", "127.0.0.1", "-p", port, "-s", "suricata", "-v"])
             .args(["-no204", "-nopreview", "-resp", "http://files.test/file", "-f"])
             .arg(&file)
             .arg("-o")
