@@ -211,6 +211,8 @@ impl Supervisor {
             Report::Beat => {}
             Report::Ready(loaded) => {
                 running.ready = Some(Instant::now());
+                // Before anybody hears of it and changes the files.
+                self.keep();
                 if !std::mem::replace(&mut self.served, true) {
                     say(format_args!("ready"));
                 }
@@ -221,16 +223,14 @@ impl Supervisor {
                     milliseconds = loaded.milliseconds,
                     "inspecting"
                 );
-                self.keep();
             }
             Report::Failed(reason) if !self.served => return Err(reason),
             Report::Failed(reason) => tracing::error!("{reason}"),
             Report::Reloaded(result) => {
-                let took = result.is_ok();
-                self.end_reload(result).await;
-                if took {
+                if result.is_ok() {
                     self.keep();
                 }
+                self.end_reload(result).await;
             }
             Report::Unproven(reason) => self.fall_back(reason).await,
         }
