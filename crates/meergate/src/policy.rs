@@ -340,7 +340,10 @@ impl Compiled {
                 "certificate_issuer",
                 self.certificate_issuer.is_empty()
                     || subject.certificate.is_some_and(|certificate| {
-                        any_matches(&self.certificate_issuer, certificate.issuer.as_bytes())
+                        // Anybody can write this name into a certificate of their own.
+                        let refuses = matches!(self.decision.action, Action::Block | Action::Reset);
+                        (refuses || certificate.fault.is_none())
+                            && any_matches(&self.certificate_issuer, certificate.issuer.as_bytes())
                     }),
             ),
             (

@@ -207,6 +207,21 @@ async fn an_origin_that_falls_back_to_http1_is_translated() {
     }
 }
 
+/// Extended CONNECT (RFC 8441), as soon as the gateway has said that it may be used.
+async fn ask_for_a_tunnel(
+    origin: &Origin,
+    sender: h2::client::SendRequest<Bytes>,
+) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let patience = tokio::time::Instant::now() + support::PATIENCE;
+    while !sender.is_extended_connect_protocol_enabled() {
+        assert!(tokio::time::Instant::now() < patience, "extended CONNECT is not offered");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut asked = request(origin, "CONNECT", "/chat");
+    asked.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    sender.ready().await.unwrap().send_request(asked, false).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_protocol_inside_a_stream_is_relayed_and_counted() {
     let origin = Origin::start(
@@ -225,15 +240,7 @@ async fn another_protocol_inside_a_stream_is_relayed_and_counted() {
     .await;
     let (gateway, _dir) = gateway(&origin, "");
     let sender = connect(&gateway, &origin).await;
-    let patience = tokio::time::Instant::now() + support::PATIENCE;
-    while !sender.is_extended_connect_protocol_enabled() {
-        assert!(tokio::time::Instant::now() < patience, "extended CONNECT is not offered");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let mut asked = request(&origin, "CONNECT", "/chat");
-    asked.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-    let mut sender = sender.ready().await.unwrap();
-    let (response, mut stream) = sender.send_request(asked, false).unwrap();
+    let (response, mut stream) = ask_for_a_tunnel(&origin, sender).await;
     let response = soon("the head", response).await.unwrap();
     assert_eq!(response.status(), 200);
     let mut body = response.into_body();
@@ -246,6 +253,31 @@ async fn another_protocol_inside_a_stream_is_relayed_and_counted() {
         (&record["outcome"], &record["uninspected"][0]),
         (&"upgraded".into(), &"upgrade".into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_tunnel_is_a_response_like_any_other() {
+    let origin = Origin::start(
+        1,
+        handler(|request, mut respond| async move {
+            assert_eq!(request.method(), http::Method::CONNECT);
+            let head = http::Response::builder().status(403).body(()).unwrap();
+            let mut stream = respond.send_response(head, false).unwrap();
+            send(&mut stream, Bytes::from_static(b"no, but here is MALWARE"), true).await;
+        }),
+    )
+    .await;
+    let icap = Icap::start(|m| match m.body.ends_with(b"MALWARE") {
+        true => Verdict::Block,
+        false => Verdict::Pass,
+    });
+    let (gateway, _dir) = gateway(&origin, &icap.settings());
+    let sender = connect(&gateway, &origin).await;
+    let (response, _stream) = ask_for_a_tunnel(&origin, sender).await;
+    let response = soon("the head", response).await.unwrap();
+    assert_eq!(response.status(), 403);
+    assert_eq!(soon("the end", collect(response.into_body())).await.unwrap(), b"blocked");
+    assert_eq!(gateway.transactions(1)[0]["outcome"], "blocked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

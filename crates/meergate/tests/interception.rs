@@ -506,6 +506,25 @@ fn rules_look_at_the_certificate_of_the_origin() {
 }
 
 #[test]
+fn an_issuer_that_nobody_vouches_for_opens_nothing() {
+    let (ca, forger) = (Ca::new(plain), Ca::new(plain));
+    let (chain, key) = forger.leaf(&["a.example"], plain);
+    let origin = Origin::start(chain, &key);
+    let ask = |action| {
+        let settings = format!(
+            "[[rule]]\ncertificate_issuer = [\"*CN=Origins*\"]\naction = \"{action}\"\n\n\
+             [[rule]]\ninvalid_certificate = \"allow\"\n"
+        );
+        let gateway = gateway(&ca, &settings);
+        Client::new(&gateway).ask(&gateway, origin.address, "a.example")
+    };
+    // Bypassed, the origin's own certificate would be shown, which this client does not trust.
+    assert_eq!(ask("bypass").unwrap().status, 200);
+    // What refuses needs no proof.
+    assert_eq!(ask("block").unwrap().status, 403);
+}
+
+#[test]
 fn origins_that_ask_for_a_certificate_get_what_the_rules_say() {
     let ca = Ca::new(plain);
     let clients = Ca::new(plain);

@@ -100,17 +100,44 @@ async fn run<C: Client, O: Origin>(
         tx.opaque_response = Some("upgrade");
         return Ok(Ended::Upgraded(head));
     }
-    let chain = match looks_at_responses {
-        true => services_of_response(tx, &named, &head)?,
-        false => chain,
+    let exchange = Exchange { named: &named, asked: &asked, chain, info: info.as_ref() };
+    answer(tx, exchange, head, body, client, &mut drive).await
+}
+
+/// A request that has been sent, as far as its response depends on it.
+pub(super) struct Exchange<'a> {
+    /// The head as the client sent it, which rules look at.
+    pub(super) named: &'a RequestHead,
+    /// The head as the origin got it.
+    pub(super) asked: &'a RequestHead,
+    /// The services that the request was shown to.
+    pub(super) chain: Option<&'a Chain>,
+    /// There if the response may be shown to any.
+    pub(super) info: Option<&'a TransactionInfo>,
+}
+
+/// Shows the final response to the services and sends it to the client.
+pub(super) async fn answer<C: Client, S: Sink>(
+    tx: &mut Transaction<'_>,
+    exchange: Exchange<'_>,
+    head: ResponseHead,
+    body: Option<Body>,
+    client: &mut C,
+    drive: &mut Drive<'_, S>,
+) -> Result<Ended, Trouble> {
+    let settings = &tx.session.settings;
+    let chain = match settings.policy.looks_at_responses() {
+        true => services_of_response(tx, exchange.named, &head)?,
+        false => exchange.chain,
     };
     let rules = Rules::new(&settings.config.http, chain.is_some());
     let (mut head, opaque) = rules.response(head, body.is_some())?;
     tx.opaque_response = opaque;
     let mut body = body;
-    if let (Some(chain), Some(info)) = (chain, &info) {
+    if let (Some(chain), Some(info)) = (chain, exchange.info) {
         let began = Instant::now();
-        let adapted = drive.run_for(client, chain.respmod(info, &asked, head, body)).await?;
+        let adapted =
+            drive.run_for(client, chain.respmod(info, exchange.asked, head, body)).await?;
         let adapted = adapted.map_err(Trouble::Chain)?;
         tx.respmod = Some(adaptation(&adapted.trail, began.elapsed()));
         if let Some(block) = &adapted.blocked_by {
@@ -119,7 +146,7 @@ async fn run<C: Client, O: Origin>(
         head = adapted.head;
         body = adapted.body;
     }
-    deliver(tx, head, body, client, &mut drive).await
+    deliver(tx, head, body, client, drive).await
 }
 
 /// The services that the rules choose for the request, unless they choose to refuse it.

@@ -6,7 +6,7 @@ use icap_client::Body;
 use super::drive::{Drive, Watch};
 use super::record::Transaction;
 use super::rules::Rules;
-use super::transact::{deliver, explain, reqmod, services};
+use super::transact::{Exchange, answer, deliver, explain, reqmod, services};
 use super::trouble::Trouble;
 use super::{Client, Ended, Origin, Request};
 use crate::pages::Page;
@@ -45,10 +45,12 @@ async fn run<C: Client, O: Origin>(
         return Err(Trouble::Refused(Box::new(page)));
     }
     tx.server = Some(drive.run_for(client, origin.connect()).await??);
+    let named = head.clone();
     let mut request = Request { head, body: None };
-    if let Some(chain) = chain {
-        let info = tx.info();
-        request = match reqmod(tx, chain, &info, request, client, &mut drive).await? {
+    let looks_at_responses = tx.session.settings.policy.looks_at_responses();
+    let info = (chain.is_some() || looks_at_responses).then(|| tx.info());
+    if let (Some(chain), Some(info)) = (chain, &info) {
+        request = match reqmod(tx, chain, info, request, client, &mut drive).await? {
             Ok(request) => request,
             Err(ended) => return Ok(ended),
         };
@@ -61,11 +63,15 @@ async fn run<C: Client, O: Origin>(
             break (head, body);
         }
     };
-    if (200..300).contains(&head.status()) {
-        tx.outcome = "upgraded";
-        tx.opaque_request = Some("upgrade");
-        tx.opaque_response = Some("upgrade");
-        drive.begin(Some(inside), sink, false);
+    if !(200..300).contains(&head.status()) {
+        // A refusal is a response like any other, and may hold anything.
+        let asked = &request.head;
+        let exchange = Exchange { named: &named, asked, chain, info: info.as_ref() };
+        return answer(tx, exchange, head, body, client, &mut drive).await;
     }
+    tx.outcome = "upgraded";
+    tx.opaque_request = Some("upgrade");
+    tx.opaque_response = Some("upgrade");
+    drive.begin(Some(inside), sink, false);
     deliver(tx, head, body, client, &mut drive).await
 }
