@@ -95,6 +95,7 @@ async fn run<C: Client, O: Origin>(
     let asked = request.head.clone();
     let (head, body) = ask(tx, request, &rules, client, origin, &mut drive).await?;
     if head.status() == 101 {
+        head_goes_on(tx, "upgrade", &head);
         tx.status = Some(101);
         tx.outcome = "upgraded";
         tx.opaque_response = Some("upgrade");
@@ -256,9 +257,7 @@ async fn ask<C: Client, O: Origin>(
                     )));
                 }
                 102..=199 => {
-                    // No service is asked about it.
-                    let metrics = &tx.session.shared.metrics;
-                    metrics.uninspected("interim", Towards::Client, head.bytes().len() as u64);
+                    head_goes_on(tx, "interim", &head);
                     let sent = drive.run(client.interim(&head)).await?;
                     sent.map_err(Trouble::ClientGone)?;
                 }
@@ -270,6 +269,11 @@ async fn ask<C: Client, O: Origin>(
             }
         }
     }
+}
+
+/// Counts the head of a response that no service is asked about.
+pub(super) fn head_goes_on(tx: &Transaction<'_>, why: &'static str, head: &ResponseHead) {
+    tx.session.shared.metrics.uninspected(why, Towards::Client, head.bytes().len() as u64);
 }
 
 fn is_idempotent(method: &[u8]) -> bool {
