@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use icap::client::Output;
 use tokio::io::AsyncWrite;
+use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::ServiceMetrics;
 use crate::pool::Slot;
-use crate::transport::Stream;
+use crate::transport::{Connector, Stream};
 
 /// Room that a read has at least, in bytes.
 const READ_ROOM: usize = 16 * 1024;
@@ -27,8 +29,8 @@ pub(crate) struct Connection {
     /// Bytes received and not yet understood.
     pub(crate) input: BytesMut,
     pub(crate) peer: Option<SocketAddr>,
-    /// The client connection whose transaction it served last.
-    pub(crate) affinity: Arc<str>,
+    /// The event loop that it was opened on, which stays the one that wakes whoever uses it.
+    pub(crate) home: Id,
     pub(crate) idle_since: Instant,
     /// Whether it has served a transaction before.
     pub(crate) reused: bool,
@@ -50,7 +52,7 @@ impl Connection {
             stream,
             input: BytesMut::new(),
             peer,
-            affinity: Arc::default(),
+            home: Handle::current().id(),
             idle_since: Instant::now(),
             reused: false,
             alarm: Alarm::default(),
@@ -96,9 +98,12 @@ impl Connection {
         Poll::Ready(result)
     }
 
-    /// Whether it can serve another transaction: still open, and nothing unasked has come.
-    pub(crate) fn is_fresh(&mut self) -> bool {
-        self.input.is_empty()
+    /// Whether it can serve another transaction: not kept for longer than `keep`, to an address
+    /// that is still the service's, open, and nothing unasked has come.
+    pub(crate) fn is_usable(&mut self, keep: Duration, connector: &Connector) -> bool {
+        self.idle_since.elapsed() <= keep
+            && connector.is_current(self.peer)
+            && self.input.is_empty()
             && self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 

@@ -134,11 +134,11 @@ impl Endpoint {
     /// A connection for a transaction: kept or new.
     pub(crate) async fn connect(
         &self,
-        affinity: &Arc<str>,
+        affinity: &str,
         capabilities: &Capabilities,
         on_overload: OnOverload,
         prefer_new: bool,
-    ) -> Result<Connection, Failure> {
+    ) -> Result<Box<Connection>, Failure> {
         let offered = capabilities.max_connections.unwrap_or(u32::MAX);
         let limit = offered.min(self.config.max_connections.unwrap_or(u32::MAX)).max(1);
         let wait = self.config.timeouts.wait.0;
@@ -199,11 +199,11 @@ impl Endpoint {
         Failure::new(self.service.clone(), kind, detail)
     }
 
-    async fn open(&self, slot: Slot) -> Result<Connection, Failure> {
+    async fn open(&self, slot: Slot) -> Result<Box<Connection>, Failure> {
         let limit = self.config.timeouts.connect.0;
         let why = match timeout(limit, self.connector.connect()).await {
             Ok(Ok((stream, peer))) => {
-                return Ok(Connection::new(stream, peer, slot, self.metrics.clone()));
+                return Ok(Box::new(Connection::new(stream, peer, slot, self.metrics.clone())));
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {limit:?}"),

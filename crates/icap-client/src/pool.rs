@@ -1,9 +1,11 @@
 //! Kept connections of one endpoint, and how many it may have.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -12,12 +14,22 @@ use crate::connection::Connection;
 use crate::transport::Connector;
 
 pub(crate) struct Pool {
-    idle: Mutex<Vec<Connection>>,
+    /// In the order in which they were given back.
+    idle: Mutex<Vec<Idle>>,
     slots: Arc<Slots>,
     line: tokio::sync::Mutex<()>,
     waiting: AtomicU32,
     most_idle: usize,
     keep: Duration,
+}
+
+/// A kept connection and what it is chosen by: choosing looks at nothing else of it.
+struct Idle {
+    /// A hash of the client connection whose transaction it served last.
+    affinity: u64,
+    /// The event loop that wakes whoever uses it.
+    home: Id,
+    connection: Box<Connection>,
 }
 
 struct Slots {
@@ -30,7 +42,7 @@ pub(crate) struct Slot(Arc<Slots>);
 
 /// What there is for a transaction.
 pub(crate) enum Lease {
-    Kept(Connection),
+    Kept(Box<Connection>),
     New(Slot),
 }
 
@@ -50,10 +62,11 @@ impl Pool {
     }
 
     /// A kept connection, preferably the one that served `affinity` last, or the right to open
-    /// one. `prefer_new` turns that round, for a transaction that a stale connection has lost.
+    /// one. One of another event loop is taken only if none may be opened: each of its answers
+    /// would wake two threads. `prefer_new` turns that round, for a transaction that a stale connection has lost.
     pub(crate) async fn lease(
         &self,
-        affinity: &Arc<str>,
+        affinity: &str,
         limit: u32,
         on_overload: OnOverload,
         wait: Duration,
@@ -66,7 +79,7 @@ impl Pool {
                     return Ok(Lease::New(slot));
                 }
                 // What took one kept connection may be about to take the others: they make room.
-                if self.take_idle(affinity).is_none() {
+                if self.take_idle(affinity, true).is_none() {
                     break;
                 }
             }
@@ -88,7 +101,7 @@ impl Pool {
         }
     }
 
-    async fn wait_in_line(&self, affinity: &Arc<str>, limit: u32, connector: &Connector) -> Lease {
+    async fn wait_in_line(&self, affinity: &str, limit: u32, connector: &Connector) -> Lease {
         // The lock is handed on in the order of arrival; its holder is the first in line.
         let _first = self.line.lock().await;
         loop {
@@ -103,15 +116,17 @@ impl Pool {
         }
     }
 
-    fn try_lease(&self, affinity: &Arc<str>, limit: u32, connector: &Connector) -> Option<Lease> {
-        while let Some(mut connection) = self.take_idle(affinity) {
-            let aged = connection.idle_since.elapsed() > self.keep;
-            if !aged && connector.is_current(connection.peer) && connection.is_fresh() {
-                connection.reused = true;
-                return Some(Lease::Kept(connection));
+    fn try_lease(&self, affinity: &str, limit: u32, connector: &Connector) -> Option<Lease> {
+        let kept = |anywhere| {
+            while let Some(mut connection) = self.take_idle(affinity, anywhere) {
+                if connection.is_usable(self.keep, connector) {
+                    connection.reused = true;
+                    return Some(Lease::Kept(connection));
+                }
             }
-        }
-        self.slots.take(limit).map(Lease::New)
+            None
+        };
+        kept(false).or_else(|| self.slots.take(limit).map(Lease::New)).or_else(|| kept(true))
     }
 
     /// A slot whatever the limit, for what is not a transaction.
@@ -120,12 +135,12 @@ impl Pool {
     }
 
     /// Takes a connection back after a transaction that left it clean.
-    pub(crate) fn give_back(&self, mut connection: Connection, affinity: &Arc<str>) {
+    pub(crate) fn give_back(&self, mut connection: Box<Connection>, affinity: &str) {
         connection.idle_since = Instant::now();
-        connection.affinity = affinity.clone();
+        let (affinity, home) = (hash(affinity), connection.home);
         let surplus = {
             let mut idle = self.lock();
-            idle.push(connection);
+            idle.push(Idle { affinity, home, connection });
             (idle.len() > self.most_idle).then(|| idle.remove(0))
         };
         drop(surplus);
@@ -134,10 +149,7 @@ impl Pool {
 
     /// Closes what has been idle for too long or leads to an address the name has lost.
     pub(crate) fn sweep(&self, connector: &Connector) {
-        let keep = self.keep;
-        self.lock().retain_mut(|c| {
-            c.idle_since.elapsed() <= keep && connector.is_current(c.peer) && c.is_fresh()
-        });
+        self.lock().retain_mut(|idle| idle.connection.is_usable(self.keep, connector));
     }
 
     /// Closes all idle connections.
@@ -146,19 +158,28 @@ impl Pool {
     }
 
     /// The one that served `affinity` last, else the one idle longest: its own client connection
-    /// is the least likely to come back for it.
-    fn take_idle(&self, affinity: &Arc<str>) -> Option<Connection> {
+    /// is the least likely to come back for it. Of the event loop that runs the caller, unless
+    /// `anywhere`.
+    fn take_idle(&self, affinity: &str, anywhere: bool) -> Option<Box<Connection>> {
+        let (affinity, here) = (hash(affinity), Handle::current().id());
         let mut idle = self.lock();
-        if idle.is_empty() {
-            return None;
-        }
-        let at = idle.iter().rposition(|c| c.affinity == *affinity).unwrap_or(0);
-        Some(idle.remove(at))
+        let is_here = |idle: &Idle| anywhere || idle.home == here;
+        let at = idle
+            .iter()
+            .rposition(|idle| idle.affinity == affinity && is_here(idle))
+            .or_else(|| idle.iter().position(is_here))?;
+        Some(idle.remove(at).connection)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn hash(affinity: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    affinity.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Counts one who waits for a connection.

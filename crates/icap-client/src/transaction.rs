@@ -21,7 +21,7 @@ use crate::{BodyError, BodySource, Failure, FailureKind, Frame};
 const HIGH_WATER: usize = 256 * 1024;
 
 pub(crate) struct Transaction {
-    connection: Connection,
+    connection: Box<Connection>,
     exchange: Exchange,
     source: Option<Incoming>,
     has_body: bool,
@@ -57,7 +57,7 @@ pub(crate) enum Rest {
 impl Transaction {
     pub(crate) fn start(
         endpoint: &Arc<Endpoint>,
-        connection: Connection,
+        connection: Box<Connection>,
         terms: Terms,
         head: impl IntoIterator<Item = Bytes>,
         source: Option<Incoming>,

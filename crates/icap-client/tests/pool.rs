@@ -75,6 +75,28 @@ async fn transactions_of_one_client_connection_stay_together() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_loop_keeps_to_its_own_connections_while_it_may_open_some() {
+    for (max_connections, expected) in [(None, 2), (Some(1), 1)] {
+        let server = passing(OPTIONS_204).await;
+        let mut config = config(&server);
+        config.max_connections = max_connections;
+        let chain = Chain::from_services(&[config]).unwrap();
+        forward(&chain, get(), None).await;
+        forward(&chain, get(), None).await;
+        assert_eq!(server.connections(), 1);
+        let elsewhere = std::thread::spawn(move || {
+            let event_loop = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            event_loop.unwrap().block_on(async {
+                forward(&chain, get(), None).await;
+                forward(&chain, get(), None).await;
+            });
+        });
+        elsewhere.join().unwrap();
+        assert_eq!(server.connections(), expected, "at most {max_connections:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_stale_connection_is_replaced_once() {
     // Each connection is closed after one answer, without a word.

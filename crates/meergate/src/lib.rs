@@ -37,3 +37,4 @@ pub mod session;
 mod takeover;
 pub mod tls;
 pub mod upstream;
+mod workers;

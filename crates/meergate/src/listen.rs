@@ -22,6 +22,7 @@ use crate::config::{Listen, Way};
 use crate::error::StartError;
 use crate::metrics::ListenerLabels;
 use crate::session::{Settings, Shared};
+use crate::workers::Workers;
 
 use admission::Admission;
 
@@ -35,12 +36,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Gateway {
     pub(crate) shared: Arc<Shared>,
     pub(crate) settings: ArcSwap<Settings>,
+    pub(crate) workers: Workers,
     admission: Admission,
 }
 
 impl Gateway {
-    pub(crate) fn new(shared: Arc<Shared>, settings: Arc<Settings>) -> Self {
-        Self { shared, settings: ArcSwap::new(settings), admission: Admission::default() }
+    pub(crate) fn new(shared: Arc<Shared>, settings: Arc<Settings>, workers: Workers) -> Self {
+        let settings = ArcSwap::new(settings);
+        Self { shared, settings, workers, admission: Admission::default() }
     }
 
     /// Resolves when no connection is open.

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::capture::Capture;
 use crate::cli::{Flags, say};
@@ -27,6 +28,7 @@ use crate::session::{Settings, Shared};
 use crate::takeover::{Inherited, Offer, Sockets};
 use crate::tls;
 use crate::tls::ca::{self, Place};
+use crate::workers::Workers;
 
 /// How long threads may take to let go of what they hold when the program ends.
 const CUT: Duration = Duration::from_secs(2);
@@ -71,18 +73,27 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
         let logs = Logs::open(&config.log, &metrics)?;
         let capture = Capture::open(&config.capture, &metrics)?;
         let shared = Arc::new(Shared::new(metrics, logs, capture));
-        let gateway = Arc::new(Gateway::new(shared, Arc::new(settings)));
-        let runtime = Builder::new_multi_thread().enable_all().thread_name("meergate").build();
-        let runtime = runtime.map_err(|e| {
+        let no_threads = |e: io::Error| {
             StartError::new(
                 format!("cannot start threads ({e})"),
                 "the system",
                 "raise the limit of processes",
             )
-        })?;
+        };
+        let workers = Workers::start().map_err(no_threads)?;
+        let gateway = Arc::new(Gateway::new(shared, Arc::new(settings), workers));
+        // For listeners, the console and what is looked after; connections have the workers.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(no_threads)?;
         let succession = Succession { offer, inherited };
-        let done = runtime.block_on(serve(gateway, open, succession, flags));
-        // Connections that did not end in time are cut here, and logs written to their end.
+        let done = runtime.block_on(async {
+            let done = serve(gateway.clone(), open, succession, flags).await;
+            // Connections that did not end in time are cut here.
+            let _ = timeout(CUT, gateway.workers.end()).await;
+            done
+        });
+        // Logs are written to their end when nobody holds them any more.
+        drop(gateway);
         runtime.shutdown_timeout(CUT);
         done
     });

@@ -31,19 +31,28 @@ impl Gateway {
             Ok(guard) => guard,
             Err(limit) => return self.refuse(limit),
         };
-        tokio::spawn(async move {
-            let mut accepted =
-                match Accepted::new(stream, peer, is_balancer, &entry, &settings).await {
-                    Ok(accepted) => accepted,
-                    Err(error) => return tracing::info!(%peer, %error, "refused"),
-                };
+        // Taken off the event loop that accepted it, for a worker's to take it up.
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => return tracing::info!(%peer, %error, "refused"),
+        };
+        let gateway = self.clone();
+        self.workers.serve(async move {
+            let accepted = match TcpStream::from_std(stream) {
+                Ok(stream) => Accepted::new(stream, peer, is_balancer, &entry, &settings).await,
+                Err(error) => Err(error),
+            };
+            let mut accepted = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => return tracing::info!(%peer, %error, "refused"),
+            };
             if is_balancer
                 && let Err(limit) = guard.identify(accepted.client.ip(), &settings.config.limits)
             {
-                return self.refuse(limit);
+                return gateway.refuse(limit);
             }
             let session = Session {
-                id: self.shared.next_connection_id(),
+                id: gateway.shared.next_connection_id(),
                 client: accepted.client,
                 local: accepted.local,
                 listener: entry.way.as_str(),
@@ -52,18 +61,18 @@ impl Gateway {
                 route: None,
                 tls: None,
                 settings,
-                shared: self.shared.clone(),
+                shared: gateway.shared.clone(),
                 totals: Arc::new(Totals::default()),
             };
             let (began, ended) = (SystemTime::now(), session.clone());
             let span =
                 tracing::debug_span!("connection", id = %session.id, client = %session.client);
-            self.shared.metrics.connections.inc();
+            gateway.shared.metrics.connections.inc();
             let read_ahead = std::mem::take(&mut accepted.read_ahead);
             let why = lead(&entry, session, accepted.stream, read_ahead).instrument(span).await;
             tracing::debug!(why, "closed");
             record_connection(&ended, began, why);
-            self.shared.metrics.connections.dec();
+            gateway.shared.metrics.connections.dec();
             drop(guard);
         });
     }
