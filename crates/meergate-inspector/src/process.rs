@@ -17,6 +17,7 @@ use crate::crew::Crew;
 use crate::link::{self, Begin, Loaded, Order, Receiver, Report, Sender};
 use crate::metrics::Metrics;
 use crate::settings::{Mode, Settings};
+use crate::sockets::Listening;
 use crate::state::State;
 use crate::{exposition, sandbox};
 
@@ -55,7 +56,7 @@ pub(crate) fn run() -> Result<ExitCode, String> {
     sandbox::enter(&begin.settings);
     let result = if begin.check {
         // Traffic comes first.
-        let _ = rustix::process::nice(10);
+        let _ = rustix::process::nice(5);
         check(&begin.settings).map(Some)
     } else {
         link::sort_sockets(sockets, &begin).and_then(|(listening, metrics)| {
@@ -94,7 +95,7 @@ pub(crate) fn check(settings: &Settings) -> Result<Loaded, String> {
 }
 
 struct Process {
-    listening: Vec<crate::sockets::Listening>,
+    listening: Vec<Listening>,
     metrics: Option<std::net::TcpListener>,
     begin: Box<Begin>,
 }
@@ -113,7 +114,8 @@ impl Process {
         for o in engine.overrides() {
             tracing::warn!(setting = o.name, was = o.was, now = o.now, "overridden: {}", o.why);
         }
-        let metrics = Metrics::new(settings.workers);
+        let metrics =
+            Metrics::new(settings.workers, self.listening.iter().find_map(Listening::tls));
         metrics.process.set_totals(self.begin.totals);
         let state = Arc::new(State::new(settings, metrics.clone()));
         let shutdown = Shutdown::new();

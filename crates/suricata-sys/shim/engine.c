@@ -62,7 +62,12 @@ int mgs_conf_force(const char *name, const char *value)
 
 int mgs_init(void)
 {
-    return mgs_guard(init);
+    int result;
+
+    mgs_turns_begin();
+    result = mgs_guard(init);
+    mgs_turns_end();
+    return result;
 }
 
 int mgs_post_init(void)
@@ -205,6 +210,19 @@ static int shut_down(void)
     SuricataShutdown();
     GlobalsDestroy();
     return 0;
+}
+
+/* On the thread of main_loop. */
+int __real_DetectEngineReload(const SCInstance *);
+int __wrap_DetectEngineReload(const SCInstance *);
+int __wrap_DetectEngineReload(const SCInstance *instance)
+{
+    int result;
+
+    mgs_turns_begin();
+    result = __real_DetectEngineReload(instance);
+    mgs_turns_end();
+    return result;
 }
 
 int mgs_guard(int (*call)(void))

@@ -68,6 +68,9 @@ int mgs_stats_hook(void);
 int mgs_guard(int (*call)(void));
 /* Leaves the innermost mgs_guard of this thread, or the process if there is none. */
 _Noreturn void mgs_give_up(int code);
+/* From here on the calling thread yields again and again, until the other is called. */
+void mgs_turns_begin(void);
+void mgs_turns_end(void);
 /* Set while rules are loaded before the engine serves. */
 extern int mgs_booting;
 
