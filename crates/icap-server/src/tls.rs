@@ -93,6 +93,12 @@ impl Tls {
         let state = State::Handshake(Box::new(handshake), None);
         Stream::Tls(Box::new(TlsConnection { state, failures: self.failures.clone() }))
     }
+
+    /// Handshakes that failed so far, of this and all its clones: of clients that were not let in,
+    /// spoke no TLS, went away or took too long.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Debug for Tls {

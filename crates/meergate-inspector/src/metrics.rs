@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use icap_server::Tls;
+
 use crate::link::Totals;
 
 /// A number that only grows.
@@ -213,14 +215,17 @@ pub(crate) struct Metrics {
     pub(crate) workers: Arc<[Counters]>,
     /// The rest.
     pub(crate) process: Arc<Process>,
+    /// What counts failed handshakes, if anybody listens for TLS.
+    tls: Option<Tls>,
 }
 
 impl Metrics {
-    /// For so many workers.
-    pub(crate) fn new(workers: usize) -> Self {
+    /// For so many workers, and this identity if there are listeners for TLS.
+    pub(crate) fn new(workers: usize, tls: Option<Tls>) -> Self {
         Self {
             workers: (0..workers).map(|_| Counters::default()).collect(),
             process: Arc::default(),
+            tls,
         }
     }
 
@@ -286,6 +291,8 @@ impl Metrics {
         out.single("reloads_total", "counter", "Reloads that took.", totals.reloads);
         out.single("reloads_refused_total", "counter", "Reloads refused.", totals.refused);
         out.single("engine_restarts_total", "counter", "Engine restarts.", totals.restarts);
+        let refused = self.tls.as_ref().map_or(0, Tls::failures);
+        out.single("tls_handshakes_failed_total", "counter", "TLS handshakes failed.", refused);
         self.render_histogram(&mut out);
         out.family("suricata", "untyped", "Suricata's own counters, by name.");
         for (name, value) in engine {

@@ -71,6 +71,14 @@ impl Listening {
         })
     }
 
+    /// What its connections go through, if it listens for TLS.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        match self {
+            Self::Tls(_, tls) => tls.clone(),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
     /// Puts it on this thread's runtime.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub(super) fn feed(
     let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
     let seed = seeds.into_iter().next().ok_or("the engine has no place for a worker")?;
     let worker = seed.attach().map_err(|e| e.to_string())?;
-    let state = Arc::new(State::new(settings, Metrics::new(1)));
+    let state = Arc::new(State::new(settings, Metrics::new(1, None)));
     let desk = Desk::new(state, 0, worker);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
