@@ -161,6 +161,28 @@ fn a_body_that_pauses_is_released_as_far_as_it_has_passed() {
 }
 
 #[test]
+fn silence_ends_a_stream_where_it_is_and_a_held_body_with_an_error() {
+    let settings = "pause_milliseconds = 0\n[limits]\nio_seconds = 1\n";
+    let server = Server::with_settings(settings, &[]);
+    let event = b"data: one\n\n".as_slice();
+    let fields = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n";
+    let response = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+    let stream = Request::respmod("GET /down HTTP/1.1\r\nHost: www.test\r\n\r\n", response);
+    let mut client = server.connect();
+    let head = stream.body(event).head(client.base());
+    client.send(&head);
+    client.send(&chunked(event));
+    assert_eq!(client.body_so_far(event.len()), event);
+    assert!(client.is_closed());
+    let mut client = server.connect();
+    let head = Request::get("/held", &random(1_000)).head(client.base());
+    client.send(&head);
+    client.send(&chunked(&random(500)));
+    assert_eq!(client.reply().status, 408);
+    assert!(client.is_closed());
+}
+
+#[test]
 fn a_preview_that_pauses_is_continued_before_anything_is_released() {
     let server = Server::with_settings("hold = 0\npause_milliseconds = 200\n", &[]);
     let mut client = server.connect();
