@@ -18,6 +18,7 @@ pub mod peers;
 pub mod pki;
 pub mod plan;
 pub mod proc;
+pub mod reload;
 pub mod report;
 pub mod results;
 pub mod stage;

@@ -59,6 +59,17 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Measure what reloads cost those who are served meanwhile, and print it.
+    Reload {
+        /// Rules to load again and again: many, such as the ET Open rules.
+        rules: PathBuf,
+        /// How often, under each load.
+        #[arg(long, default_value_t = 20)]
+        times: usize,
+        /// Connections, each with one transaction at a time.
+        #[arg(long, value_delimiter = ',', default_value = "8,64")]
+        connections: Vec<usize>,
+    },
     /// Make the page from the results, and print the bars.
     Report {
         /// Where the page goes.
@@ -122,6 +133,7 @@ fn main() -> ExitCode {
         }
         Command::Flame { title, file } => flame(&title, &file),
         Command::Growth { seconds, rules, output } => grow(seconds, &rules, &output),
+        Command::Reload { rules, times, connections } => reload(&rules, times, &connections),
         Command::Report { page, picture, output } => report(&page, &picture, &output),
         Command::Run(run) => measure(&run),
     };
@@ -166,6 +178,14 @@ fn grow(seconds: f64, rules: &Rules, output: &Output) -> Result<(), String> {
     };
     results.growth = growth::curves(&means);
     output.write(&results)
+}
+
+fn reload(rules: &Path, times: usize, connections: &[usize]) -> Result<(), String> {
+    let rules = absolute(rules)?;
+    for connections in connections {
+        print!("{}", meergate_bench::reload::measure(&rules, *connections, times)?);
+    }
+    Ok(())
 }
 
 fn report(page: &Path, picture: &Path, output: &Output) -> Result<(), String> {

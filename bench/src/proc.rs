@@ -31,6 +31,12 @@ pub fn reset_peak(roots: &[u32]) {
     }
 }
 
+/// How many processes `pid` has started that have not been waited for.
+pub fn children(pid: u32) -> usize {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    list.map_or(0, |list| list.split_whitespace().count())
+}
+
 /// CPU seconds of this process alone, without its children.
 pub fn own_cpu_seconds() -> f64 {
     Stat::of(std::process::id()).map_or(0.0, |stat| stat.seconds - stat.children)

@@ -187,15 +187,39 @@ fn joined(pieces: Vec<Bytes>) -> Vec<Bytes> {
 
 async fn connection(load: Load, number: usize, gate: Arc<Gate>) -> Tally {
     let mut tally = Tally::default();
-    let exchanges = load.exchanges(number);
-    let mut link: Option<Link> = None;
+    let mut caller = Caller::new(load, number);
     while gate.open() {
-        let well = tally.one(&gate, transaction(&load, &exchanges, &mut link)).await;
-        if !well {
-            link = None;
-        }
+        tally.one(&gate, caller.call()).await;
     }
     tally
+}
+
+/// One connection, with one transaction at a time.
+#[derive(Debug)]
+pub struct Caller {
+    load: Load,
+    exchanges: Vec<Exchange>,
+    link: Option<Link>,
+}
+
+impl Caller {
+    /// Not connected yet.
+    pub fn new(load: Load, number: usize) -> Self {
+        let exchanges = load.exchanges(number);
+        Self { load, exchanges, link: None }
+    }
+
+    /// One transaction.
+    ///
+    /// # Errors
+    /// It failed, for the reason given; the next call begins with a new connection.
+    pub async fn call(&mut self) -> Result<Done, String> {
+        // Put back only when it went well, and dropped when the caller gives up.
+        let mut link = self.link.take();
+        let done = transaction(&self.load, &self.exchanges, &mut link).await?;
+        self.link = link;
+        Ok(done)
+    }
 }
 
 async fn transaction(
@@ -221,6 +245,7 @@ async fn transaction(
 }
 
 /// A connection and what was read from it.
+#[derive(Debug)]
 struct Link {
     stream: TcpStream,
     buffer: Box<[u8]>,

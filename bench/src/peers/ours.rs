@@ -3,7 +3,7 @@
 use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use e2e::Process;
 use tempfile::TempDir;
@@ -54,7 +54,7 @@ impl Meergate {
 pub struct Inspector {
     process: Process,
     addr: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Inspector {
@@ -68,7 +68,14 @@ impl Inspector {
         let mut process = Process::start("meergate-inspector", &mut command);
         let addr = process.wait_for("its ICAP port", |line| listening(line, "(icap)"));
         process.wait_for_line("ready");
-        Self { process, addr, _folder: folder }
+        Self { process, addr, folder }
+    }
+
+    /// Asks it to load its rules anew; what is started ends with the reload, well if it took.
+    pub fn reload(&self) -> Child {
+        let mut command = Command::new(binary("meergate-inspector"));
+        command.arg("reload").arg("--control").arg(self.folder.path().join("control.sock"));
+        command.spawn().expect("the inspector's program")
     }
 
     /// Where it listens.
