@@ -39,6 +39,12 @@ impl Secure {
         Self { inspector, url, ca, folder }
     }
 
+    fn metrics(&mut self) -> SocketAddr {
+        self.inspector.process.wait_for("the metrics' address", |line| {
+            line.strip_prefix("listening on ")?.strip_suffix(" (metrics)")?.parse().ok()
+        })
+    }
+
     fn config(&self) -> ServiceConfig {
         let mut config = ServiceConfig::new("inspector", &self.url);
         config.tls.ca = Some(self.ca.clone());
@@ -61,13 +67,14 @@ fn chain(config: ServiceConfig) -> Chain {
     Chain::from_services(&[config]).expect("a chain")
 }
 
-fn migrated(metrics: SocketAddr) -> u64 {
+fn metric(metrics: SocketAddr, name: &str) -> u64 {
     let mut stream = TcpStream::connect(metrics).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
-    let line = page.lines().filter(|line| line.contains("migrat") && !line.starts_with('#'));
-    line.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+    let prefix = format!("meergate_inspector_{name} ");
+    let line = page.lines().find_map(|line| line.strip_prefix(&prefix));
+    line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,10 +132,8 @@ async fn connections_move_between_workers() {
     for id in 0..40 {
         transact(&second, if id % 2 == 0 { "one" } else { "two" }, id).await;
     }
-    let metrics = secure.inspector.process.wait_for("the metrics' address", |line| {
-        line.strip_prefix("listening on ")?.strip_suffix(" (metrics)")?.parse().ok()
-    });
-    assert!(migrated(metrics) >= 20, "{} moves", migrated(metrics));
+    let moves = metric(secure.metrics(), "migrated_total");
+    assert!(moves >= 20, "{moves} moves");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,7 +141,9 @@ async fn clients_are_let_in_by_their_certificates() {
     let (authority, clients) = (Authority::new("ICAP services"), Authority::new("ICAP clients"));
     let files = TempDir::new().unwrap();
     let client_ca = clients.write(files.path()).display().to_string();
-    let secure = Secure::start(&authority, &["--tls-client-ca", &client_ca]);
+    let more = ["--tls-client-ca", &client_ca, "--metrics", "127.0.0.1:0"];
+    let mut secure = Secure::start(&authority, &more);
+    let metrics = secure.metrics();
 
     let known = secure.config_as("known", &clients.client("gateway"));
     let chain_of_known = chain(known.clone());
@@ -145,6 +152,7 @@ async fn clients_are_let_in_by_their_certificates() {
         let adapted = reqmod(&chain_of_known, &info(id), post("o.test", Some(3)), sent).await;
         assert!(matches!(adapted, Ok(Adapted::Forward { .. })));
     }
+    assert_eq!(metric(metrics, "tls_handshakes_failed_total"), 0);
 
     let stranger = Authority::new("Somebody else").client("gateway");
     for (who, config) in [
@@ -166,6 +174,7 @@ async fn clients_are_let_in_by_their_certificates() {
     let adapted = reqmod(&chain_of_known, &info(1), post("o.test", Some(3)), sent).await;
     assert!(matches!(adapted, Ok(Adapted::Forward { .. })));
     assert!(secure.inspector.process.stderr().contains("TLS handshake failed"));
+    assert!(metric(metrics, "tls_handshakes_failed_total") >= 9);
 
     // The same by hand.
     let path = |path: &Option<PathBuf>| path.as_ref().unwrap().display().to_string();
