@@ -17,10 +17,12 @@ use crate::ServiceMetrics;
 use crate::pool::Slot;
 use crate::transport::{Connector, Stream};
 
-/// Room that a read has at least, in bytes.
-const READ_ROOM: usize = 16 * 1024;
-/// Room that is reserved when there is less than that.
-const READ_BLOCK: usize = 64 * 1024;
+/// Room that a read has in bytes: enough for answers without content, which is all that an idle
+/// connection still holds.
+const READ_ROOM: usize = 4 * 1024;
+/// Room once a read has filled that, and bytes that are reserved at a time then.
+const CONTENT_ROOM: usize = 16 * 1024;
+const CONTENT_BLOCK: usize = 64 * 1024;
 /// Segments of one write.
 const SEGMENTS: usize = 64;
 
@@ -34,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) idle_since: Instant,
     /// Whether it has served a transaction before.
     pub(crate) reused: bool,
+    /// A read has filled its room: content is coming.
+    content: bool,
     alarm: Alarm,
     metrics: Arc<ServiceMetrics>,
     _slot: Slot,
@@ -55,6 +59,7 @@ impl Connection {
             home: Handle::current().id(),
             idle_since: Instant::now(),
             reused: false,
+            content: false,
             alarm: Alarm::default(),
             metrics,
             _slot: slot,
@@ -86,16 +91,30 @@ impl Connection {
 
     /// Reads once into `input`; 0 means that the peer has closed.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < READ_ROOM {
-            self.input.reserve(READ_BLOCK);
+        let (room, block) = match self.content {
+            true => (CONTENT_ROOM, CONTENT_BLOCK),
+            false => (READ_ROOM, 2 * READ_ROOM),
+        };
+        if self.input.capacity() - self.input.len() < room {
+            self.input.reserve(block);
         }
         let before = self.input.len();
         let read =
             std::pin::pin!(tokio::io::AsyncReadExt::read_buf(&mut self.stream, &mut self.input));
         let result = ready!(Future::poll(read, cx));
         let count = self.input.len() - before;
+        self.content |= count >= READ_ROOM;
         self.metrics.received_bytes.add(count as u64);
         Poll::Ready(result)
+    }
+
+    /// Lets go of what only a transaction needs.
+    pub(crate) fn rest(&mut self) {
+        self.idle_since = Instant::now();
+        self.content = false;
+        if self.input.capacity() > 2 * READ_ROOM {
+            self.input = BytesMut::new();
+        }
     }
 
     /// Whether it can serve another transaction: not kept for longer than `keep`, to an address

@@ -18,6 +18,9 @@ use crate::{
     ConfigError, Failure, FailureKind, OnOverload, ServiceConfig, ServiceMetrics, request,
 };
 
+/// Idle connections kept where neither the settings nor the service say anything.
+const MOST_IDLE: u32 = 64;
+
 pub(crate) struct Endpoint {
     pub(crate) service: Arc<str>,
     pub(crate) label: String,
@@ -55,7 +58,7 @@ impl Endpoint {
             label: uri.label(),
             connector: Connector::new(uri.place.clone(), &config.tls)?,
             uri,
-            pool: Pool::new(config.idle_connections, config.timeouts.keep.0),
+            pool: Pool::new(config.idle_connections.unwrap_or(MOST_IDLE), config.timeouts.keep.0),
             breaker: Breaker::new(config.health),
             config: config.clone(),
             outstanding: Arc::default(),
@@ -220,6 +223,10 @@ impl Endpoint {
                 return Err(self.failure(FailureKind::Timeout, detail));
             }
         };
+        if self.config.idle_connections.is_none() {
+            let half = capabilities.max_connections.map_or(0, |most| most / 2);
+            self.pool.keep_at_most(half.max(MOST_IDLE));
+        }
         let now = Instant::now();
         *self.lock_known() = Some(Known {
             // In time for the next one to be there before this one expires.

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
@@ -19,14 +19,21 @@ pub(crate) struct Pool {
     slots: Arc<Slots>,
     line: tokio::sync::Mutex<()>,
     waiting: AtomicU32,
-    most_idle: usize,
+    most_idle: AtomicU32,
     keep: Duration,
 }
+
+/// How long a kept connection waits for the client connection that it served last before it serves
+/// others, while more may be opened. Services do best with one that stays with one client.
+const RESERVED: Duration = Duration::from_secs(1);
 
 /// A kept connection and what it is chosen by: choosing looks at nothing else of it.
 struct Idle {
     /// A hash of the client connection whose transaction it served last.
     affinity: u64,
+    /// Gone when that client connection is. None after an OPTIONS, which is nobody's.
+    client: Option<Weak<str>>,
+    since: Instant,
     /// The event loop that wakes whoever uses it.
     home: Id,
     connection: Box<Connection>,
@@ -50,20 +57,26 @@ pub(crate) enum Lease {
 pub(crate) struct Full;
 
 impl Pool {
-    pub(crate) fn new(most_idle: usize, keep: Duration) -> Self {
+    /// Of `most_idle` kept connections, each for at most `keep`.
+    pub(crate) fn new(most_idle: u32, keep: Duration) -> Self {
         Self {
             idle: Mutex::default(),
             slots: Arc::new(Slots { open: AtomicU32::new(0), freed: Notify::new() }),
             line: tokio::sync::Mutex::default(),
             waiting: AtomicU32::new(0),
-            most_idle,
+            most_idle: AtomicU32::new(most_idle),
             keep,
         }
     }
 
-    /// A kept connection, preferably the one that served `affinity` last, or the right to open
-    /// one. One of another event loop is taken only if none may be opened: each of its answers
-    /// would wake two threads. `prefer_new` turns that round, for a transaction that a stale connection has lost.
+    /// Changes how many connections are kept at most.
+    pub(crate) fn keep_at_most(&self, most_idle: u32) {
+        self.most_idle.store(most_idle, Ordering::Relaxed);
+    }
+
+    /// A kept connection, preferably one that served the client connection `affinity` last, or the
+    /// right to open one. One of another event loop is taken only if none may be opened: each of
+    /// its answers would wake two threads. `prefer_new` turns that round, for a transaction that a stale connection has lost.
     pub(crate) async fn lease(
         &self,
         affinity: &str,
@@ -79,7 +92,7 @@ impl Pool {
                     return Ok(Lease::New(slot));
                 }
                 // What took one kept connection may be about to take the others: they make room.
-                if self.take_idle(affinity, true).is_none() {
+                if self.take_oldest(|_| true).is_none() {
                     break;
                 }
             }
@@ -117,16 +130,25 @@ impl Pool {
     }
 
     fn try_lease(&self, affinity: &str, limit: u32, connector: &Connector) -> Option<Lease> {
-        let kept = |anywhere| {
-            while let Some(mut connection) = self.take_idle(affinity, anywhere) {
-                if connection.is_usable(self.keep, connector) {
-                    connection.reused = true;
-                    return Some(Lease::Kept(connection));
-                }
-            }
-            None
+        let (affinity, here) = (hash(affinity), Handle::current().id());
+        let usable = |mut connection: Box<Connection>| {
+            connection.is_usable(self.keep, connector).then(|| {
+                connection.reused = true;
+                Lease::Kept(connection)
+            })
         };
-        kept(false).or_else(|| self.slots.take(limit).map(Lease::New)).or_else(|| kept(true))
+        let oldest = |which: &dyn Fn(&Idle) -> bool| {
+            std::iter::from_fn(|| self.take_oldest(which)).find_map(usable)
+        };
+        let open = |limit| self.slots.take(limit).map(Lease::New);
+        let few = limit.min(self.most_idle.load(Ordering::Relaxed));
+        std::iter::from_fn(|| self.take_own(affinity, here))
+            .find_map(usable)
+            .or_else(|| oldest(&|idle| idle.home == here && idle.is_free()))
+            .or_else(|| open(few))
+            .or_else(|| oldest(&|idle| idle.home == here))
+            .or_else(|| open(limit))
+            .or_else(|| oldest(&|_| true))
     }
 
     /// A slot whatever the limit, for what is not a transaction.
@@ -135,13 +157,20 @@ impl Pool {
     }
 
     /// Takes a connection back after a transaction that left it clean.
-    pub(crate) fn give_back(&self, mut connection: Box<Connection>, affinity: &str) {
-        connection.idle_since = Instant::now();
-        let (affinity, home) = (hash(affinity), connection.home);
+    pub(crate) fn give_back(&self, mut connection: Box<Connection>, affinity: &Arc<str>) {
+        connection.rest();
+        let kept = Idle {
+            affinity: hash(affinity),
+            client: (!affinity.is_empty()).then(|| Arc::downgrade(affinity)),
+            since: connection.idle_since,
+            home: connection.home,
+            connection,
+        };
         let surplus = {
             let mut idle = self.lock();
-            idle.push(Idle { affinity, home, connection });
-            (idle.len() > self.most_idle).then(|| idle.remove(0))
+            idle.push(kept);
+            let most = self.most_idle.load(Ordering::Relaxed) as usize;
+            (idle.len() > most).then(|| idle.remove(0))
         };
         drop(surplus);
         self.slots.freed.notify_one();
@@ -157,22 +186,30 @@ impl Pool {
         self.lock().clear();
     }
 
-    /// The one that served `affinity` last, else the one idle longest: its own client connection
-    /// is the least likely to come back for it. Of the event loop that runs the caller, unless
-    /// `anywhere`.
-    fn take_idle(&self, affinity: &str, anywhere: bool) -> Option<Box<Connection>> {
-        let (affinity, here) = (hash(affinity), Handle::current().id());
+    /// One that served the same client connection, and is woken by the same event loop.
+    fn take_own(&self, affinity: u64, here: Id) -> Option<Box<Connection>> {
         let mut idle = self.lock();
-        let is_here = |idle: &Idle| anywhere || idle.home == here;
-        let at = idle
-            .iter()
-            .rposition(|idle| idle.affinity == affinity && is_here(idle))
-            .or_else(|| idle.iter().position(is_here))?;
+        let at = idle.iter().rposition(|idle| idle.affinity == affinity && idle.home == here)?;
+        Some(idle.remove(at).connection)
+    }
+
+    /// The one idle longest: its own client connection is the least likely to come back for it.
+    fn take_oldest(&self, which: impl Fn(&Idle) -> bool) -> Option<Box<Connection>> {
+        let mut idle = self.lock();
+        let at = idle.iter().position(which)?;
         Some(idle.remove(at).connection)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle {
+    /// Whether no client connection is likely to come back for it soon.
+    fn is_free(&self) -> bool {
+        self.client.as_ref().is_none_or(|client| client.strong_count() == 0)
+            || self.since.elapsed() >= RESERVED
     }
 }
 

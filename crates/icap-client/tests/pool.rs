@@ -98,6 +98,24 @@ async fn an_event_loop_keeps_to_its_own_connections_while_it_may_open_some() {
 }
 
 #[tokio::test]
+async fn connections_are_not_taken_from_clients_that_are_there_while_more_may_be_opened() {
+    let server = passing(OPTIONS_204).await;
+    let mut config = config(&server);
+    config.idle_connections = Some(3);
+    let chain = Chain::from_services(&[config]).unwrap();
+    let clients: Vec<_> = (0..4).map(|client| from(client, 0)).collect();
+    for _ in 0..3 {
+        for client in &clients[..3] {
+            forward_as(&chain, client, get(), None).await;
+        }
+        assert_eq!(server.connections(), 3);
+    }
+    // No more are kept anyway, so one of them serves the fourth.
+    forward_as(&chain, &clients[3], get(), None).await;
+    assert_eq!(server.connections(), 3);
+}
+
+#[tokio::test]
 async fn a_stale_connection_is_replaced_once() {
     // Each connection is closed after one answer, without a word.
     let server = serve(|mut peer| async move {

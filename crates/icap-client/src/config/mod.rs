@@ -41,9 +41,10 @@ pub struct ServiceConfig {
     /// Time limits.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// Idle connections kept for each endpoint.
-    #[serde(default = "default_idle")]
-    pub idle_connections: usize,
+    /// Idle connections kept for each endpoint. Unless set, 64 or half of the connections that its
+    /// OPTIONS allows, whichever is more.
+    #[serde(default)]
+    pub idle_connections: Option<u32>,
     /// The most preview to send, whatever OPTIONS asks for; `0` still sends empty previews. Never
     /// more than `keep_copy`.
     #[serde(default)]
@@ -94,7 +95,7 @@ impl ServiceConfig {
             max_connections: None,
             balance: Balance::default(),
             timeouts: Timeouts::default(),
-            idle_connections: default_idle(),
+            idle_connections: None,
             max_preview: None,
             keep_copy: default_keep(),
             allow_206: true,
@@ -298,10 +299,6 @@ pub struct TlsConfig {
     pub key: Option<PathBuf>,
     /// The name to verify, if it is not the host of the URL.
     pub server_name: Option<String>,
-}
-
-fn default_idle() -> usize {
-    64
 }
 
 fn default_share() -> Vec<String> {
