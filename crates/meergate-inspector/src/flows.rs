@@ -150,14 +150,7 @@ impl<F> Table<F> {
         if free.is_empty() {
             self.spare.remove(&connection);
         }
-        self.len -= 1;
-        {
-            let mut inner = talk.borrow_mut();
-            inner.home = None;
-            inner.users += 1;
-            inner.stamp = 0;
-        }
-        Some(talk)
+        Some(self.take_out(talk))
     }
 
     /// The oldest request under `key` that waits for its response.
@@ -167,6 +160,11 @@ impl<F> Table<F> {
         if queue.is_empty() {
             self.waiting.remove(&key);
         }
+        Some(self.take_out(talk))
+    }
+
+    /// Lets a transaction use a flow that has left its place in the table.
+    fn take_out(&mut self, talk: Shared<F>) -> Shared<F> {
         self.len -= 1;
         {
             let mut inner = talk.borrow_mut();
@@ -174,7 +172,7 @@ impl<F> Table<F> {
             inner.users += 1;
             inner.stamp = 0;
         }
-        Some(talk)
+        talk
     }
 
     /// Later transactions of this connection continue this flow.
