@@ -134,12 +134,17 @@ fn while_rules_are_reloaded_nothing_fails() {
     });
     let [passed, blocked, failed, aborted] = tally.all();
     assert!(passed > 0 && blocked > 0 && reloads > 0);
-    // A late hit is a cut, and counts as failed here.
-    let cut = server.metric("transactions_total{outcome=\"cut\"}");
-    assert_eq!(failed, cut, "transactions failed without a reason");
-    // Of those that were broken off, the server may have seen none, a part, or all.
     let counted = |outcome| server.metric(&format!("transactions_total{{outcome=\"{outcome}\"}}"));
-    let unheard = [counted("blocked") - blocked, counted("passed") - passed, counted("aborted")];
+    // A late hit is a cut, and counts as failed here.
+    let cut = counted("cut");
+    assert!(failed <= cut, "{failed} failed, and only {cut} for a reason");
+    // Of those that were broken off, the server may have seen none, a part, or all.
+    let unheard = [
+        counted("blocked") - blocked,
+        counted("passed") - passed,
+        counted("aborted"),
+        cut - failed,
+    ];
     assert!(unheard.iter().sum::<u64>() <= aborted, "{unheard:?} of {aborted}");
     assert_eq!(server.metric("transactions_total{outcome=\"failed\"}"), 0);
     server.wait_metric("rings", 0);
