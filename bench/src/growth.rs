@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::load::link::{Route, Tls};
 use crate::load::{Amount, Effort, Watched, http1, icap};
@@ -36,7 +36,7 @@ pub fn curves(means: &Means<'_>) -> Vec<Curve> {
     curves.extend(connections(means, &pki, &origin, &inspector));
     drop(inspector);
     curves.push(rules(means));
-    curves.push(idle(&pki, &origin));
+    curves.push(idle(&pki));
     curves
 }
 
@@ -155,16 +155,27 @@ fn rules(means: &Means<'_>) -> Curve {
     curve("CPU of an inspected 1 KB", "inspector /suricata", ("rules", "µs"), points)
 }
 
+/// How long the origin keeps connections that idle, as origins do.
+const ORIGIN_KEEPS: Duration = Duration::from_secs(20);
+
 /// KB of memory a connection against the number of idle ones.
-fn idle(pki: &Pki, origin: &Nginx) -> Curve {
+fn idle(pki: &Pki) -> Curve {
     let gate = Meergate::start(pki, &[]);
-    let load = https(pki, origin, &gate, KIB);
+    let origin = Nginx::start_keeping(pki, &[KIB], ORIGIN_KEEPS);
+    let load = https(pki, &origin, &gate, KIB);
     let before = proc::resident_kib(&[gate.pid()]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("an event loop");
     let mut held = Vec::new();
     let mut points = Vec::new();
     for level in [100, 1_000, 5_000, 10_000] {
+        // Mostly no process may have 20,000 sockets, which is two for each.
+        if level > 5_000 {
+            let end = Instant::now() + 3 * ORIGIN_KEEPS;
+            while proc::open_files(gate.pid()) > held.len() * 5 / 4 && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
         match runtime.block_on(http1::idle(&load, level - held.len())) {
             Ok(more) => held.extend(more),
             Err(error) => {

@@ -31,6 +31,11 @@ pub fn reset_peak(roots: &[u32]) {
     }
 }
 
+/// Files and sockets that a process has open.
+pub fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 /// How many processes `pid` has started that have not been waited for.
 pub fn children(pid: u32) -> usize {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));

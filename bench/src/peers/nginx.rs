@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::process::Command;
+use std::time::Duration;
 
 use e2e::peers::program;
 use e2e::{Port, Process};
@@ -25,6 +26,11 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it with a file of [`pattern`] for each length in `bodies`, served as `/<length>`.
     pub fn start(pki: &Pki, bodies: &[u64]) -> Self {
+        Self::start_keeping(pki, bodies, Duration::from_secs(3600))
+    }
+
+    /// As [`Nginx::start`]; ends connections that have been idle for `keep`.
+    pub fn start_keeping(pki: &Pki, bodies: &[u64], keep: Duration) -> Self {
         let folder = folder();
         let here = folder.path().display();
         for length in bodies {
@@ -53,7 +59,7 @@ impl Nginx {
              events {{ worker_connections 16384; }}\n\
              http {{ access_log off; default_type application/octet-stream; root {here};\n\
              sendfile on; tcp_nopush on; tcp_nodelay on; open_file_cache max=100 inactive=1h;\n\
-             keepalive_requests 1000000000; keepalive_timeout 1h; client_header_timeout 1h;\n\
+             keepalive_requests 1000000000; keepalive_timeout {keep}s; client_header_timeout 1h;\n\
              ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:tls:16m;\n\
              client_body_temp_path {here}/t1; proxy_temp_path {here}/t2;\n\
              fastcgi_temp_path {here}/t3; uwsgi_temp_path {here}/t4; scgi_temp_path {here}/t5;\n\
@@ -62,6 +68,7 @@ impl Nginx {
             server(&ec, "ec"),
             server(&rsa, "rsa"),
             plain = plain.number(),
+            keep = keep.as_secs(),
         );
         let conf = write(folder.path(), "nginx.conf", &conf);
         let mut command = Command::new(program("nginx"));

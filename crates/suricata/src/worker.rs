@@ -19,8 +19,9 @@ use crate::packet::{Gather, MAX_PACKET, Segment, Stream};
 use crate::stats::WorkerStats;
 use crate::verdict::{Alert, Verdict};
 
-/// In inline mode a verdict needs no acknowledgement, but the engine keeps what was not acknowledged.
-const PACKETS_PER_ACK: u32 = 16;
+/// In inline mode a verdict needs no acknowledgement, but the engine keeps what was not acknowledged, and the room that
+/// it once took for that as long as the flow lives. So this is what an idle flow costs: at 16 packets more than 1 MB.
+const PACKETS_PER_ACK: u32 = 2;
 
 /// Feeds streams to the engine, from one thread. While no stream has anything to feed, call [`Worker::idle`] every few
 /// milliseconds: a reload waits for each worker.

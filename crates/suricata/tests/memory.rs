@@ -66,3 +66,26 @@ fn flows_that_ended_or_were_dropped_are_forgotten() {
         assert!(grown < SLACK, "grew by {grown} KiB");
     });
 }
+
+#[test]
+fn a_flow_that_waits_holds_little_of_what_was_fed() {
+    const FLOWS: u16 = 300;
+    LAB.run(|worker| {
+        let body = noise(2 << 20, 3);
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        let before = resident();
+        let mut waiting = Vec::new();
+        for number in 0..FLOWS {
+            let mut flow = worker.open(tuple(20_000 + number), None).unwrap();
+            let parts = [head.as_bytes(), &body];
+            let verdict = worker.feed_parts(&mut flow, Direction::ToServer, &parts).unwrap();
+            assert_eq!(verdict, Verdict::Pass);
+            waiting.push(flow);
+        }
+        let each = resident().saturating_sub(before) / u64::from(FLOWS);
+        assert!(each < 400, "{each} KiB each");
+        for flow in waiting {
+            let _ = worker.close(flow).unwrap();
+        }
+    });
+}
