@@ -30,11 +30,21 @@ fn seconds() -> Duration {
     Duration::from_secs(set.unwrap_or(6))
 }
 
+/// Ends the clients, also when the test fails meanwhile.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Runs `clients` threads until the time is up; `meanwhile` is called over and over.
 fn run(server: &Server, clients: u64, mut meanwhile: impl FnMut()) -> Arc<Tally> {
     let tally = Arc::new(Tally::default());
     let stop = Arc::new(AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let end_of_all = Stop(stop.clone());
         let threads: Vec<_> = (0..clients)
             .map(|seed| {
                 let (tally, stop) = (tally.clone(), stop.clone());
@@ -54,7 +64,7 @@ fn run(server: &Server, clients: u64, mut meanwhile: impl FnMut()) -> Arc<Tally>
         while Instant::now() < end && threads.iter().all(|t| !t.is_finished()) {
             meanwhile();
         }
-        stop.store(true, Relaxed);
+        drop(end_of_all);
     });
     println!("passed, blocked, failed, aborted: {:?}", tally.all());
     tally
