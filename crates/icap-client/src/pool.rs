@@ -76,7 +76,8 @@ impl Pool {
 
     /// A kept connection, preferably one that served the client connection `affinity` last, or the
     /// right to open one. One of another event loop is taken only if none may be opened: each of
-    /// its answers would wake two threads. `prefer_new` turns that round, for a transaction that a stale connection has lost.
+    /// its answers would wake two threads. `prefer_new` turns that round, for a transaction that a
+    /// stale connection has lost.
     pub(crate) async fn lease(
         &self,
         affinity: &str,
