@@ -13,6 +13,7 @@ const WRAPPED: &[&str] = &[
     "DetectEngineReload",
     "exit",
     "glob",
+    "HSSaveCacheIterator",
     "HtpBodyPrune",
     "OutputJsonBuilderBuffer",
     "RegisterHTPParsers",

@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
-use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
 
 use crate::link::{self, Begin, Order, Report};
@@ -42,7 +42,7 @@ impl Child {
         id: u64,
         begin: Begin,
         sockets: Option<&Sockets>,
-        folder: &TempDir,
+        folder: &Path,
         events: mpsc::Sender<(u64, Event)>,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
@@ -53,7 +53,7 @@ impl Child {
             .arg("engine")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .env("TMPDIR", folder.path())
+            .env("TMPDIR", folder)
             .kill_on_drop(true);
         crate::privileges::drop_to(&mut command, &begin.settings)?;
         let mut process = command.spawn()?;

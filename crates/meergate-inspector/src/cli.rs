@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use suricata::PatternCache;
 
 use crate::identity::TlsSettings;
 use crate::link::Loaded;
@@ -193,8 +194,10 @@ fn run(flags: Flags) -> Result<ExitCode, String> {
 }
 
 fn check(settings: &Settings) -> Result<ExitCode, String> {
-    let Loaded { rules, skipped, milliseconds, .. } = process::check(settings)?;
+    let checked = process::check(settings, PatternCache::AsConfigured)?;
+    let Loaded { rules, skipped, milliseconds, .. } = checked.loaded.clone();
     say(format_args!("good: {rules} rules ({skipped} skipped), {milliseconds} ms"));
+    checked.stop()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -26,6 +26,7 @@ mod desk;
 mod dialogue;
 mod exposition;
 mod flows;
+mod folder;
 mod framing;
 mod halt;
 mod identity;

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -44,6 +45,8 @@ pub(crate) struct Begin {
     pub(crate) settings: Settings,
     /// Start the engine, prove that it inspects, and end.
     pub(crate) check: bool,
+    /// Where compiled patterns are kept: put there by those that check, read by those that serve.
+    pub(crate) patterns: PathBuf,
     /// How many of the sockets are for ICAP; one more is for metrics, if any.
     pub(crate) icap_sockets: usize,
     /// What has happened before.

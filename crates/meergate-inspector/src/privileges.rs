@@ -1,35 +1,10 @@
-//! As whom the engine's process runs, and where it may write.
+//! As whom the engine's process runs.
 
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::Path;
 
-use tempfile::TempDir;
-
 use crate::settings::Settings;
-
-/// The private folder of the engine's processes, for what they must write somewhere. Removed at
-/// the end, also if a process crashed with files in it.
-///
-/// # Errors
-/// One line for the operator.
-pub(crate) fn folder(settings: &Settings) -> Result<TempDir, String> {
-    let make = || -> io::Result<TempDir> {
-        let folder = tempfile::Builder::new()
-            .prefix("meergate-inspector-")
-            .permissions(PermissionsExt::from_mode(0o700))
-            .tempdir()?;
-        give(folder.path(), settings)?;
-        Ok(folder)
-    };
-    make().map_err(|e| {
-        let at = std::env::temp_dir();
-        format!(
-            "cannot make a temporary folder: {}: {e}: set TMPDIR to a folder that can be written",
-            at.display()
-        )
-    })
-}
 
 /// Makes a folder that of the settings' user.
 ///

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use icap_server::Shutdown;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use suricata::{Engine, EngineConfig, EveOutput, RuleStats, WorkerSeed};
+use suricata::{Engine, EngineConfig, EveOutput, PatternCache, RuleStats, WorkerSeed};
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
@@ -53,45 +53,63 @@ pub(crate) fn run() -> Result<ExitCode, String> {
         Ok(Some(Order::Begin(begin))) => begin,
         other => return Err(format!("no order from the supervisor: {other:?}")),
     };
-    sandbox::enter(&begin.settings);
+    sandbox::enter(&begin);
+    // Without a supervisor there is nobody to tell.
+    let mut tell = |report| drop(runtime.block_on(sender.send(&report)));
     let result = if begin.check {
         // Traffic comes first.
         let _ = rustix::process::nice(5);
-        check(&begin.settings).map(Some)
+        check(&begin.settings, PatternCache::ReadWrite(begin.patterns)).and_then(|checked| {
+            // Nobody waits for its end, which takes two seconds.
+            tell(Report::Ready(checked.loaded.clone()));
+            checked.stop()
+        })
     } else {
         link::sort_sockets(sockets, &begin).and_then(|(listening, metrics)| {
             let process = Process { listening, metrics, begin };
-            process.serve(&runtime, &mut sender, &mut receiver).map(|()| None)
+            process.serve(&runtime, &mut sender, &mut receiver)
         })
     };
-    let report = match &result {
-        Ok(Some(loaded)) => Some(Report::Ready(loaded.clone())),
-        Ok(None) => None,
-        Err(reason) => Some(Report::Failed(reason.clone())),
-    };
-    if let Some(report) = report {
-        // Without a supervisor there is nobody to tell.
-        let _ = runtime.block_on(sender.send(&report));
-    }
-    Ok(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            let _ = runtime.block_on(sender.send(&Report::Failed(reason)));
+            ExitCode::FAILURE
+        }
+    })
 }
 
-/// Starts an engine with these settings, proves that it inspects, and ends it.
+/// An engine that inspects.
+pub(crate) struct Checked {
+    pub(crate) loaded: Loaded,
+    engine: Engine,
+}
+
+impl Checked {
+    /// Ends it.
+    pub(crate) fn stop(self) -> Result<(), String> {
+        stop(self.engine)
+    }
+}
+
+/// Starts an engine with these settings and proves that it inspects.
 ///
 /// # Errors
 /// One line for the operator.
-pub(crate) fn check(settings: &Settings) -> Result<Loaded, String> {
+pub(crate) fn check(settings: &Settings, patterns: PatternCache) -> Result<Checked, String> {
     let began = Instant::now();
     let mut settings = settings.clone();
     settings.workers = 1;
     // A check leaves no trace in the logs of the engine that serves.
-    let config = engine_config(&settings)?.eve(EveOutput::None);
+    let config = engine_config(&settings)?.eve(EveOutput::None).patterns(patterns);
     let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
     let prove = |seed: WorkerSeed| seed.attach().map(drop).map_err(|e| e.to_string());
     seeds.into_iter().try_for_each(prove)?;
-    let loaded = loaded(&engine.rules(), began);
-    engine.stop().map_err(|e| e.to_string())?;
-    Ok(loaded)
+    Ok(Checked { loaded: loaded(&engine.rules(), began), engine })
+}
+
+fn stop(engine: Engine) -> Result<(), String> {
+    engine.stop().map_err(|e| format!("the engine did not stop: {e}"))
 }
 
 struct Process {
@@ -109,8 +127,9 @@ impl Process {
     ) -> Result<(), String> {
         let began = Instant::now();
         let settings = self.begin.settings;
-        let (engine, seeds) =
-            Engine::start(engine_config(&settings)?).map_err(|e| e.to_string())?;
+        let config =
+            engine_config(&settings)?.patterns(PatternCache::ReadOnly(self.begin.patterns));
+        let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
         for o in engine.overrides() {
             tracing::warn!(setting = o.name, was = o.was, now = o.now, "overridden: {}", o.why);
         }
@@ -135,7 +154,7 @@ impl Process {
             duty.fulfil(sender, receiver).await
         })?;
         match Arc::into_inner(engine) {
-            Some(engine) => engine.stop().map_err(|e| format!("the engine did not stop: {e}")),
+            Some(engine) => stop(engine),
             // A reload still runs: it ends with the process.
             None => Ok(()),
         }

@@ -9,6 +9,7 @@ use landlock::{
 };
 use seccompiler::{SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
+use crate::link::Begin;
 use crate::settings::Settings;
 
 /// What any program reads.
@@ -64,9 +65,10 @@ const DENIED_OFFLINE: [i64; 2] = [libc::SYS_connect, libc::SYS_socket];
 
 /// Gives up what the engine does not need, as far as the kernel can and the settings say. To be
 /// called before any thread is started. Where it is not possible, that is logged.
-pub(crate) fn enter(settings: &Settings) {
+pub(crate) fn enter(begin: &Begin) {
+    let settings = &begin.settings;
     if settings.sandbox.landlock {
-        match confine(settings) {
+        match confine(begin) {
             Ok(RulesetStatus::FullyEnforced) => tracing::debug!("landlock is on"),
             Ok(status) => tracing::warn!(?status, "this kernel can do only part of landlock"),
             Err(error) => tracing::warn!(%error, "landlock is off"),
@@ -80,7 +82,8 @@ pub(crate) fn enter(settings: &Settings) {
 }
 
 /// Files: only those that are needed. Network: none, unless a YAML may need it.
-fn confine(settings: &Settings) -> Result<RulesetStatus, RulesetError> {
+fn confine(begin: &Begin) -> Result<RulesetStatus, RulesetError> {
+    let settings = &begin.settings;
     let abi = ABI::V6;
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -94,13 +97,14 @@ fn confine(settings: &Settings) -> Result<RulesetStatus, RulesetError> {
     // Paths that do not exist are left out: what is not there needs no rights.
     let status = ruleset
         .create()?
-        .add_rules(path_beneath_rules(readable(settings), read))?
-        .add_rules(path_beneath_rules(writable(settings), write))?
+        .add_rules(path_beneath_rules(readable(begin), read))?
+        .add_rules(path_beneath_rules(writable(begin), write))?
         .restrict_self()?;
     Ok(status.ruleset)
 }
 
-fn readable(settings: &Settings) -> Vec<PathBuf> {
+fn readable(begin: &Begin) -> Vec<PathBuf> {
+    let settings = &begin.settings;
     // A file that is replaced is another file: so the right is to the folder.
     let named = settings.rules.iter().chain(&settings.suricata_yaml).map(|path| folder_of(path));
     // The engine's own tables lie beside its program.
@@ -108,14 +112,18 @@ fn readable(settings: &Settings) -> Vec<PathBuf> {
     let mut paths: Vec<_> = SYSTEM.iter().map(PathBuf::from).chain(named).chain(engine).collect();
     paths.extend(yaml_value(settings, "default-rule-path"));
     paths.extend(settings.sandbox.read.iter().cloned());
+    paths.push(begin.patterns.clone());
     paths
 }
 
-fn writable(settings: &Settings) -> Vec<PathBuf> {
+fn writable(begin: &Begin) -> Vec<PathBuf> {
+    let settings = &begin.settings;
     let mut paths = vec![std::env::temp_dir()];
     paths.extend(settings.eve.as_deref().map(folder_of));
     paths.extend(yaml_value(settings, "default-log-dir"));
     paths.extend(settings.sandbox.write.iter().cloned());
+    // No traffic ever reaches a check.
+    paths.extend(begin.check.then(|| begin.patterns.clone()));
     paths
 }
 
@@ -146,4 +154,25 @@ fn filter(settings: &Settings) -> Result<(), String> {
         .and_then(seccompiler::BpfProgram::try_from)
         .map_err(|e| e.to_string())?;
     apply_filter(&filter).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Totals;
+
+    #[test]
+    fn an_engine_that_serves_cannot_write_what_outlives_it() {
+        let patterns = PathBuf::from("/store");
+        let mut begin = Begin {
+            settings: Settings::default(),
+            check: true,
+            patterns: patterns.clone(),
+            icap_sockets: 0,
+            totals: Totals::default(),
+        };
+        assert!(writable(&begin).contains(&patterns));
+        begin.check = false;
+        assert!(!writable(&begin).contains(&patterns) && readable(&begin).contains(&patterns));
+    }
 }

@@ -263,7 +263,8 @@ impl Default for Sandbox {
     }
 }
 
-/// Limits. Memory for bodies is at most `max_connections × (hold + 256 KiB)`.
+/// Limits. Memory for bodies is at most `max_connections × (hold + 256 KiB)`; the engine itself and
+/// the connection need up to 1.25 MiB more for each large one under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Limits {

@@ -6,13 +6,13 @@ mod reload;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::child::{Child, Event};
 use crate::cli::say;
 use crate::control::{self, Command};
+use crate::folder::Folder;
 use crate::kept::Kept;
 use crate::link::{Begin, Order, Report, Totals};
 use crate::manager;
@@ -47,7 +47,8 @@ pub(crate) struct Sockets {
 /// # Errors
 /// One line for the operator.
 pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Result<(), String> {
-    let folder = crate::privileges::folder(&settings)?;
+    let folder = Folder::create(&settings)?;
+    let store = Folder::create(&settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -62,6 +63,7 @@ pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Resul
             source,
             sockets,
             folder,
+            store,
             events,
             next_id: 0,
             current: None,
@@ -82,7 +84,10 @@ struct Supervisor {
     settings: Settings,
     source: Source,
     sockets: Sockets,
-    folder: TempDir,
+    folder: Folder,
+    /// What outlives an engine: compiled patterns, and the rules that served last. Not in `folder`, since what an
+    /// intruder does in a process should end with it: engines that serve can't write to this one.
+    store: Folder,
     events: mpsc::Sender<(u64, Event)>,
     next_id: u64,
     /// The process that serves, or is about to.
@@ -162,9 +167,10 @@ impl Supervisor {
         self.next_id += 1;
         let icap_sockets = if check { 0 } else { self.sockets.icap.len() };
         let totals = self.totals;
-        let begin = Begin { settings: settings.clone(), check, icap_sockets, totals };
+        let patterns = self.store.path().to_path_buf();
+        let begin = Begin { settings: settings.clone(), check, patterns, icap_sockets, totals };
         let sockets = (!check).then_some(&self.sockets);
-        Child::start(self.next_id, begin, sockets, &self.folder, self.events.clone())
+        Child::start(self.next_id, begin, sockets, self.folder.path(), self.events.clone())
             .map_err(|e| format!("cannot start the engine's process: {e}"))
     }
 

@@ -83,6 +83,8 @@ int mgs_load_yaml(void);
 const char *mgs_conf_get(const char *name);
 /* Sets a value that nothing later can change. */
 int mgs_conf_force(const char *name, const char *value);
+/* A cache of compiled patterns is read, but nothing is put into it. */
+void mgs_keep_no_patterns(void);
 int mgs_init(void);
 /* Workers must be in mgs_worker_attach by now, each on its own thread. */
 int mgs_post_init(void);

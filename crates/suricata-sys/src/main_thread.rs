@@ -110,6 +110,13 @@ impl MainThread {
         check(unsafe { ffi::mgs_conf_force(name.as_ptr(), value.as_ptr()) })
     }
 
+    /// Compiled patterns are read from the cache that the settings name, if any, but none are put there
+    /// (`HSSaveCacheIterator`).
+    pub fn keep_no_patterns(&mut self) {
+        // SAFETY: sets a flag that is read on this thread, which loads all rules.
+        unsafe { ffi::mgs_keep_no_patterns() }
+    }
+
     /// Reads settings and rules (`SuricataInit`), which takes seconds with many rules, and gives out the workers'
     /// seats; none if called again.
     pub fn init(&mut self) -> Result<Vec<Seat>, Failure> {

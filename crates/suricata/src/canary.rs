@@ -22,28 +22,31 @@ pub(crate) fn tuple(attempt: u16) -> Result<Tuple, Error> {
     Tuple::new(end(1, attempt), end(2, 80))
 }
 
-/// A check of one process: the word that must be dropped is secret, so nobody else can use it.
+/// What the rule is looked up by. The same in each process, so that compiled patterns are, too.
+const SIGN: &str = "meergate-canary-";
+
+/// A check of one process: what must be dropped ends in a secret, so nobody else can use it.
 #[derive(Debug, Clone)]
 pub(crate) struct Canary {
-    word: String,
+    secret: String,
 }
 
 impl Canary {
     pub(crate) fn new() -> Self {
-        let mut word = "meergate-canary-".to_owned();
+        let mut secret = String::new();
         for part in 0..4_u8 {
             // Keyed from the operating system's random numbers.
-            let _ = write!(word, "{:016x}", RandomState::new().hash_one(part));
+            let _ = write!(secret, "{:016x}", RandomState::new().hash_one(part));
         }
-        Self { word }
+        Self { secret }
     }
 
     /// The rule. `noalert` keeps it out of the operator's alerts.
     pub(crate) fn rule(&self) -> String {
         format!(
             "drop http 192.0.2.2 80 -> 192.0.2.1 any (msg:\"engine check\"; flow:established,to_client; file.data; \
-             content:\"{}\"; noalert; sid:{SID}; rev:1;)\n",
-            self.word
+             content:\"{SIGN}\"; fast_pattern; content:\"{}\"; distance:0; noalert; sid:{SID}; rev:1;)\n",
+            self.secret
         )
     }
 
@@ -51,10 +54,11 @@ impl Canary {
         b"GET / HTTP/1.1\r\nHost: engine-check.invalid\r\n\r\n"
     }
 
-    /// The response, cut where the word is half through.
+    /// The response, cut where the secret is half through.
     pub(crate) fn response(&self) -> [String; 2] {
-        let (first, second) = self.word.split_at(self.word.len() / 2);
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", self.word.len());
+        let (first, second) = self.secret.split_at(self.secret.len() / 2);
+        let length = SIGN.len() + self.secret.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{SIGN}");
         [head + first, second.to_owned()]
     }
 }

@@ -29,6 +29,21 @@ pub enum EveOutput {
     None,
 }
 
+/// Where compiled patterns are kept, for other engines with the same rules (or most of them): compiling is half of the
+/// work of loading many. With Hyperscan only, as Suricata's `detect.sgh-mpm-caching`; without it nothing is kept.
+///
+/// Whoever can write to the folder decides what later engines find, so one that hostile traffic has reached should not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PatternCache {
+    /// As the user's YAML says; nowhere without one.
+    #[default]
+    AsConfigured,
+    /// Patterns come from this folder; what is not there is compiled and not kept.
+    ReadOnly(PathBuf),
+    /// Patterns come from this folder, and those compiled are put there. What this engine has no use for is removed.
+    ReadWrite(PathBuf),
+}
+
 /// How an [`Engine`](crate::Engine) is to be started. Everything has a default but the rules: an engine without any is
 /// refused.
 #[derive(Debug, Clone)]
@@ -38,6 +53,7 @@ pub struct EngineConfig {
     pub(crate) workers: u16,
     pub(crate) log_dir: Option<PathBuf>,
     pub(crate) eve: EveOutput,
+    pub(crate) patterns: PatternCache,
     pub(crate) mode: Mode,
     pub(crate) overrides: Vec<(String, String)>,
     pub(crate) tolerate_bad_rules: bool,
@@ -52,6 +68,7 @@ impl Default for EngineConfig {
             workers: 1,
             log_dir: None,
             eve: EveOutput::default(),
+            patterns: PatternCache::default(),
             mode: Mode::default(),
             overrides: Vec::new(),
             tolerate_bad_rules: false,
@@ -100,6 +117,14 @@ impl EngineConfig {
     #[must_use]
     pub fn eve(mut self, output: EveOutput) -> Self {
         self.eve = output;
+        self
+    }
+
+    /// Where compiled patterns are kept; nowhere if the YAML turns `detect.sgh-mpm-caching` off, or
+    /// [`set`](Self::set) does.
+    #[must_use]
+    pub fn patterns(mut self, cache: PatternCache) -> Self {
+        self.patterns = cache;
         self
     }
 

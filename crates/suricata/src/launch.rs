@@ -9,7 +9,7 @@ use std::{env, io};
 use tempfile::TempDir;
 
 use crate::canary::Canary;
-use crate::config::{EngineConfig, EveOutput};
+use crate::config::{EngineConfig, EveOutput, PatternCache};
 use crate::error::{Error, ErrorKind};
 use crate::rules::check_file;
 use crate::settings;
@@ -26,6 +26,9 @@ pub(crate) fn absolute(mut config: EngineConfig) -> Result<EngineConfig, Error> 
     config.rules.iter_mut().try_for_each(make)?;
     config.log_dir.iter_mut().try_for_each(make)?;
     if let EveOutput::File(path) = &mut config.eve {
+        make(path)?;
+    }
+    if let PatternCache::ReadOnly(path) | PatternCache::ReadWrite(path) = &mut config.patterns {
         make(path)?;
     }
     Ok(config)
@@ -49,6 +52,10 @@ pub(crate) fn check_files(config: &EngineConfig) -> Result<(), Error> {
         match &config.eve {
             EveOutput::File(path) => path.parent(),
             EveOutput::AsConfigured | EveOutput::None => None,
+        },
+        match &config.patterns {
+            PatternCache::ReadOnly(folder) | PatternCache::ReadWrite(folder) => Some(folder),
+            PatternCache::AsConfigured => None,
         },
     ];
     for folder in folders.into_iter().flatten() {

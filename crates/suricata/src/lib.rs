@@ -68,7 +68,7 @@ mod stats;
 mod verdict;
 mod worker;
 
-pub use config::{EngineConfig, EveOutput, Mode, Override};
+pub use config::{EngineConfig, EveOutput, Mode, Override, PatternCache};
 pub use engine::Engine;
 pub use error::{Error, ErrorKind};
 pub use flow::{Direction, Expect, Flow, Lane, Tuple};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use suricata_sys::{ETC, MainThread};
 
-use crate::config::{EngineConfig, EveOutput, Mode, Override};
+use crate::config::{EngineConfig, EveOutput, Mode, Override, PatternCache};
 use crate::error::Error;
 
 const TRACKING: &str = "flows with one tuple are told apart by it";
@@ -66,6 +66,7 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
         force(main, "outputs.0", "fast")?;
         force(main, "outputs.0.fast.enabled", "no")?;
     }
+    apply_patterns(main, &config.patterns)?;
     for (name, value) in &config.overrides {
         if !is_forced(name) {
             force(main, name, value)?;
@@ -167,6 +168,26 @@ fn apply_eve(main: &mut MainThread, eve: &EveOutput) -> Result<(), Error> {
             outputs.iter().try_for_each(|output| force(main, &format!("{output}.enabled"), "no"))
         }
     }
+}
+
+/// Turns the cache of compiled patterns on, unless the user's YAML turns it off.
+fn apply_patterns(main: &mut MainThread, cache: &PatternCache) -> Result<(), Error> {
+    const CACHING: &str = "detect.sgh-mpm-caching";
+    // 0 stands for never: only what can be written can be removed.
+    let (folder, age) = match cache {
+        PatternCache::AsConfigured => return Ok(()),
+        PatternCache::ReadOnly(folder) => (folder, "0"),
+        PatternCache::ReadWrite(folder) => (folder, "1s"),
+    };
+    if main.setting(CACHING).is_some_and(|value| same(&value, "false")) {
+        return Ok(());
+    }
+    if matches!(cache, PatternCache::ReadOnly(_)) {
+        main.keep_no_patterns();
+    }
+    force(main, CACHING, "true")?;
+    force(main, "detect.sgh-mpm-caching-path", &folder.to_string_lossy())?;
+    force(main, "detect.sgh-mpm-caching-max-age", age)
 }
 
 /// The YAML for those who bring none. Rules are named on the command line, not here.

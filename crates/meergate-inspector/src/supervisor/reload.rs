@@ -36,7 +36,7 @@ impl Supervisor {
         if self.kept.as_ref().is_some_and(|kept| *kept.settings() == self.settings) {
             return;
         }
-        match Kept::copy(&self.settings, self.folder.path()) {
+        match Kept::copy(&self.settings, self.store.path()) {
             Ok(kept) => self.kept = Some(kept),
             Err(error) => tracing::warn!(%error, "the rules in force cannot be kept"),
         }

@@ -10,6 +10,7 @@
 mod chaos;
 mod common;
 mod holding;
+mod memory;
 mod parity;
 mod reloading;
 mod rivals;

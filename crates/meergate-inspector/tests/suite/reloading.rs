@@ -74,6 +74,36 @@ fn a_hangup_signal_reloads() {
 }
 
 #[test]
+fn compiled_patterns_outlive_an_engine_and_bad_ones_do_no_harm() {
+    // Hyperscan exists for these alone.
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let server = Server::start(&[]);
+    // What serves keeps nothing.
+    assert!(server.compiled_patterns().is_empty());
+    reload(&server).unwrap();
+    let compiled = server.compiled_patterns();
+    assert!(!compiled.is_empty());
+    // The same rules, so the same patterns; and if one has nothing to do with the others, it is new.
+    reload(&server).unwrap();
+    assert_eq!(server.compiled_patterns(), compiled);
+    assert!(!server.log().to_lowercase().contains("cache"), "{}", server.log());
+
+    fs::write(&compiled[0], b"torn").unwrap();
+    server.kill_engine("-KILL");
+    server.wait_log("Failed to deserialize Hyperscan database");
+    server.connect().ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+
+    fs::write(server.rules(), NEW).unwrap();
+    server.wait_until("patterns without use to be removed", || {
+        reload(&server).unwrap();
+        let left = server.compiled_patterns();
+        compiled.iter().any(|path| !left.contains(path))
+    });
+}
+
+#[test]
 fn watched_files_reload_by_themselves() {
     let server = Server::start(&["--watch"]);
     fs::write(server.rules(), format!("{RULES}{NEW}")).unwrap();

@@ -201,6 +201,11 @@ impl Client {
         &self.base
     }
 
+    /// For writing while another thread reads.
+    pub(crate) fn writer(&self) -> impl Write + use<> {
+        self.stream.try_clone().unwrap()
+    }
+
     /// Sends a whole request and reads the reply. Writes from another thread, so that neither side
     /// has to wait for the other.
     pub(crate) fn ask(&mut self, request: &Request) -> Reply {

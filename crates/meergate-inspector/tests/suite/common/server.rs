@@ -170,6 +170,18 @@ impl Server {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// The files of compiled patterns that its engines have in common, in order.
+    pub(crate) fn compiled_patterns(&self) -> Vec<PathBuf> {
+        let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+        let private = entries(self.dir.path()).filter(|entry| entry.path().is_dir());
+        let mut found: Vec<_> = private
+            .flat_map(|folder| entries(&folder.path()).map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "hs"))
+            .collect();
+        found.sort();
+        found
+    }
+
     /// Waits until it has logged this.
     pub(crate) fn wait_log(&self, text: &str) {
         self.wait_until(text, || self.log().contains(text));
