@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
 
+use crate::folder::Folder;
 use crate::link::{self, Begin, Order, Report};
 use crate::supervisor::Sockets;
 
@@ -34,7 +34,8 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts this same program as the engine's process; `events` hears of it under `id`.
+    /// Starts this same program as the engine's process, with `folder` for its temporary files;
+    /// `events` hears of it under `id`.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -42,7 +43,7 @@ impl Child {
         id: u64,
         begin: Begin,
         sockets: Option<&Sockets>,
-        folder: &Path,
+        folder: Folder,
         events: mpsc::Sender<(u64, Event)>,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
@@ -53,7 +54,7 @@ impl Child {
             .arg("engine")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .env("TMPDIR", folder)
+            .env("TMPDIR", folder.path())
             .kill_on_drop(true);
         crate::privileges::drop_to(&mut command, &begin.settings)?;
         let mut process = command.spawn()?;
@@ -90,6 +91,7 @@ impl Child {
                     ended = process.wait(), if !talking => break in_words(ended),
                 }
             };
+            drop(folder);
             let _ = events.send((id, Event::Ended(how))).await;
         });
         Ok(Self { id, pid, orders, kill })

@@ -106,9 +106,11 @@ impl Dialogue {
         self.asked.as_ref().map(|asked| &*asked.method)
     }
 
-    /// A response starts.
+    /// A response starts. If its request still runs, nothing may follow: what is left of that may be
+    /// content, or the engine (libhtp, after some errors) may read it as another request.
     pub(crate) fn answer(&mut self) {
         self.response = Side::Running;
+        self.last |= self.request == Side::Running;
     }
 
     /// The response is complete.
@@ -166,15 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn a_response_may_overtake_the_end_of_its_request() {
+    fn a_response_that_overtakes_the_end_of_its_request_is_the_last() {
         let mut d = Dialogue::default();
         d.ask(get("/upload"));
         assert_eq!(d.turn(None), Turn::Answer);
         d.answer();
         d.answered();
-        assert!(!d.may_ask());
+        assert!(!d.is_over());
         d.asked();
-        assert!(d.may_ask());
+        assert!(d.is_over() && !d.may_ask());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Private folders of the engine's processes, in the one for temporary files.
+//! Private folders in the one for temporary files: what engine processes write, and what they read.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -16,8 +16,16 @@ use crate::settings::Settings;
 const PREFIX: &str = "meergate-inspector-";
 const LOCK: &str = "lock";
 
-/// A folder for which the settings' user alone has rights. Removed at the end; if that never came,
-/// by the next program that makes one.
+/// Who has rights to a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever runs the program. The settings' user reads it, by its group.
+    Read,
+    /// The settings' user alone.
+    Write,
+}
+
+/// A private folder. Removed at the end; if that never came, by the next program that makes one.
 pub(crate) struct Folder {
     dir: TempDir,
     /// Held for as long as the process lives.
@@ -29,9 +37,9 @@ impl Folder {
     ///
     /// # Errors
     /// One line for the operator.
-    pub(crate) fn create(settings: &Settings) -> Result<Self, String> {
+    pub(crate) fn create(settings: &Settings, access: Access) -> Result<Self, String> {
         remove_abandoned();
-        make(settings).map_err(|e| {
+        make(settings, access).map_err(|e| {
             let at = env::temp_dir();
             format!(
                 "cannot make a temporary folder: {}: {e}: set TMPDIR to a folder that can be \
@@ -46,7 +54,7 @@ impl Folder {
     }
 }
 
-fn make(settings: &Settings) -> io::Result<Folder> {
+fn make(settings: &Settings, access: Access) -> io::Result<Folder> {
     let dir = tempfile::Builder::new()
         .prefix(PREFIX)
         .permissions(PermissionsExt::from_mode(0o700))
@@ -56,7 +64,7 @@ fn make(settings: &Settings) -> io::Result<Folder> {
     let lock = File::create(&unnamed)?;
     lock.lock()?;
     fs::rename(&unnamed, dir.path().join(LOCK))?;
-    privileges::give(dir.path(), settings)?;
+    privileges::give(dir.path(), settings, access)?;
     Ok(Folder { dir, _lock: lock })
 }
 
@@ -89,14 +97,14 @@ mod tests {
     #[test]
     fn a_folder_in_use_is_left_alone_and_an_abandoned_one_is_not() {
         let settings = Settings::default();
-        let used = Folder::create(&settings).unwrap();
-        let abandoned = Folder::create(&settings).unwrap();
+        let used = Folder::create(&settings, Access::Write).unwrap();
+        let abandoned = Folder::create(&settings, Access::Read).unwrap();
         let path = abandoned.path().to_path_buf();
         // As if the program had been killed: the lock is gone, the folder is not.
         let Folder { dir, _lock } = abandoned;
         let _ = dir.keep();
         drop(_lock);
-        let next = Folder::create(&settings).unwrap();
+        let next = Folder::create(&settings, Access::Write).unwrap();
         assert!(used.path().exists() && next.path().exists());
         assert!(!path.exists());
     }

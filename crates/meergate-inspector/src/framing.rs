@@ -27,6 +27,8 @@ pub(crate) enum Contradiction {
     BodyMissing,
     /// The ICAP message has no head of the kind that its method is about.
     HeadMissing,
+    /// Trailers behind a body that only the end of the connection ends.
+    TrailersUnexpected,
     /// The head itself.
     Head(http_wire::Error),
 }
@@ -41,6 +43,9 @@ impl fmt::Display for Contradiction {
             Self::BodyUnexpected => f.write_str("a body where the head allows none"),
             Self::BodyMissing => f.write_str("the head announces a body and there is none"),
             Self::HeadMissing => f.write_str("there is no HTTP head"),
+            Self::TrailersUnexpected => {
+                f.write_str("trailers after a body that only the end of its connection ends")
+            }
             Self::Head(error) => write!(f, "the HTTP head: {error}"),
         }
     }

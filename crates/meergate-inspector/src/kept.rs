@@ -6,6 +6,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::folder::Access;
 use crate::settings::Settings;
 
 /// A copy of the rule files of some settings. The files beside them, which rules may name, are
@@ -36,12 +37,12 @@ impl Kept {
                     symlink(beside.join(&other), place.join(&other))?;
                 }
             }
-            // Written, not copied: whoever owns the folder may read what is in it.
+            // Written, not copied: whoever may read the folder may read what is in it.
             *path = place.join(name);
             std::fs::write(&path, std::fs::read(&original)?)?;
             settings.sandbox.read.push(beside.to_path_buf());
         }
-        crate::privileges::give(folder.path(), &settings)?;
+        crate::privileges::give(folder.path(), &settings, Access::Read)?;
         Ok(Self { settings, _folder: folder })
     }
 

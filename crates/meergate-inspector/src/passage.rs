@@ -10,7 +10,8 @@ use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError};
 use suricata::Direction;
 
 use crate::desk::{Carrier, Desk};
-use crate::framing::BodyFraming;
+use crate::dialogue::Dialogue;
+use crate::framing::{BodyFraming, Contradiction};
 use crate::halt::Halt;
 use crate::pause::Pause;
 use crate::settings::Hold;
@@ -40,6 +41,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) unheld: bool,
     /// Whether a body follows in the ICAP message.
     pub(crate) has_body: bool,
+    /// Whether the client takes a 204 at any time, so that it has a copy of everything.
+    pub(crate) keeps_copy: bool,
     /// Whether the client sends a preview and has not gone on from there.
     pub(crate) preview: bool,
 }
@@ -58,7 +61,7 @@ impl Passage<'_> {
             self.conclude(None, &Headers::new())?;
             return Ok(self.answer_bodiless(reply)?);
         }
-        let mut held = Held::new(self.desk, reply, self.unheld)?;
+        let mut held = Held::new(self.desk, self.keeps_copy, self.unheld)?;
         let run = self.stream(&mut held, body, reply).await;
         if let Err(halt) = &run
             && let Some(reason) = halt.reason()
@@ -165,7 +168,18 @@ impl Passage<'_> {
                 let mut framing = self.framing;
                 framing.piece(held.ring.pending_len())?;
                 let (before, after) = framing.end()?;
-                self.feed(held, PIECE, [before, &lines, after])?;
+                match framing {
+                    _ if lines.is_empty() => self.feed(held, PIECE, [before, after, b""])?,
+                    BodyFraming::Chunked => self.feed(held, PIECE, [before, &lines, after])?,
+                    BodyFraming::UntilClose => return Err(Contradiction::TrailersUnexpected.into()),
+                    BodyFraming::Empty | BodyFraming::Length(_) => {
+                        // HTTP/2 has trailers whatever the framing, HTTP/1 has not: so they come
+                        // behind the message, and nothing may follow them.
+                        self.carrier.dialogue(Dialogue::close_after);
+                        self.feed(held, PIECE, [before, after, b""])?;
+                        self.carrier.feed(self.direction, &[&lines])?;
+                    }
+                }
             }
             None => {
                 let (before, after) = self.framing.end()?;
@@ -258,10 +272,10 @@ struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    fn new(desk: &'a Desk, reply: &Reply<'_>, unheld: bool) -> Result<Self, Halt> {
+    fn new(desk: &'a Desk, keeps_copy: bool, unheld: bool) -> Result<Self, Halt> {
         let settings = &desk.state.settings;
         let hold = settings.hold;
-        let discard = hold == Hold::All && reply.allows_204();
+        let discard = hold == Hold::All && keeps_copy;
         let ring = desk.ring(discard).ok_or(Halt::TooMany)?;
         if unheld {
             desk.counters().unheld.one();

@@ -1,19 +1,25 @@
 //! As whom the engine's process runs.
 
+use std::fs::{Permissions, set_permissions};
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
+use crate::folder::Access;
 use crate::settings::Settings;
 
-/// Makes a folder that of the settings' user.
+/// Gives the settings' user these rights to a folder that nobody else can reach yet.
 ///
 /// # Errors
 /// There is no such user, or the folder is not ours to give.
-pub(crate) fn give(folder: &Path, settings: &Settings) -> io::Result<()> {
-    match account(settings)? {
-        Some((uid, gid)) => chown(folder, Some(uid), Some(gid)),
-        None => Ok(()),
+pub(crate) fn give(folder: &Path, settings: &Settings, access: Access) -> io::Result<()> {
+    match (account(settings)?, access) {
+        (None, _) => Ok(()),
+        (Some((uid, gid)), Access::Write) => chown(folder, Some(uid), Some(gid)),
+        (Some((_, gid)), Access::Read) => {
+            chown(folder, None, Some(gid))?;
+            set_permissions(folder, Permissions::from_mode(0o750))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,20 +54,26 @@ pub(crate) fn run() -> Result<ExitCode, String> {
         Ok(Some(Order::Begin(begin))) => begin,
         other => return Err(format!("no order from the supervisor: {other:?}")),
     };
-    sandbox::enter(&begin);
+    let patterns_are_safe = sandbox::enter(&begin);
+    // Those that anybody may have put there are nothing that an engine should read.
+    let patterns = |cache: fn(PathBuf) -> PatternCache| match patterns_are_safe {
+        true => cache(begin.patterns.clone()),
+        false => PatternCache::AsConfigured,
+    };
     // Without a supervisor there is nobody to tell.
     let mut tell = |report| drop(runtime.block_on(sender.send(&report)));
     let result = if begin.check {
         // Traffic comes first.
         let _ = rustix::process::nice(5);
-        check(&begin.settings, PatternCache::ReadWrite(begin.patterns)).and_then(|checked| {
+        check(&begin.settings, patterns(PatternCache::ReadWrite)).and_then(|checked| {
             // Nobody waits for its end, which takes two seconds.
             tell(Report::Ready(checked.loaded.clone()));
             checked.stop()
         })
     } else {
+        let patterns = patterns(PatternCache::ReadOnly);
         link::sort_sockets(sockets, &begin).and_then(|(listening, metrics)| {
-            let process = Process { listening, metrics, begin };
+            let process = Process { listening, metrics, begin, patterns };
             process.serve(&runtime, &mut sender, &mut receiver)
         })
     };
@@ -116,6 +123,7 @@ struct Process {
     listening: Vec<Listening>,
     metrics: Option<std::net::TcpListener>,
     begin: Box<Begin>,
+    patterns: PatternCache,
 }
 
 impl Process {
@@ -127,8 +135,7 @@ impl Process {
     ) -> Result<(), String> {
         let began = Instant::now();
         let settings = self.begin.settings;
-        let config =
-            engine_config(&settings)?.patterns(PatternCache::ReadOnly(self.begin.patterns));
+        let config = engine_config(&settings)?.patterns(self.patterns);
         let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
         for o in engine.overrides() {
             tracing::warn!(setting = o.name, was = o.was, now = o.now, "overridden: {}", o.why);

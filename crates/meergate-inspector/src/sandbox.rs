@@ -65,12 +65,21 @@ const DENIED_OFFLINE: [i64; 2] = [libc::SYS_connect, libc::SYS_socket];
 
 /// Gives up what the engine does not need, as far as the kernel can and the settings say. To be
 /// called before any thread is started. Where it is not possible, that is logged.
-pub(crate) fn enter(begin: &Begin) {
+///
+/// Returns whether the compiled patterns are safe from a process that serves.
+pub(crate) fn enter(begin: &Begin) -> bool {
     let settings = &begin.settings;
+    let mut is_confined = false;
     if settings.sandbox.landlock {
         match confine(begin) {
-            Ok(RulesetStatus::FullyEnforced) => tracing::debug!("landlock is on"),
-            Ok(status) => tracing::warn!(?status, "this kernel can do only part of landlock"),
+            Ok(RulesetStatus::FullyEnforced) => {
+                tracing::debug!("landlock is on");
+                is_confined = true;
+            }
+            Ok(status) => {
+                tracing::warn!(?status, "this kernel can do only part of landlock");
+                is_confined = status == RulesetStatus::PartiallyEnforced;
+            }
             Err(error) => tracing::warn!(%error, "landlock is off"),
         }
     }
@@ -79,6 +88,15 @@ pub(crate) fn enter(begin: &Begin) {
     {
         tracing::warn!(error, "seccomp is off");
     }
+    is_confined && !can_reach(begin)
+}
+
+/// Whether a process that serves may write to a folder around that of the compiled patterns, such
+/// as that of its events.
+fn can_reach(begin: &Begin) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let patterns = real(&begin.patterns);
+    served(&begin.settings).iter().any(|folder| patterns.starts_with(real(folder)))
 }
 
 /// Files: only those that are needed. Network: none, unless a YAML may need it.
@@ -117,13 +135,18 @@ fn readable(begin: &Begin) -> Vec<PathBuf> {
 }
 
 fn writable(begin: &Begin) -> Vec<PathBuf> {
-    let settings = &begin.settings;
+    let mut paths = served(&begin.settings);
+    // No traffic ever reaches a check.
+    paths.extend(begin.check.then(|| begin.patterns.clone()));
+    paths
+}
+
+/// What a process that serves may write to.
+fn served(settings: &Settings) -> Vec<PathBuf> {
     let mut paths = vec![std::env::temp_dir()];
     paths.extend(settings.eve.as_deref().map(folder_of));
     paths.extend(yaml_value(settings, "default-log-dir"));
     paths.extend(settings.sandbox.write.iter().cloned());
-    // No traffic ever reaches a check.
-    paths.extend(begin.check.then(|| begin.patterns.clone()));
     paths
 }
 
@@ -174,5 +197,8 @@ mod tests {
         assert!(writable(&begin).contains(&patterns));
         begin.check = false;
         assert!(!writable(&begin).contains(&patterns) && readable(&begin).contains(&patterns));
+        assert!(!can_reach(&begin));
+        begin.settings.eve = Some("/eve.json".into());
+        assert!(can_reach(&begin));
     }
 }

@@ -94,6 +94,12 @@ impl Service for Inspection {
     }
 }
 
+/// Whether fields of a head announce content, be there any or not.
+fn speaks_of_content(head: &ResponseHead) -> bool {
+    let length = head.field("Content-Length");
+    length.is_some_and(|field| field.value != b"0") || head.field("Transfer-Encoding").is_some()
+}
+
 /// Counts a transaction when it is over, however that came about.
 struct Tally<'a> {
     desk: &'a Desk,
@@ -121,6 +127,7 @@ impl Case<'_> {
         let raw = transaction.req_hdr().ok_or(Contradiction::HeadMissing)?;
         let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
+        let keeps_copy = transaction.head().allows_204();
         let (framing, end) = BodyFraming::request(&head, has_body)?;
         let carrier = self.desk.for_request(&self.origin, &self.mark, &head)?;
         let (first, second) = end.split(raw);
@@ -133,6 +140,7 @@ impl Case<'_> {
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Request(raw),
             has_body,
+            keeps_copy,
             preview,
         };
         let (body, reply) = transaction.split();
@@ -156,6 +164,7 @@ impl Case<'_> {
             .map(|raw| RequestHead::from_bytes(raw.clone(), &self.limits()))
             .transpose()?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
+        let keeps_copy = transaction.head().allows_204();
         let (carrier, turn) = self.desk.for_response(&self.origin, &self.mark, request.as_ref())?;
         if turn == Turn::AskFirst {
             self.ask(&carrier, request.as_ref())?;
@@ -164,9 +173,13 @@ impl Case<'_> {
         let framing = BodyFraming::response(&head, method.as_deref(), has_body)?;
         carrier.dialogue(|dialogue| {
             dialogue.answer();
-            // After an upgrade, and after CONNECT, the connection carries something else.
-            let leaves_http = head.status() == 101 || method.as_deref() == Some(b"CONNECT");
-            if leaves_http || !framing.delimited() || !head.keep_alive() {
+            // After an upgrade, and after CONNECT, the connection carries something else. Of other
+            // interim responses and of a 304 that speaks of content, the engine (libhtp) may have
+            // another idea of what follows.
+            let leaves_http = method.as_deref() == Some(b"CONNECT");
+            let is_ambiguous =
+                head.status() < 200 || head.status() == 304 && speaks_of_content(&head);
+            if leaves_http || is_ambiguous || !framing.delimited() || !head.keep_alive() {
                 dialogue.close_after();
             }
         });
@@ -179,6 +192,7 @@ impl Case<'_> {
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Response(raw),
             has_body,
+            keeps_copy,
             preview,
         };
         let (body, reply) = transaction.split();

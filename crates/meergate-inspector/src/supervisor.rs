@@ -3,7 +3,10 @@
 
 mod reload;
 
+use std::collections::VecDeque;
+use std::io;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,10 +15,11 @@ use tokio::sync::mpsc;
 use crate::child::{Child, Event};
 use crate::cli::say;
 use crate::control::{self, Command};
-use crate::folder::Folder;
+use crate::folder::{Access, Folder};
 use crate::kept::Kept;
 use crate::link::{Begin, Order, Report, Totals};
 use crate::manager;
+use crate::privileges;
 use crate::settings::Settings;
 use crate::sockets::Listening;
 use crate::supervisor::reload::{Reload, Stage, fingerprint, reply};
@@ -28,6 +32,14 @@ const HEALTHY: Duration = Duration::from_secs(60);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// How long the engine's process may take to end in order.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long rules may be tried: on a busy machine that takes minutes, since traffic comes first.
+const CHECK_PATIENCE: Duration = Duration::from_secs(600);
+/// How long an engine that was replaced may take: the hour that it gives its transactions, and what ending takes.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3660);
+/// How many such engines there may be.
+const DRAINING: usize = 4;
+/// Where compiled patterns are, in the store.
+const PATTERNS: &str = "patterns";
 /// Events and commands that may wait.
 const QUEUE: usize = 64;
 
@@ -47,8 +59,7 @@ pub(crate) struct Sockets {
 /// # Errors
 /// One line for the operator.
 pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Result<(), String> {
-    let folder = Folder::create(&settings)?;
-    let store = Folder::create(&settings)?;
+    let store = Folder::create(&settings, Access::Read)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -62,12 +73,11 @@ pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Resul
             settings,
             source,
             sockets,
-            folder,
             store,
             events,
             next_id: 0,
             current: None,
-            draining: Vec::new(),
+            draining: VecDeque::new(),
             restart: None,
             failures: 0,
             totals: Totals::default(),
@@ -84,16 +94,15 @@ struct Supervisor {
     settings: Settings,
     source: Source,
     sockets: Sockets,
-    folder: Folder,
-    /// What outlives an engine: compiled patterns, and the rules that served last. Not in `folder`, since what an
-    /// intruder does in a process should end with it: engines that serve can't write to this one.
+    /// What outlives an engine: compiled patterns, and the rules that served last. Engines that serve
+    /// cannot write to it, since what an intruder does in a process should end with it.
     store: Folder,
     events: mpsc::Sender<(u64, Event)>,
     next_id: u64,
     /// The process that serves, or is about to.
     current: Option<Running>,
     /// Processes that finish what they have in flight.
-    draining: Vec<Child>,
+    draining: VecDeque<(Instant, Child)>,
     /// When to start the engine again.
     restart: Option<Instant>,
     failures: u32,
@@ -167,10 +176,12 @@ impl Supervisor {
         self.next_id += 1;
         let icap_sockets = if check { 0 } else { self.sockets.icap.len() };
         let totals = self.totals;
-        let patterns = self.store.path().to_path_buf();
+        let patterns = give_store(&self.store, settings)
+            .map_err(|e| format!("cannot give the engine its folder: {e}"))?;
         let begin = Begin { settings: settings.clone(), check, patterns, icap_sockets, totals };
         let sockets = (!check).then_some(&self.sockets);
-        Child::start(self.next_id, begin, sockets, self.folder.path(), self.events.clone())
+        let folder = Folder::create(settings, Access::Write)?;
+        Child::start(self.next_id, begin, sockets, folder, self.events.clone())
             .map_err(|e| format!("cannot start the engine's process: {e}"))
     }
 
@@ -191,7 +202,7 @@ impl Supervisor {
             }
             Role::Gone => {
                 if let Event::Ended(how) = event {
-                    self.draining.retain(|child| child.id != id);
+                    self.draining.retain(|(_, child)| child.id != id);
                     tracing::info!(how, "an engine that was replaced has ended");
                 }
                 Ok(())
@@ -274,29 +285,37 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Looks for a process that hangs or has grown too large.
-    fn look(&mut self) {
+    /// Looks for processes that hang or have grown too large.
+    fn look(&self) {
         let limits = &self.settings.limits;
-        let Some(running) = &self.current else { return };
-        let patience = match running.ready {
-            Some(_) => limits.hang_seconds,
-            None => limits.start_seconds,
-        };
-        if running.beat.elapsed() > Duration::from_secs(patience) {
-            tracing::error!(
-                seconds = patience,
-                "the engine's process gives no sign of life: ending it"
-            );
-            running.child.kill();
-        }
-        let memory = running.child.memory();
-        if limits.engine_memory > 0 && memory > limits.engine_memory as u64 {
-            tracing::error!(
-                memory,
-                limit = limits.engine_memory,
-                "the engine's process is too large: ending it"
-            );
-            running.child.kill();
+        let start = Duration::from_secs(limits.start_seconds);
+        let current = self.current.iter().map(|running| match running.ready {
+            Some(_) => (&running.child, running.beat, Duration::from_secs(limits.hang_seconds)),
+            None => (&running.child, running.beat, start),
+        });
+        let reloading = self.reload.iter().filter_map(|reload| match &reload.stage {
+            Stage::Checking(child) => Some((child, reload.began, CHECK_PATIENCE)),
+            Stage::HandingOver(next) => Some((&next.child, next.beat, start)),
+            Stage::InPlace => None,
+        });
+        let draining = self.draining.iter().map(|(since, child)| (child, *since, DRAIN_PATIENCE));
+        for (child, since, patience) in current.chain(reloading).chain(draining) {
+            if since.elapsed() > patience {
+                tracing::error!(
+                    seconds = patience.as_secs(),
+                    "the engine's process gives no sign of life: ending it"
+                );
+                child.kill();
+            }
+            let memory = child.memory();
+            if limits.engine_memory > 0 && memory > limits.engine_memory as u64 {
+                tracing::error!(
+                    memory,
+                    limit = limits.engine_memory,
+                    "the engine's process is too large: ending it"
+                );
+                child.kill();
+            }
         }
     }
 
@@ -309,7 +328,7 @@ impl Supervisor {
         };
         let mut children: Vec<_> =
             self.current.take().map(|running| running.child).into_iter().collect();
-        children.append(&mut self.draining);
+        children.extend(self.draining.drain(..).map(|(_, child)| child));
         children.extend(rest);
         for child in &mut children {
             child.order(Order::Stop).await;
@@ -334,6 +353,18 @@ enum Role {
     Current,
     Gone,
     Next,
+}
+
+/// Makes the store readable for these settings' user, and in it the folder of compiled patterns,
+/// which that user writes to.
+fn give_store(store: &Folder, settings: &Settings) -> io::Result<PathBuf> {
+    privileges::give(store.path(), settings, Access::Read)?;
+    let patterns = store.path().join(PATTERNS);
+    if !patterns.exists() {
+        std::fs::create_dir(&patterns)?;
+    }
+    privileges::give(&patterns, settings, Access::Write)?;
+    Ok(patterns)
 }
 
 async fn until(at: Option<Instant>) {

@@ -24,6 +24,9 @@ use crate::stats::EngineStats;
 /// How often a wait looks whether it is over.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// As a version: what is in force is not known, so nothing may pass.
+pub(crate) const UNKNOWN_RULES: u64 = u64::MAX;
+
 /// A handle to the engine. Dropping it leaves the engine running; [`Engine::stop`] ends it.
 pub struct Engine {
     shared: Arc<Shared>,
@@ -118,7 +121,8 @@ impl Engine {
     /// # Errors
     /// The old rules stay in force if the new ones have a file missing, no rule, or a rule that does not parse
     /// ([`ErrorKind::Rules`]), or if the YAML is broken ([`ErrorKind::Config`]).
-    /// [`ErrorKind::TimedOut`]: some worker neither feeds nor idles; the reload is still under way.
+    /// [`ErrorKind::TimedOut`]: some worker neither feeds nor idles; the reload is still under way, so from here on
+    /// nothing passes inspection before another reload ends well.
     pub fn reload(&self) -> Result<RuleStats, Error> {
         let shared = &self.shared;
         let _one_at_a_time = lock(&shared.reloading);
@@ -137,6 +141,7 @@ impl Engine {
                 return Err(Error::stopped());
             }
             if Instant::now() > deadline {
+                shared.rules_version.store(UNKNOWN_RULES, Ordering::SeqCst);
                 return Err(Error::new(
                     ErrorKind::TimedOut,
                     "the reload is waiting for a worker that neither feeds nor idles",
@@ -153,10 +158,11 @@ impl Engine {
         if let Some(reason) = loaded.refused {
             return Err(Error::new(ErrorKind::Rules, reason));
         }
-        let version = shared.rules_version.fetch_add(1, Ordering::SeqCst) + 1;
-        let stats = RuleStats { version, took: began.elapsed(), ..loaded.stats };
-        *lock(&shared.rules) = stats.clone();
-        Ok(stats)
+        let mut rules = lock(&shared.rules);
+        let version = rules.version + 1;
+        *rules = RuleStats { version, took: began.elapsed(), ..loaded.stats };
+        shared.rules_version.store(version, Ordering::SeqCst);
+        Ok(rules.clone())
     }
 
     /// The rules in force.

@@ -2,9 +2,9 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::{env, io};
 
 use tempfile::TempDir;
 
@@ -68,14 +68,8 @@ pub(crate) fn check_files(config: &EngineConfig) -> Result<(), Error> {
 
 /// What Suricata reads besides the caller's files, in a private folder: settings, and the canary's rule. It reads them
 /// anew at each reload.
-pub(crate) struct Folder {
-    dir: TempDir,
-    /// Held for as long as the process lives.
-    _lock: File,
-}
+pub(crate) struct Folder(TempDir);
 
-const PREFIX: &str = "meergate-engine-";
-const LOCK: &str = "lock";
 const CHECK: &str = "check.rules";
 /// What stands for all rule files on the command line. In an error message it reads as it should.
 const RULE_FILES: &str = "(the rule files)";
@@ -83,37 +77,17 @@ const RULE_FILES: &str = "(the rule files)";
 impl Folder {
     /// Makes the folder.
     pub(crate) fn create(config: &EngineConfig, canary: &Canary) -> io::Result<Self> {
-        remove_abandoned();
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
-        // Locked before it has its name, so that nobody takes the folder for abandoned.
-        let unnamed = dir.path().join("new");
-        let lock = File::create(&unnamed)?;
-        lock.lock()?;
-        fs::rename(&unnamed, dir.path().join(LOCK))?;
-
+        let dir = tempfile::Builder::new().prefix("meergate-engine-").tempdir()?;
         if config.yaml.is_none() {
             let log_dir = config.log_dir.as_deref().unwrap_or(dir.path());
             fs::write(dir.path().join("suricata.yaml"), settings::built_in(config, log_dir))?;
         }
         fs::write(dir.path().join(CHECK), canary.rule())?;
-        Ok(Self { dir, _lock: lock })
+        Ok(Self(dir))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
-    }
-}
-
-/// Removes the folders of processes that were killed: nobody holds their locks.
-fn remove_abandoned() {
-    let Ok(entries) = fs::read_dir(env::temp_dir()) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())
-            && let Ok(lock) = File::open(entry.path().join(LOCK))
-            && lock.try_lock().is_ok()
-        {
-            let _ = fs::remove_dir_all(entry.path());
-        }
+        self.0.path()
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use suricata_sys::{FIELD_SLOTS, Note, RawWorker, flag};
 
 use crate::config::Mode;
-use crate::engine::Shared;
+use crate::engine::{Shared, UNKNOWN_RULES};
 use crate::error::{Error, ErrorKind};
 use crate::flow::{Condition, Direction, Expect, Flow, Lane, State, Tuple};
 use crate::judge::{Finding, dropped, judge, verdict};
@@ -77,10 +77,28 @@ impl Worker {
     /// [`ErrorKind::InspectionFailed`] if the canary passed; [`ErrorKind::Stopped`].
     pub fn prove(&mut self) -> Result<(), Error> {
         self.keep_up()?;
-        if self.proven_rules != self.shared.rules_version.load(Ordering::SeqCst) {
-            self.canary()?;
+        match self.shared.rules_version.load(Ordering::SeqCst) {
+            UNKNOWN_RULES => Err(Error::inspection(
+                "a reload did not end in time, so nobody knows which rules are in force",
+            )),
+            version if version != self.proven_rules => self.canary(),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Rules that nobody has proved judge no flow, also if it was there before them.
+    fn prove_for(&mut self, flow: &mut Flow) -> Result<(), Error> {
+        let version = self.shared.rules_version.load(Ordering::SeqCst);
+        if self.proven_rules == version || flow.state.lane == Lane::OF_CANARY {
+            return Ok(());
+        }
+        let proved = self.prove();
+        if proved.is_err() {
+            flow.state.condition = Condition::Failed;
+        }
+        // What the canary met is nothing to this flow.
+        self.raw()?.outcome_mut().forget_alerts();
+        proved
     }
 
     /// Feeds bytes of one direction, any number of them. Large slices are much the fastest.
@@ -109,6 +127,7 @@ impl Worker {
         parts: &[&[u8]],
     ) -> Result<Verdict, Error> {
         self.begin_call(flow)?;
+        self.prove_for(flow)?;
         self.greet(flow)?;
         let mut data = Gather::new(parts);
         while data.len() > 0 {
@@ -140,6 +159,7 @@ impl Worker {
     /// As for [`Worker::feed`].
     pub fn close(&mut self, mut flow: Flow) -> Result<Verdict, Error> {
         self.begin_call(&flow)?;
+        self.prove_for(&mut flow)?;
         self.finish(&mut flow)?;
         Ok(verdict(&flow))
     }

@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::fs;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::{EICAR, Lab, exchange, get, sid, tuple, with_length};
-use suricata::{ErrorKind, Verdict};
+use suricata::{Direction, ErrorKind, Flow, Verdict};
 
 static LAB: LazyLock<Lab> = LazyLock::new(|| Lab::start(common::RULES, |config| config));
 
@@ -77,6 +78,29 @@ fn one_bad_rule_among_good_ones_is_named() {
     fs::write(LAB.rules_file(), bad).unwrap();
     let error = LAB.engine.reload().unwrap_err().to_string();
     assert!(error.contains("test.rules:9: ") && error.contains("sideways"), "{error}");
+}
+
+#[test]
+fn rules_that_do_not_inspect_let_nothing_pass_on_a_flow_that_was_there_before_them() {
+    let _turn = turn();
+    LAB.run(|worker| {
+        let mut flow = worker.open(tuple(1001), None).unwrap();
+        assert_eq!(worker.feed(&mut flow, Direction::ToServer, &get("/a")).unwrap(), Verdict::Pass);
+        KEPT.set(Some(flow));
+    });
+    let all = "pass ip any any -> any any (msg:\"everything\"; sid:1000098; rev:1;)\n";
+    fs::write(LAB.rules_file(), all).unwrap();
+    LAB.engine.reload().unwrap();
+    LAB.run(|worker| {
+        let mut flow = KEPT.take().unwrap();
+        let error = worker.feed(&mut flow, Direction::ToClient, &with_length(b"x")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InspectionFailed);
+    });
+}
+
+thread_local! {
+    /// A worker's flow between two visits to its thread.
+    static KEPT: RefCell<Option<Flow>> = const { RefCell::new(None) };
 }
 
 #[test]

@@ -106,7 +106,9 @@ impl Supervisor {
             Event::Report(Report::Ready(_)) => None,
             Event::Report(Report::Failed(reason)) => Some(reason),
             Event::Report(_) => return,
-            Event::Ended(how) => Some(format!("the new rules end the engine: {how}")),
+            Event::Ended(how) => {
+                Some(format!("the process that tried the new rules has ended: {how}"))
+            }
         };
         if let Some(reason) = failed {
             return self.end_reload(Err(reason)).await;
@@ -157,7 +159,13 @@ impl Supervisor {
             (next.ready, next.beat) = (Some(Instant::now()), Instant::now());
             if let Some(mut old) = self.current.replace(next) {
                 old.child.order(Order::Drain).await;
-                self.draining.push(old.child);
+                self.draining.push_back((Instant::now(), old.child));
+                if self.draining.len() > super::DRAINING
+                    && let Some((_, oldest)) = self.draining.front()
+                {
+                    tracing::warn!("many engines were replaced lately: the first of them is ended");
+                    oldest.kill();
+                }
             }
             match given_up {
                 Some(reason) => result = Err(reason),

@@ -216,6 +216,21 @@ fn everything_is_held_whatever_it_is_and_however_it_pauses() {
 
 /// Of a coding that is none, the engine loses what comes first, if that is little.
 #[test]
+fn a_preview_is_no_copy_of_what_follows_it() {
+    let server = Server::start(&["--hold", "all"]);
+    let mut client = server.connect();
+    let body = random(50_000);
+    let request = Request::get("/preview", &body).field("Preview", "1024");
+    client.send(&request.head(client.base()));
+    client.send(&chunked(&body[..1024]));
+    client.send(b"0\r\n\r\n");
+    assert_eq!(client.reply().status, 100);
+    client.send(&chunked(&body[1024..]));
+    client.send(b"0\r\n\r\n");
+    client.reply().assert_passed(&body);
+}
+
+#[test]
 fn a_body_that_begins_with_one_byte_is_inspected_as_any_other() {
     let rule = "drop http any any -> any any (msg:\"start\"; flow:established,to_client; \
                 file.data; content:\"X5O!P%@AP[4\"; sid:1000009;)\n";

@@ -245,6 +245,42 @@ fn contradictions_fail_and_do_not_pass() {
     assert_eq!(server.metric("transactions_total{outcome=\"passed\"}"), 0);
 }
 
+/// The engine may have its own idea of where a message ends: then nothing may follow on its flow.
+#[test]
+fn what_follows_an_odd_end_is_read_for_what_it_is() {
+    let server = Server::start(&[]);
+    let gzip = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (number, (head, body)) in [
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 1000000\r\n\r\n", ""),
+        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", ""),
+        ("HTTP/1.1 100 Continue\r\n\r\n", ""),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", ""),
+        // A body of a certain length, and trailers, as HTTP/2 has them.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "2\r\nok\r\n0\r\nhttp-x: 1\r\n\r\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = server.connect();
+        let id = format!("odd-{number}");
+        let request = Request::reqmod(get("/odd")).connection(&id).allow_204();
+        client.ask(&request).assert_unmodified();
+        let mut odd = Request::respmod(get("/odd"), head).connection(&id).allow_204();
+        if body.is_empty() {
+            client.ask(&odd).assert_unmodified();
+        } else {
+            odd = odd.body(b"");
+            client.send(&[&odd.head(client.base()), body.as_bytes()].concat());
+            client.reply().assert_unmodified();
+        }
+        for path in ["/odd", "/next"] {
+            let reply =
+                client.ask(&Request::respmod(get(path), gzip).body(GZIPPED).connection(&id));
+            reply.assert_blocked(1_000_001);
+        }
+    }
+}
+
 #[test]
 fn signatures_are_found_whatever_the_split() {
     let server = Server::start(&[]);

@@ -73,6 +73,7 @@ impl Server {
     fn launch_program(program: &Path, rules: &str, settings: &str, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name| dir.path().join(name);
+        std::fs::create_dir(at("events")).unwrap();
         std::fs::write(at("test.rules"), rules).unwrap();
         std::fs::write(at("settings.toml"), settings).unwrap();
         let mut child = Command::new(program)
@@ -83,7 +84,7 @@ impl Server {
             .arg("--control")
             .arg(at("control"))
             .arg("--eve")
-            .arg(at("eve.json"))
+            .arg(at("events/eve.json"))
             .args(args)
             .env("TMPDIR", dir.path())
             .stdin(Stdio::null())
@@ -173,9 +174,9 @@ impl Server {
     /// The files of compiled patterns that its engines have in common, in order.
     pub(crate) fn compiled_patterns(&self) -> Vec<PathBuf> {
         let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
-        let private = entries(self.dir.path()).filter(|entry| entry.path().is_dir());
-        let mut found: Vec<_> = private
-            .flat_map(|folder| entries(&folder.path()).map(|entry| entry.path()))
+        let mut found: Vec<_> = entries(self.dir.path())
+            .flat_map(|private| entries(&private.path().join("patterns")))
+            .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "hs"))
             .collect();
         found.sort();
@@ -260,7 +261,7 @@ impl Server {
         wanted: impl Fn(&serde_json::Value) -> bool,
     ) -> serde_json::Value {
         let deadline = Instant::now() + PATIENCE;
-        let path = self.dir.path().join("eve.json");
+        let path = self.dir.path().join("events/eve.json");
         loop {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let found = text.lines().filter_map(|l| serde_json::from_str(l).ok()).find(&wanted);
