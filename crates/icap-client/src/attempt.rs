@@ -101,9 +101,8 @@ impl Service {
             Message::Response { .. } => Method::Respmod,
         };
         if !capabilities.offers(method) {
-            if self.wants(method).is_some() {
-                let detail = format!("{} does not offer {method}", endpoint.label);
-                let failure = endpoint.failure(FailureKind::Unsuitable, detail);
+            if endpoint.must_offer(method) {
+                let failure = endpoint.unsuitable(method);
                 return Err((Failed { failure, rest: Rest::Intact(body) }, Again::Elsewhere));
             }
             return Ok(Answer::unasked(Verdict::Unoffered(body)));

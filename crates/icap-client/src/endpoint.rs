@@ -1,10 +1,10 @@
 //! One endpoint of a service: what it offers, its connections, its health.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use icap::client::{Event, Terms};
-use icap::{Method, ResponseHead};
+use icap::{Headers, Method, ResponseHead};
 use tokio::time::{Instant, timeout};
 
 use crate::capabilities::Capabilities;
@@ -15,11 +15,14 @@ use crate::transaction::{Transaction, Trouble};
 use crate::transport::Connector;
 use crate::uri::ServiceUri;
 use crate::{
-    ConfigError, Failure, FailureKind, OnOverload, ServiceConfig, ServiceMetrics, request,
+    ConfigError, Failure, FailureKind, MethodName, OnOverload, ServiceConfig, ServiceMetrics,
+    request,
 };
 
 /// Idle connections kept where neither the settings nor the service say anything.
 const MOST_IDLE: u32 = 64;
+/// Characters of a service's header that a message quotes.
+const MOST_QUOTED: usize = 100;
 
 pub(crate) struct Endpoint {
     pub(crate) service: Arc<str>,
@@ -31,7 +34,9 @@ pub(crate) struct Endpoint {
     connector: Connector,
     outstanding: Arc<AtomicU32>,
     known: Mutex<Option<Known>>,
-    fetching: tokio::sync::Mutex<()>,
+    offered: Arc<Offered>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
+    failed: Mutex<FailedFetches>,
     metrics: Arc<ServiceMetrics>,
 }
 
@@ -40,6 +45,20 @@ struct Known {
     capabilities: Arc<Capabilities>,
     refresh: Instant,
     expires: Instant,
+}
+
+/// The methods that any endpoint of a service has offered so far.
+#[derive(Default)]
+pub(crate) struct Offered {
+    reqmod: AtomicBool,
+    respmod: AtomicBool,
+}
+
+/// What those who waited for an OPTIONS answer that never came are told.
+#[derive(Default)]
+struct FailedFetches {
+    count: u64,
+    last: Option<Failure>,
 }
 
 /// Counts a transaction as in work for as long as it lives.
@@ -51,6 +70,7 @@ impl Endpoint {
         service: &Arc<str>,
         config: &Arc<ServiceConfig>,
         metrics: &Arc<ServiceMetrics>,
+        offered: &Arc<Offered>,
     ) -> Result<Self, ConfigError> {
         let uri = ServiceUri::parse(url)?;
         Ok(Self {
@@ -63,12 +83,18 @@ impl Endpoint {
             config: config.clone(),
             outstanding: Arc::default(),
             known: Mutex::default(),
-            fetching: tokio::sync::Mutex::default(),
+            offered: offered.clone(),
+            fetching: Arc::default(),
+            failed: Mutex::default(),
             metrics: metrics.clone(),
         })
     }
 
     /// What it offers, from the cache as long as that holds.
+    ///
+    /// # Errors
+    /// As OPTIONS failed; all who waited for the same attempt get its failure, for one after the
+    /// other would wait longer and longer for an endpoint that does not answer.
     pub(crate) async fn capabilities(self: &Arc<Self>) -> Result<Arc<Capabilities>, Failure> {
         let fresh = |known: Option<Known>| {
             known.filter(|k| k.expires > Instant::now()).map(|k| k.capabilities)
@@ -76,11 +102,55 @@ impl Endpoint {
         if let Some(capabilities) = fresh(self.known()) {
             return Ok(capabilities);
         }
-        let _fetching = self.fetching.lock().await;
-        match fresh(self.known()) {
-            Some(capabilities) => Ok(capabilities),
-            None => self.fetch().await,
+        let failures = self.lock_failed().count;
+        let fetching = self.fetching.clone().lock_owned().await;
+        if let Some(capabilities) = fresh(self.known()) {
+            return Ok(capabilities);
         }
+        if let Some(failure) = self.failed_since(failures) {
+            return Err(failure);
+        }
+        // A task of its own: the others wait for it too, also when this caller gives up.
+        let endpoint = self.clone();
+        let fetch = tokio::spawn(async move {
+            let _fetching = fetching;
+            endpoint.fetch().await
+        });
+        fetch.await.unwrap_or_else(|error| {
+            let detail = format!("OPTIONS at {} was broken off: {error}", self.label);
+            Err(self.failure(FailureKind::Closed, detail))
+        })
+    }
+
+    /// Whether an answer to OPTIONS that lacks this method is a failure. Without settings it is if
+    /// the method was offered before, by any endpoint of the set: a service that comes back with
+    /// less must not take its inspection along unnoticed.
+    pub(crate) fn must_offer(&self, method: Method) -> bool {
+        let (name, offered) = match method {
+            Method::Reqmod => (MethodName::Reqmod, &self.offered.reqmod),
+            Method::Respmod => (MethodName::Respmod, &self.offered.respmod),
+            Method::Options => return false,
+        };
+        match &self.config.methods {
+            Some(methods) => methods.contains(&name),
+            None => offered.load(Relaxed),
+        }
+    }
+
+    /// The failure of a method that it must offer and does not.
+    pub(crate) fn unsuitable(&self, method: Method) -> Failure {
+        let label = &self.label;
+        let detail = match &self.config.methods {
+            Some(_) => format!(
+                "{label} does not offer {method}, which `methods` names: set the service up to \
+                 offer it, or take it out of `methods`"
+            ),
+            None => format!(
+                "{label} does not offer {method}, which the service offered before: set it up to \
+                 offer it again, or name what it is to be used for in `methods`"
+            ),
+        };
+        self.failure(FailureKind::Unsuitable, detail)
     }
 
     /// Looks after it between transactions: OPTIONS when due, a try if it is down, old
@@ -214,23 +284,70 @@ impl Endpoint {
         Err(self.failure(FailureKind::Connect, format!("no connection to {}: {why}", self.label)))
     }
 
+    /// Asks OPTIONS and remembers the outcome. Only for who holds `fetching`.
     async fn fetch(self: &Arc<Self>) -> Result<Arc<Capabilities>, Failure> {
         let limit = self.config.timeouts.options.0;
-        let capabilities = match timeout(limit, self.ask()).await {
-            Ok(answer) => Arc::new(Capabilities::from_headers(answer?.headers())),
+        let answer = match timeout(limit, self.ask()).await {
+            Ok(answer) => answer,
             Err(_) => {
                 let detail = format!("{} has not answered OPTIONS within {limit:?}", self.label);
-                return Err(self.failure(FailureKind::Timeout, detail));
+                Err(self.failure(FailureKind::Timeout, detail))
             }
         };
+        let learned = answer.and_then(|head| self.learn(head.headers()));
+        if let Err(failure) = &learned {
+            let mut failed = self.lock_failed();
+            failed.count += 1;
+            failed.last = Some(failure.clone());
+        }
+        learned
+    }
+
+    /// Takes in an answer to OPTIONS.
+    fn learn(&self, headers: &Headers) -> Result<Arc<Capabilities>, Failure> {
+        let capabilities = Arc::new(Capabilities::from_headers(headers));
+        if !capabilities.reqmod && !capabilities.respmod {
+            let said = match headers.text("Methods") {
+                Some(methods) => {
+                    let quoted: String = methods.chars().take(MOST_QUOTED).collect();
+                    format!("with Methods {quoted:?}")
+                }
+                None => "without Methods".to_owned(),
+            };
+            let detail = format!(
+                "{} answered OPTIONS {said}, which offers neither REQMOD nor RESPMOD: correct the \
+                 URL or the service there",
+                self.label
+            );
+            return Err(self.failure(FailureKind::Protocol, detail));
+        }
+        let before = self.known();
+        let mut lacks = false;
+        for method in [Method::Reqmod, Method::Respmod] {
+            if capabilities.offers(method) || !self.must_offer(method) {
+                continue;
+            }
+            lacks = true;
+            if before.as_ref().is_none_or(|known| known.capabilities.offers(method)) {
+                tracing::error!(
+                    service = %self.service,
+                    reason = self.unsuitable(method).detail(),
+                    "an ICAP service lacks a method: messages for it count as failed until it \
+                     offers it"
+                );
+            }
+        }
+        self.offered.note(&capabilities);
         if self.config.idle_connections.is_none() {
             let half = capabilities.max_connections.map_or(0, |most| most / 2);
             self.pool.keep_at_most(half.max(MOST_IDLE));
         }
         let now = Instant::now();
+        // In time for the next one to be there before this one expires.
+        let in_time = capabilities.ttl.mul_f64(0.75);
+        let soon = self.config.health.interval.0;
         *self.lock_known() = Some(Known {
-            // In time for the next one to be there before this one expires.
-            refresh: now + capabilities.ttl.mul_f64(0.75),
+            refresh: now + if lacks { in_time.min(soon) } else { in_time },
             expires: now + capabilities.ttl,
             capabilities: capabilities.clone(),
         });
@@ -290,8 +407,25 @@ impl Endpoint {
         self.lock_known().clone()
     }
 
+    /// How OPTIONS failed, if it has since there were so many failures.
+    fn failed_since(&self, count: u64) -> Option<Failure> {
+        let failed = self.lock_failed();
+        failed.last.clone().filter(|_| failed.count > count)
+    }
+
+    fn lock_failed(&self) -> std::sync::MutexGuard<'_, FailedFetches> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_known(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Offered {
+    fn note(&self, capabilities: &Capabilities) {
+        self.reqmod.fetch_or(capabilities.reqmod, Relaxed);
+        self.respmod.fetch_or(capabilities.respmod, Relaxed);
     }
 }
 

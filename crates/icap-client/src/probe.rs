@@ -64,7 +64,8 @@ impl Probe {
         let url = config.url.first().ok_or_else(fail)?;
         let metrics = Arc::new(ServiceMetrics::default());
         let name = config.name.as_str().into();
-        let endpoint = Endpoint::new(url, &name, &Arc::new(config.clone()), &metrics)?;
+        let endpoint =
+            Endpoint::new(url, &name, &Arc::new(config.clone()), &metrics, &Arc::default())?;
         Ok(Self {
             endpoint: Arc::new(endpoint),
             metrics,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use icap::{Headers, Method};
 
 use crate::attempt::{Again, Answer, Failed};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Offered};
 use crate::head::Message;
 use crate::incoming::Incoming;
 use crate::transaction::Rest;
@@ -50,11 +50,12 @@ impl Service {
         }
         let name: Arc<str> = config.name.as_str().into();
         let metrics = Arc::new(ServiceMetrics::default());
+        let offered = Arc::new(Offered::default());
         let config = Arc::new(config.clone());
         let endpoints = config
             .url
             .iter()
-            .map(|url| Endpoint::new(url, &name, &config, &metrics).map(Arc::new))
+            .map(|url| Endpoint::new(url, &name, &config, &metrics, &offered).map(Arc::new))
             .collect::<Result<_, _>>()
             .map_err(|e| ConfigError::new(format!("ICAP service {name:?}: {e}")))?;
         Ok(Self {

@@ -378,6 +378,68 @@ async fn many_at_once_ask_options_once() {
 }
 
 #[tokio::test]
+async fn many_at_once_share_the_failure_of_one_options() {
+    let (sender, mut asked) = tokio::sync::mpsc::channel(64);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let server = serve(move |mut peer| {
+        let (sender, mut stopped) = (sender.clone(), stopped.clone());
+        async move {
+            peer.head().await;
+            sender.send(()).await.unwrap();
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    })
+    .await;
+    let mut config = config(&server);
+    config.timeouts.options = Seconds(PATIENCE);
+    config.health.failures = 100;
+    let chain = Chain::from_services(&[config]).unwrap();
+    let metrics = chain.services().next().unwrap().metrics().clone();
+    // Whoever asked gives up, and the others still wait for the same answer.
+    let (info, alone) = (info(), chain.clone());
+    let impatient = tokio::spawn(async move { alone.reqmod(&info, get(), None).await.err() });
+    asked.recv().await.unwrap();
+    impatient.abort();
+    assert!(impatient.await.is_err());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let chain = chain.clone();
+        tasks.spawn(async move { reqmod(&chain, get(), None).await.err().map(|f| f.kind()) });
+    }
+    while metrics.active.value() < 20 {
+        tokio::task::yield_now().await;
+    }
+    stop.send(true).unwrap();
+    while let Some(failed) = tasks.join_next().await {
+        assert_eq!(failed.unwrap(), Some(FailureKind::Closed));
+    }
+    assert_eq!(metrics.options.value(), 1);
+    // Who comes later has a try of his own.
+    assert!(reqmod(&chain, get(), None).await.is_err());
+    assert_eq!(metrics.options.value(), 2);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_lacks_what_another_offers_is_made_up_for() {
+    let both = passing(OPTIONS_204).await;
+    let less = passing("Methods: RESPMOD\r\nISTag: \"t\"\r\nAllow: 204\r\n").await;
+    let mut config = config(&both);
+    config.url = vec![both.url(), less.url()];
+    config.balance = Balance::LeastOutstanding;
+    let chain = Chain::from_services(&[config]).unwrap();
+    // Until it is known what the others offer, nobody can tell that something is missing.
+    while both.connections() == 0 || less.connections() == 0 {
+        respmod(&chain, ok(3), full(b"abc")).await;
+    }
+    let metrics = chain.services().next().unwrap().metrics();
+    let passed = metrics.passed.value();
+    for _ in 0..20 {
+        forward(&chain, post(3), full(b"abc")).await;
+    }
+    assert_eq!(metrics.passed.value(), passed + 20);
+}
+
+#[tokio::test]
 async fn unix_sockets() {
     let folder = std::env::temp_dir().join(format!("icap-client-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -524,6 +524,117 @@ async fn s4_10_2_a_method_that_is_not_offered_is_not_used() {
 }
 
 #[tokio::test]
+async fn s4_10_2_an_answer_that_offers_no_method_is_a_failure() {
+    for (options, named) in [
+        ("ISTag: \"t\"\r\nAllow: 204\r\n", "without Methods"),
+        ("Methods: REQMOD RESPMOD\r\nISTag: \"t\"\r\n", "\"REQMOD RESPMOD\""),
+        ("Methods: \r\nISTag: \"t\"\r\n", "\"\""),
+        ("Methods: OPTIONS\r\nISTag: \"t\"\r\n", "\"OPTIONS\""),
+    ] {
+        let (server, _requests) = recording(options).await;
+        let mut config = config(&server);
+        config.health.failures = 2;
+        let chain = icap_client::Chain::from_services(&[config]).unwrap();
+        for _ in 0..2 {
+            let failure = reqmod(&chain, post(3), full(b"abc")).await.err().expect("a failure");
+            assert_eq!(failure.kind(), FailureKind::Protocol, "{options}");
+            assert!(failure.detail().contains(named), "{failure}");
+        }
+        let service = chain.services().next().unwrap();
+        assert!(service.endpoints().all(|(_, up)| !up), "it counts as down");
+        assert_eq!(service.metrics().passed.value(), 0);
+    }
+}
+
+/// A service whose OPTIONS offers the methods that it is told to, with that ISTag.
+async fn changing(offers: &tokio::sync::watch::Sender<[&'static str; 2]>) -> Server {
+    let offers = offers.subscribe();
+    serve(move |mut peer| {
+        let offers = offers.clone();
+        async move {
+            while let Some(request) = peer.request().await {
+                let [methods, istag] = *offers.borrow();
+                let istag = format!("ISTag: \"{istag}\"\r\n");
+                let reply = match request.method {
+                    Some(icap::Method::Options) => {
+                        options_reply(&format!("Methods: {methods}\r\n{istag}Allow: 204\r\n"))
+                    }
+                    _ => format!("ICAP/1.0 204 No\r\n{istag}\r\n"),
+                };
+                peer.send(reply).await;
+            }
+        }
+    })
+    .await
+}
+
+/// Sends responses until one fares as it is expected to.
+async fn until_respmod(
+    chain: &icap_client::Chain,
+    expected: impl Fn(&Result<icap_client::AdaptedResponse, icap_client::Failure>) -> bool,
+) {
+    let tried = async {
+        loop {
+            // An answer tells of the new ISTag.
+            forward(chain, get(), None).await;
+            let outcome = chain.respmod(&info(), &get(), ok(3), full(b"abc")).await;
+            if expected(&outcome) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, tried).await.expect("the expected outcome");
+}
+
+#[tokio::test]
+async fn s4_10_2_a_method_that_is_no_longer_offered_is_a_failure_until_it_is() {
+    let offers = tokio::sync::watch::Sender::new(["REQMOD, RESPMOD", "a"]);
+    let server = changing(&offers).await;
+    let mut config = config(&server);
+    config.health.interval = Seconds(Duration::from_millis(20));
+    let chain = icap_client::Chain::from_services(&[config]).unwrap();
+    respmod(&chain, ok(3), full(b"abc")).await;
+    offers.send_replace(["REQMOD", "b"]);
+    until_respmod(&chain, |outcome| match outcome {
+        // Whatever was sent has been seen.
+        Ok(adapted) => {
+            assert!(adapted.trail.is_inspected());
+            false
+        }
+        Err(failure) => {
+            assert_eq!(failure.kind(), FailureKind::Unsuitable);
+            assert!(failure.detail().contains("`methods`"), "{failure}");
+            true
+        }
+    })
+    .await;
+    // It is asked again soon, although no ISTag says that anything is new.
+    offers.send_replace(["REQMOD, RESPMOD", "b"]);
+    until_respmod(&chain, |outcome| outcome.is_ok()).await;
+}
+
+#[tokio::test]
+async fn s4_10_2_a_method_that_settings_leave_out_may_go() {
+    let offers = tokio::sync::watch::Sender::new(["REQMOD, RESPMOD", "a"]);
+    let server = changing(&offers).await;
+    let mut config = config(&server);
+    config.methods = Some(vec![icap_client::MethodName::Reqmod]);
+    let chain = icap_client::Chain::from_services(&[config]).unwrap();
+    forward(&chain, get(), None).await;
+    offers.send_replace(["REQMOD", "b"]);
+    let metrics = chain.services().next().unwrap().metrics();
+    let asked_again = async {
+        while metrics.options.value() < 2 {
+            forward(&chain, get(), None).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked_again).await.expect("OPTIONS asked again");
+    assert!(!respmod(&chain, ok(3), full(b"abc")).await.trail.is_inspected());
+}
+
+#[tokio::test]
 async fn s4_10_2_transfer_ignore_is_obeyed_and_counted() {
     let options =
         "Methods: REQMOD\r\nISTag: \"t\"\r\nTransfer-Ignore: txt\r\nTransfer-Complete: *\r\n";

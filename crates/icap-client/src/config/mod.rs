@@ -21,8 +21,8 @@ pub struct ServiceConfig {
     /// several make a set that transactions are balanced over.
     #[serde(deserialize_with = "one_or_many")]
     pub url: Vec<String>,
-    /// What to use it for. Without this, whatever its OPTIONS offers; with it, an OPTIONS that
-    /// lacks one of them is a failure.
+    /// What to use it for. With this, an OPTIONS that lacks one of them is a failure. Without it,
+    /// whatever its OPTIONS offers, of which nothing may be missing later.
     #[serde(default)]
     pub methods: Option<Vec<MethodName>>,
     /// What happens to a message that this service can't adapt. Closed unless set.
