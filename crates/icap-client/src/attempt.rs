@@ -222,15 +222,15 @@ impl Service {
                 Ok(Event::Continue | Event::Data(_) | Event::End { .. }) => {}
                 Ok(Event::Pass(head)) => {
                     endpoint.note_istag(head.headers().text("ISTag"));
-                    let sent_trailers = transaction.sends_trailers();
+                    let unread = transaction.unread_trailers();
                     let Rest::Intact(mut body) = transaction.finish() else {
                         let detail =
                             format!("{} passed a body that is no longer held", endpoint.label);
                         let failure = endpoint.failure(FailureKind::Protocol, detail);
                         return Err((Failed { failure, rest: Rest::Lost }, Again::Never));
                     };
-                    if !sent_trailers {
-                        body = body.map(|body| Bypassed::trailers(body, self.counters()));
+                    if let Some(of) = unread {
+                        body = body.map(|body| Bypassed::trailers(body, of, self.metrics()));
                     }
                     let verdict = Verdict::Passed(body);
                     return Ok(Answer { head: Some(head), raw_heads, verdict });
@@ -289,13 +289,13 @@ impl Service {
                     return Ok(reply.has_body.then_some(AdaptedBody::Full(full)));
                 }
                 Ok(Some(Event::End { use_original: Some(offset), .. })) => {
-                    let sent_trailers = transaction.sends_trailers();
+                    let unread = transaction.unread_trailers();
                     if let Rest::Intact(Some(original)) = transaction.finish()
                         && let Some(body) = original.after(ahead, offset)
                     {
-                        return Ok(Some(AdaptedBody::Partial(match sent_trailers {
-                            true => body,
-                            false => Bypassed::trailers(body, self.counters()),
+                        return Ok(Some(AdaptedBody::Partial(match unread {
+                            None => body,
+                            Some(of) => Bypassed::trailers(body, of, self.metrics()),
                         })));
                     }
                     let detail = format!(
@@ -313,7 +313,7 @@ impl Service {
                 }
             }
         }
-        Ok(Some(AdaptedBody::Live(Live::new(ahead, transaction, self.counters().clone()))))
+        Ok(Some(AdaptedBody::Live(Live::new(ahead, transaction, self.metrics().clone()))))
     }
 }
 

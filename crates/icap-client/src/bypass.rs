@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use icap::Method;
+
 use crate::incoming::Incoming;
 use crate::{Body, BodyError, BodySource, Frame, ServiceMetrics};
 
@@ -17,7 +19,8 @@ pub(crate) struct Bypassed {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unseen {
     All,
-    Trailers,
+    /// Of a message of this method.
+    Trailers(Method),
 }
 
 impl Bypassed {
@@ -27,8 +30,8 @@ impl Bypassed {
     }
 
     /// A body that the service was sent without its trailers, since it does not read any.
-    pub(crate) fn trailers(body: Incoming, metrics: &Arc<ServiceMetrics>) -> Incoming {
-        Self::count(body, Unseen::Trailers, metrics)
+    pub(crate) fn trailers(body: Incoming, of: Method, metrics: &Arc<ServiceMetrics>) -> Incoming {
+        Self::count(body, Unseen::Trailers(of), metrics)
     }
 
     fn count(body: Incoming, unseen: Unseen, metrics: &Arc<ServiceMetrics>) -> Incoming {
@@ -48,7 +51,13 @@ impl BodySource for Bypassed {
             Some(Ok(Frame::Trailers(trailers))) => trailers.len(),
             _ => 0,
         };
-        self.metrics.unadapted_bytes.add(unseen as u64);
+        let unseen = unseen as u64;
+        self.metrics.unadapted_bytes.add(unseen);
+        match self.unseen {
+            Unseen::Trailers(Method::Respmod) => self.metrics.response_trailer_bytes.add(unseen),
+            Unseen::Trailers(_) => self.metrics.request_trailer_bytes.add(unseen),
+            Unseen::All => {}
+        }
         Poll::Ready(frame)
     }
 

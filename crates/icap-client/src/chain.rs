@@ -36,7 +36,7 @@ pub struct Chain {
 /// Messages that no service of a chain took part in.
 #[derive(Default)]
 struct Unseen {
-    count: Counter,
+    count: Arc<Counter>,
     /// Whether it was said already, for requests and for responses.
     told: [AtomicBool; 2],
 }
@@ -99,6 +99,11 @@ impl Chains {
         self.chains.get(name)
     }
 
+    /// All chains.
+    pub fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.values()
+    }
+
     /// All services.
     pub fn services(&self) -> &[Arc<Service>] {
         &self.registry.services
@@ -146,7 +151,7 @@ impl Chain {
     }
 
     /// Messages that went through without any service having seen them.
-    pub fn unseen(&self) -> &Counter {
+    pub fn unseen(&self) -> &Arc<Counter> {
         &self.unseen.count
     }
 

@@ -71,7 +71,7 @@ impl Course {
         service: &Arc<Service>,
         info: &TransactionInfo,
     ) -> Result<Option<String>, Failure> {
-        let metrics = service.counters();
+        let metrics = service.metrics();
         let active = Level::raise(metrics);
         let began = Instant::now();
         let answer = service.adapt(info, &self.message, self.body.take()).await;
@@ -107,7 +107,7 @@ impl Course {
 
     /// Goes on with what the service made of the message; `None` if it has no part in it.
     fn take(&mut self, service: &Service, answer: Answer) -> Result<Option<Did>, Failure> {
-        let metrics = service.counters();
+        let metrics = service.metrics();
         let block = answer.head.as_ref().and_then(|head| block_of(service, head.headers()));
         match answer.verdict {
             Verdict::Unoffered(body) => {
@@ -204,7 +204,7 @@ impl Course {
         took: Duration,
     ) -> Result<(), Failure> {
         let Failed { failure, rest } = failed;
-        let metrics = service.counters();
+        let metrics = service.metrics();
         metrics.transactions.add(1);
         metrics.failures(failure.kind()).add(1);
         let config = service.config();
@@ -225,7 +225,7 @@ impl Course {
                 metrics.bypassed.add(1);
                 let did = Did::Bypassed(failure.kind());
                 self.trail.steps.push(Step { service: service_name.clone(), did, took });
-                self.body = body.map(|body| Bypassed::wrap(body, service.counters()));
+                self.body = body.map(|body| Bypassed::wrap(body, service.metrics()));
                 Ok(())
             }
             (Fail::Open, Rest::Lost) => {

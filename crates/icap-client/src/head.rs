@@ -16,6 +16,14 @@ impl Message {
         }
     }
 
+    /// Bytes of its heads.
+    pub(crate) fn heads_len(&self) -> usize {
+        match self {
+            Self::Request(request) => request.bytes().len(),
+            Self::Response { request, response } => request.bytes().len() + response.bytes().len(),
+        }
+    }
+
     /// Without fields that concern one connection only (RFC 3507 section 4.4.2).
     pub(crate) fn end_to_end(&self) -> Result<Self, http_wire::Error> {
         Ok(match self {

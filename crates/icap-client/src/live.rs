@@ -47,7 +47,7 @@ impl Live {
             return Ok(None);
         };
         let endpoint = transaction.endpoint().clone();
-        let sent_trailers = transaction.sends_trailers();
+        let unread = transaction.unread_trailers();
         let rest = transaction.finish();
         let Some(offset) = use_original else {
             return Ok((!trailers.is_empty()).then_some(Frame::Trailers(trailers)));
@@ -65,9 +65,9 @@ impl Live {
             self.metrics.failures(FailureKind::Protocol).add(1);
             BodyError::from(failure)
         })?;
-        self.state = State::Original(match sent_trailers {
-            true => original,
-            false => Bypassed::trailers(original, &self.metrics),
+        self.state = State::Original(match unread {
+            None => original,
+            Some(of) => Bypassed::trailers(original, of, &self.metrics),
         });
         Ok(None)
     }

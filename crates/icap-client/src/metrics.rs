@@ -29,6 +29,12 @@ impl Gauge {
         self.0.fetch_add(n, Relaxed);
     }
 
+    /// Raises it by `n`, unless that takes it beyond `most`.
+    pub(crate) fn add_within(&self, n: i64, most: i64) -> bool {
+        let raised = |level: i64| level.checked_add(n).filter(|level| *level <= most);
+        self.0.fetch_update(Relaxed, Relaxed, raised).is_ok()
+    }
+
     /// The level now.
     pub fn value(&self) -> i64 {
         self.0.load(Relaxed)
@@ -71,6 +77,10 @@ pub struct ServiceMetrics {
     /// Body bytes of bypassed and ignored messages, and trailers of messages that the service
     /// passed without having been sent them: traffic this service did not see.
     pub unadapted_bytes: Counter,
+    /// The part of `unadapted_bytes` that is trailers of requests that the service passed.
+    pub request_trailer_bytes: Counter,
+    /// The part of `unadapted_bytes` that is trailers of responses that the service passed.
+    pub response_trailer_bytes: Counter,
     /// Bytes written to the service.
     pub sent_bytes: Counter,
     /// Bytes read from the service.
@@ -87,6 +97,8 @@ pub struct ServiceMetrics {
     pub options: Counter,
     /// Copies that a monitor service did not get, or not wholly, because it was too slow.
     pub monitor_lost: Counter,
+    /// Bytes held now of copies for a monitor service, and set aside for writing them.
+    pub monitor_bytes: Gauge,
     failures: [Counter; FailureKind::ALL.len()],
 }
 

@@ -4,14 +4,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::attempt::Verdict;
 use crate::head::Message;
 use crate::incoming::Incoming;
 use crate::service::Service;
-use crate::{Body, BodyError, BodySource, Frame, TransactionInfo, next_frame};
+use crate::transaction::MONITOR_HIGH_WATER;
+use crate::{Body, BodyError, BodySource, Frame, ServiceMetrics, TransactionInfo, next_frame};
 
 /// Frames that a copy may lag behind the original before it is given up.
 const MOST_FRAMES: usize = 64;
@@ -26,8 +29,14 @@ pub(crate) fn copy(
     message: &Message,
     body: Option<Incoming>,
 ) -> Option<Incoming> {
-    let metrics = service.counters().clone();
-    let Ok(permit) = copies.clone().try_acquire_owned() else {
+    let metrics = service.metrics().clone();
+    let writing = body.as_ref().map_or(0, |body| {
+        let length = body.exact_length().and_then(|length| usize::try_from(length).ok());
+        length.map_or(MONITOR_HIGH_WATER, |length| length.min(MONITOR_HIGH_WATER))
+    });
+    let permit = copies.clone().try_acquire_owned().ok();
+    let Some((permit, room)) = permit.zip(Room::take(service, message.heads_len() + writing))
+    else {
         metrics.monitor_lost.add(1);
         return body;
     };
@@ -44,7 +53,7 @@ pub(crate) fn copy(
     };
     let (service, info, message) = (service.clone(), info.clone(), message.clone());
     tokio::spawn(async move {
-        let _permit = permit;
+        let (_permit, _room) = (permit, room);
         metrics.transactions.add(1);
         match service.adapt(&info, &message, copied).await {
             Ok(answer) => {
@@ -68,6 +77,46 @@ pub(crate) fn copy(
     body
 }
 
+/// A part of a monitor's memory, given back on drop.
+struct Room {
+    metrics: Arc<ServiceMetrics>,
+    bytes: i64,
+}
+
+impl Room {
+    /// None if the copies for this monitor hold as much as they may.
+    fn take(service: &Service, bytes: usize) -> Option<Self> {
+        let most = i64::try_from(service.config().monitor_memory.0).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(bytes).ok()?;
+        let metrics = service.metrics().clone();
+        metrics.monitor_bytes.add_within(bytes, most).then(|| Self { metrics, bytes })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.metrics.monitor_bytes.add(-self.bytes);
+    }
+}
+
+/// Bytes, and the room that they take for as long as anybody holds a part of them.
+struct Held {
+    bytes: Box<[u8]>,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A copy of its own: a slice of the original could keep the whole buffer that it was read into.
+fn held(service: &Service, bytes: &[u8]) -> Option<Bytes> {
+    let room = Room::take(service, bytes.len())?;
+    Some(Bytes::from_owner(Held { bytes: bytes.into(), _room: room }))
+}
+
 /// The original, copied as it is read.
 struct Tee {
     inner: Body,
@@ -81,23 +130,29 @@ impl BodySource for Tee {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, BodyError>>> {
         let frame = ready!(self.inner.as_mut().poll_frame(cx));
+        let Some(sender) = &self.sender else { return Poll::Ready(frame) };
         let copy = match &frame {
-            Some(Ok(frame)) => Some(frame.clone()),
-            None => None,
+            Some(Ok(Frame::Data(data))) => {
+                held(&self.service, data).map(|data| Some(Frame::Data(data)))
+            }
+            Some(Ok(Frame::Trailers(trailers))) => {
+                held(&self.service, trailers).map(|trailers| Some(Frame::Trailers(trailers)))
+            }
+            None => Some(None),
             Some(Err(_)) => {
                 self.sender = None;
                 return Poll::Ready(frame);
             }
         };
-        if let Some(sender) = &self.sender
-            && let Err(error) = sender.try_send(copy)
-        {
-            // A closed channel means that the monitor wants no more; a full one, that it lags.
-            if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                self.service.counters().monitor_lost.add(1);
-            }
-            self.sender = None;
-        }
+        let lost = match copy.map(|copy| sender.try_send(copy)) {
+            Some(Ok(())) => return Poll::Ready(frame),
+            // The monitor wants no more.
+            Some(Err(TrySendError::Closed(_))) => false,
+            // It lags, or lags together with others.
+            Some(Err(TrySendError::Full(_))) | None => true,
+        };
+        self.service.metrics().monitor_lost.add(u64::from(lost));
+        self.sender = None;
         Poll::Ready(frame)
     }
 

@@ -75,8 +75,8 @@ impl Service {
         &self.name
     }
 
-    /// Its counters.
-    pub fn metrics(&self) -> &ServiceMetrics {
+    /// Its counters. They outlive it as long as anything of it is under way.
+    pub fn metrics(&self) -> &Arc<ServiceMetrics> {
         &self.metrics
     }
 
@@ -87,10 +87,6 @@ impl Service {
 
     pub(crate) fn config(&self) -> &ServiceConfig {
         &self.config
-    }
-
-    pub(crate) fn counters(&self) -> &Arc<ServiceMetrics> {
-        &self.metrics
     }
 
     /// Whether it is set to be used for a method; `None` leaves that to its OPTIONS.

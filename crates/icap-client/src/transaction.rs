@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use icap::Limits;
 use icap::client::{Demand, Event, Exchange, Fault, Terms};
+use icap::{Limits, Method};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
@@ -19,12 +19,15 @@ use crate::{BodyError, BodySource, Failure, FailureKind, Frame};
 
 /// Output bytes beyond which the body's source is left alone.
 const HIGH_WATER: usize = 256 * 1024;
+/// The same for a monitor, so that what is being written to it stays within its memory.
+pub(crate) const MONITOR_HIGH_WATER: usize = 32 * 1024;
 
 pub(crate) struct Transaction {
     connection: Box<Connection>,
     exchange: Exchange,
     source: Option<Incoming>,
     has_body: bool,
+    method: Method,
     sends_trailers: bool,
     endpoint: Arc<Endpoint>,
     affinity: Arc<str>,
@@ -69,6 +72,7 @@ impl Transaction {
             exchange: Exchange::new(terms, head, &Limits::default()),
             source,
             has_body: terms.has_body,
+            method: terms.method,
             sends_trailers: terms.send_trailers,
             endpoint: endpoint.clone(),
             affinity,
@@ -146,9 +150,10 @@ impl Transaction {
         rest
     }
 
-    /// Whether the service gets the body's trailers.
-    pub(crate) fn sends_trailers(&self) -> bool {
-        self.sends_trailers
+    /// The method of a message whose trailers go on without having been sent to the service. None
+    /// for a monitor: it lets nothing go on.
+    pub(crate) fn unread_trailers(&self) -> Option<Method> {
+        (!self.sends_trailers && !self.endpoint.config.monitor).then_some(self.method)
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -170,7 +175,8 @@ impl Transaction {
 
     /// Takes from the source what the service can have now.
     fn pull(&mut self, cx: &mut Context<'_>) -> Result<(), Trouble> {
-        while self.exchange.output().len() < HIGH_WATER {
+        let high_water = if self.endpoint.config.monitor { MONITOR_HIGH_WATER } else { HIGH_WATER };
+        while self.exchange.output().len() < high_water {
             let demand = self.exchange.demand();
             if demand == Demand::Nothing {
                 break;

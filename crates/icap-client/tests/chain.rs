@@ -295,6 +295,51 @@ async fn a_monitor_that_hangs_holds_nothing_up() {
 }
 
 #[tokio::test]
+async fn copies_for_a_monitor_that_hangs_stay_within_its_memory() {
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let monitor = serve(move |mut peer| {
+        let mut stopped = stopped.clone();
+        async move {
+            if peer.head().await.is_some() {
+                peer.send(options_reply(OPTIONS_204)).await;
+            }
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    })
+    .await;
+    let mut config = named("monitor", &monitor);
+    config.monitor = true;
+    config.monitor_memory = Size(200_000);
+    let chain = Chain::from_services(&[config]).unwrap();
+    let metrics = chain.services().next().unwrap().metrics();
+    let body = noise(65536);
+    for n in 1..=20 {
+        // Of a known length and of an unknown one, which says nothing of what is to be held.
+        let (frames, source) = match n % 2 {
+            0 => (None, full(&body)),
+            _ => {
+                let (frames, source) = channel();
+                frames.send(data(&body)).await.unwrap();
+                (Some(frames), source)
+            }
+        };
+        drop(frames);
+        let got = forward(&chain, post(body.len()), source).await;
+        assert!(got.body == body);
+        let held = metrics.monitor_bytes.value();
+        assert!((1..=200_000).contains(&held), "{held} bytes held after {n} messages");
+    }
+    assert!(metrics.monitor_lost.value() >= 16, "{} lost", metrics.monitor_lost.value());
+    stop.send(true).unwrap();
+    let given_back = async {
+        while metrics.monitor_bytes.value() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, given_back).await.expect("nothing held any more");
+}
+
+#[tokio::test]
 async fn one_that_fails_open_leaves_the_others_at_work() {
     let (a, c) = (marking("-a").await, marking("-c").await);
     let mut b = ServiceConfig::new("b", "icap://127.0.0.1:1/none");

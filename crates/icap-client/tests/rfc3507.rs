@@ -744,6 +744,8 @@ async fn trailers_go_only_to_services_that_offer_them() {
         let unseen = if sent.is_empty() { 10 } else { 0 };
         let metrics = chain.services().next().unwrap().metrics();
         assert_eq!(metrics.unadapted_bytes.value(), unseen);
+        assert_eq!(metrics.request_trailer_bytes.value(), unseen);
+        assert_eq!(metrics.response_trailer_bytes.value(), 0);
     }
 }
 

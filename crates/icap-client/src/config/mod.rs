@@ -66,6 +66,9 @@ pub struct ServiceConfig {
     /// A monitor gets a copy of each message; it can neither change it nor hold it up.
     #[serde(default)]
     pub monitor: bool,
+    /// The most bytes of copies held for a monitor; what comes beyond that is lost to it.
+    #[serde(default = "default_monitor_memory")]
+    pub monitor_memory: Size,
     /// Which facts about the client it is told.
     #[serde(default)]
     pub identity: Identity,
@@ -102,6 +105,7 @@ impl ServiceConfig {
             share: default_share(),
             routing: false,
             monitor: false,
+            monitor_memory: default_monitor_memory(),
             identity: Identity::default(),
             only: Vec::new(),
             except: Vec::new(),
@@ -307,6 +311,10 @@ fn default_share() -> Vec<String> {
 
 fn default_keep() -> Size {
     Size(1024 * 1024)
+}
+
+fn default_monitor_memory() -> Size {
+    Size(64 * 1024 * 1024)
 }
 
 fn yes() -> bool {
