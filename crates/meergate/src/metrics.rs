@@ -1,7 +1,11 @@
 //! Everything that is counted, in one place, and its Prometheus text.
 
-use std::fmt::Write;
+mod icap;
 
+use std::fmt::Write;
+use std::sync::Arc;
+
+use icap_client::Service;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -42,6 +46,7 @@ pub struct Metrics {
     pub capture_packets_lost: Counter,
     /// Log lines lost since a log's writer could not keep up, by log.
     pub log_lines_lost: Family<LogLabels, Counter>,
+    services: icap::Services,
 }
 
 /// Labels of [`Metrics::accepted`].
@@ -95,7 +100,7 @@ pub struct TransactionLabels {
 /// Labels of [`Metrics::uninspected_bytes`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct UninspectedLabels {
-    /// Why nobody looked: `upgrade`, `bypass`, `no-service`, ...
+    /// Why nobody looked: `upgrade`, `bypass`, `no-service`, `trailers`, ...
     pub reason: &'static str,
     /// To the server or to the client.
     pub direction: Towards,
@@ -147,6 +152,7 @@ impl Metrics {
             stream_windows: Gauge::default(),
             capture_packets_lost: Counter::default(),
             log_lines_lost: Family::default(),
+            services: icap::Services::default(),
         };
         metrics.register();
         metrics
@@ -154,10 +160,21 @@ impl Metrics {
 
     /// The Prometheus text (OpenMetrics) of all values.
     pub fn text(&self) -> String {
+        self.services.update(|towards, bytes| self.uninspected("trailers", towards, bytes));
         let mut text = String::new();
         // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    /// Shows what these services count, and `unseen`, the messages of each chain that none of its
+    /// services has seen. Services of the same name, as after a reload, are shown as one.
+    pub fn watch<'a>(
+        &self,
+        services: impl Iterator<Item = &'a Arc<Service>>,
+        unseen: impl Iterator<Item = &'a Arc<icap_client::Counter>>,
+    ) {
+        self.services.watch(services, unseen);
     }
 
     /// Counts `bytes` that passed without inspection, for `reason`.
@@ -214,6 +231,7 @@ impl Metrics {
             "Log lines lost because a writer could not keep up",
             self.log_lines_lost.clone(),
         );
+        self.services.register(r);
     }
 }
 

@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use icap_client::{Chain, Chains};
+use icap_client::{Chain, Chains, Service};
 use ipnet::IpNet;
 
 use crate::config::{
@@ -29,6 +29,7 @@ pub use users::{Users, hash as hash_password};
 pub struct Policy {
     rules: Vec<Compiled>,
     default: Decision,
+    chains: Chains,
     looks_at_certificates: bool,
     looks_at_responses: bool,
 }
@@ -151,7 +152,7 @@ impl Policy {
             !rule.certificate_issuer.is_empty() || !rule.certificate_fingerprint.is_empty()
         });
         let looks_at_responses = rules.iter().any(|rule| !rule.content_type.is_empty());
-        Ok(Self { rules, default, looks_at_certificates, looks_at_responses })
+        Ok(Self { rules, default, chains: names.chains, looks_at_certificates, looks_at_responses })
     }
 
     /// What is decided about `subject`.
@@ -170,6 +171,16 @@ impl Policy {
     /// Whether any rule has a condition on responses.
     pub fn looks_at_responses(&self) -> bool {
         self.looks_at_responses
+    }
+
+    /// All services that inspect, some of them perhaps more than once.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.chains.services().iter().chain(self.default.chain.iter().flat_map(|c| c.services()))
+    }
+
+    /// All chains of services, some of them perhaps more than once.
+    pub fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.chains().chain(self.default.chain.as_deref())
     }
 
     /// What is decided where no rule matches.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use icap_client::Chain;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -244,6 +245,7 @@ pub(crate) fn settings(config: Config, metrics: &Metrics) -> Result<Settings, St
         Some(path) => Some(Arc::new(Users::load(path, &config.users.realm)?)),
         None => None,
     };
+    metrics.watch(policy.services(), policy.chains().map(Chain::unseen));
     Ok(Settings { config, tls, policy, users })
 }
 
