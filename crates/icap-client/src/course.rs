@@ -49,20 +49,23 @@ impl Course {
         }
         let request = self.message.request();
         let host = request.host().ok().flatten();
-        let content_type = match &self.message {
-            Message::Request(request) => request.field("Content-Type"),
-            Message::Response { response, .. } => response.field("Content-Type"),
-        };
         let subject = Subject {
             host: host.as_ref().map_or(&[][..], |h| h.host.as_bytes()),
             path: path_of(request.target()),
             method: request.method(),
-            content_type: content_type.map_or(&[], |f| f.value),
+            content_type: &[],
             size: self.body.as_ref().map_or(Some(0), Incoming::exact_length),
             client: info.client.map(|c| c.ip()),
         };
-        let matches = |filters: &[Filter]| filters.iter().any(|f| f.matches(&subject));
-        (config.only.is_empty() || matches(&config.only)) && !matches(&config.except)
+        let matches = |filters: &[Filter], content_type| {
+            let subject = Subject { content_type, ..subject };
+            filters.iter().any(|f| f.matches(&subject))
+        };
+        // Which of several types a reader goes by cannot be told: one is enough for the service to
+        // be asked.
+        let types = self.message.content_types();
+        (config.only.is_empty() || types.iter().any(|t| matches(&config.only, t)))
+            && !types.iter().all(|t| matches(&config.except, t))
     }
 
     /// One service's turn. Returns its X-Next-Services.

@@ -1,6 +1,6 @@
 //! HTTP heads on their way to a service and back.
 
-use http_wire::{Framing, RequestHead, ResponseHead, Version};
+use http_wire::{Framing, RequestHead, ResponseHead, Version, tokens};
 
 /// The message that a service is to adapt.
 #[derive(Clone)]
@@ -22,6 +22,25 @@ impl Message {
             Self::Request(request) => request.bytes().len(),
             Self::Response { request, response } => request.bytes().len() + response.bytes().len(),
         }
+    }
+
+    /// All media types that it gives itself, with their parameters; an empty one if there are none.
+    /// Some readers take one field's list for several types, so it is taken for that here. A comma
+    /// in a quoted parameter makes a type of its own, which no filter knows.
+    pub(crate) fn content_types(&self) -> Vec<&[u8]> {
+        const NAME: &str = "Content-Type";
+        let mut types: Vec<&[u8]> = match self {
+            Self::Request(request) => {
+                request.all(NAME).flat_map(|field| tokens(field.value)).collect()
+            }
+            Self::Response { response, .. } => {
+                response.all(NAME).flat_map(|field| tokens(field.value)).collect()
+            }
+        };
+        if types.is_empty() {
+            types.push(b"");
+        }
+        types
     }
 
     /// Without fields that concern one connection only (RFC 3507 section 4.4.2).

@@ -247,6 +247,37 @@ async fn filters_decide_what_goes_where() {
 }
 
 #[tokio::test]
+async fn of_several_content_types_one_that_is_looked_at_is_enough() {
+    let server = marking("-a").await;
+    let images = || vec![Filter { content_type: vec!["image/*".into()], ..Filter::default() }];
+    let pages = || vec![Filter { content_type: vec!["text/html".into()], ..Filter::default() }];
+    let (png, html) = ("Content-Type: image/png\r\n", "Content-Type: text/html; a=b\r\n");
+    let list = "Content-Type: image/png, text/html\r\n";
+    for (types, except_images, only_pages) in [
+        (String::new(), true, false),
+        (png.to_owned(), false, false),
+        (png.repeat(2), false, false),
+        (html.to_owned(), true, true),
+        (format!("{png}{html}"), true, true),
+        (format!("{html}{png}"), true, true),
+        (list.to_owned(), true, true),
+    ] {
+        for (only, except, expected) in
+            [(vec![], images(), except_images), (pages(), vec![], only_pages)]
+        {
+            let mut config = named("a", &server);
+            (config.only, config.except) = (only, except);
+            let chain = Chain::from_services(&[config]).unwrap();
+            let head = response(&format!("HTTP/1.1 200 OK\r\n{types}Content-Length: 4\r\n\r\n"));
+            let got = respmod(&chain, head, full(b"body")).await;
+            assert_eq!(got.trail.is_inspected(), expected, "{types}");
+            let marked = collect(got.body).await.unwrap().0 == b"body-a";
+            assert_eq!(marked, expected, "{types}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_monitor_gets_a_copy_and_changes_nothing() {
     let (sender, mut copies) = tokio::sync::mpsc::channel(8);
     let monitor = serve_requests(OPTIONS_204, move |mut peer, request| {

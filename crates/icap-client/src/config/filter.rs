@@ -43,7 +43,7 @@ pub struct Subject<'a> {
     pub path: &'a [u8],
     /// The HTTP method.
     pub method: &'a [u8],
-    /// The Content-Type value.
+    /// A Content-Type value.
     pub content_type: &'a [u8],
     /// Body bytes; `None` if they can't be known.
     pub size: Option<u64>,
