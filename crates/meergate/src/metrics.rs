@@ -100,7 +100,7 @@ pub struct TransactionLabels {
 /// Labels of [`Metrics::uninspected_bytes`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct UninspectedLabels {
-    /// Why nobody looked: `upgrade`, `bypass`, `no-service`, `trailers`, ...
+    /// Why nobody looked, as `docs/settings.md` lists them: `upgrade`, `bypass`, `no-service`, `trailers`, ...
     pub reason: &'static str,
     /// To the server or to the client.
     pub direction: Towards,

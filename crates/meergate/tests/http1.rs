@@ -233,7 +233,7 @@ fn web_sockets_are_relayed_and_counted() {
     assert_eq!(read_to_end(&mut stream), b"");
     let record = &gateway.transactions(1)[0];
     assert_eq!(record["outcome"], "upgraded");
-    assert_eq!(record["uninspected"][0], "upgrade");
+    assert_eq!(record["uninspected"], serde_json::json!(["no-service", "upgrade"]));
 }
 
 #[test]

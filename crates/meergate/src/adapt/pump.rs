@@ -11,10 +11,12 @@ use super::Sink;
 /// Frames moved before other work of the task gets its turn.
 const BUDGET: usize = 32;
 
-/// Content bytes of one connection or stream, at the four places where they are counted.
+/// Content bytes of one connection or stream, at the four places where they are counted, and apart
+/// from them the bytes of trailers.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     counts: [AtomicU64; 4],
+    trailers: [AtomicU64; 4],
 }
 
 /// A place where content is counted.
@@ -31,11 +33,19 @@ impl Progress {
         self.counts[place as usize].fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub(crate) fn add_trailers(&self, place: Counted, bytes: u64) {
+        self.trailers[place as usize].fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn count(&self, place: Counted) -> u64 {
         self.counts[place as usize].load(Ordering::Relaxed)
     }
 
-    /// Grows whenever anything moves anywhere.
+    pub(crate) fn trailers(&self, place: Counted) -> u64 {
+        self.trailers[place as usize].load(Ordering::Relaxed)
+    }
+
+    /// Grows whenever content moves anywhere.
     pub(crate) fn total(&self) -> u64 {
         self.counts.iter().map(|c| c.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
     }
@@ -122,8 +132,11 @@ impl<S: Sink> Pump<S> {
             }
             ready!(self.sink.poll_ready(cx)).map_err(Stopped::Sink)?;
             if let Some(frame) = self.ahead.take() {
-                if let Frame::Data(data) = &frame {
-                    progress.add(self.counted, data.len() as u64);
+                match &frame {
+                    Frame::Data(data) => progress.add(self.counted, data.len() as u64),
+                    Frame::Trailers(lines) => {
+                        progress.add_trailers(self.counted, lines.len() as u64);
+                    }
                 }
                 self.sink.push(frame).map_err(Stopped::Sink)?;
             }

@@ -27,7 +27,9 @@ pub(crate) struct Transaction<'a> {
     stream_id: Option<u64>,
     target: Option<Target>,
     began: Instant,
-    counted: [u64; 4],
+    counted: Counts,
+    /// It was counted and logged.
+    finished: bool,
     /// Kept only if there is a log to write it to.
     request: Option<RequestHead>,
     pub(super) pace: Arc<Pace>,
@@ -42,12 +44,24 @@ pub(crate) struct Transaction<'a> {
     pub(super) block: Option<BlockRecord>,
     /// The rule that decided last.
     pub(super) rule: Option<&'a str>,
-    /// Why no service is asked about the request.
-    pub(super) unasked_request: Option<&'static str>,
-    /// Why no service is asked about the response.
-    pub(super) unasked_response: Option<&'static str>,
+    /// Why no service saw the request.
+    pub(super) unseen_request: Option<&'static str>,
+    /// Why no service saw the response.
+    pub(super) unseen_response: Option<&'static str>,
+    /// Why the request's content can't be looked into, whoever sees it.
     pub(super) opaque_request: Option<&'static str>,
+    /// Why the response's content can't be looked into, whoever sees it.
     pub(super) opaque_response: Option<&'static str>,
+    /// Bytes of heads that were sent on, in HTTP/1.1 form.
+    pub(super) heads: Heads,
+}
+
+/// Bytes of heads, apart from contents.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    pub(super) request: u64,
+    pub(super) interim: u64,
+    pub(super) response: u64,
 }
 
 impl<'a> Transaction<'a> {
@@ -70,7 +84,8 @@ impl<'a> Transaction<'a> {
             stream_id,
             target: target.cloned(),
             began: Instant::now(),
-            counted: counts(progress),
+            counted: Counts::of(progress),
+            finished: false,
             request: head.filter(|_| logged).cloned(),
             pace: Arc::default(),
             server: None,
@@ -82,10 +97,11 @@ impl<'a> Transaction<'a> {
             respmod: None,
             block: None,
             rule: None,
-            unasked_request: None,
-            unasked_response: None,
+            unseen_request: None,
+            unseen_response: None,
             opaque_request: None,
             opaque_response: None,
+            heads: Heads::default(),
         }
     }
 
@@ -155,10 +171,10 @@ impl<'a> Transaction<'a> {
     }
 
     /// Counts and logs; the transaction is over.
-    pub(crate) fn finish(&self) {
-        let now = counts(&self.progress);
-        let [from_client, from_server, to_client, to_server] =
-            std::array::from_fn(|i| now[i].wrapping_sub(self.counted[i]));
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+        let moved = Counts::of(&self.progress).since(&self.counted);
+        let [from_client, from_server, _, _] = moved.contents;
         let session = self.session;
         session.totals.add_from_client(from_client);
         session.totals.add_from_server(from_server);
@@ -167,37 +183,41 @@ impl<'a> Transaction<'a> {
         metrics.transactions.get_or_create(&labels).inc();
         let took = self.began.elapsed();
         metrics.transaction_seconds.observe(took.as_secs_f64());
-
-        let unseen = |trail: &Option<Adaptation>, unasked: Option<_>| match trail {
-            _ if unasked.is_some() => unasked,
-            Some(a) if a.services.iter().any(|s| s.did == "bypassed") => Some("service-bypassed"),
-            Some(a) if !a.services.is_empty() && a.services.iter().all(|s| s.did == "ignored") => {
-                Some("service-ignored")
-            }
-            _ => None,
-        };
-        let request = self
-            .opaque_request
-            .or_else(|| unseen(&self.reqmod, self.unasked_request))
-            .filter(|_| to_server > 0);
-        let response = self
-            .opaque_response
-            .or_else(|| unseen(&self.respmod, self.unasked_response))
-            .filter(|_| !self.own_page);
-        if let Some(reason) = request {
-            metrics.uninspected(reason, Towards::Server, to_server);
-        }
-        if let Some(reason) = response {
-            metrics.uninspected(reason, Towards::Client, to_client);
-        }
-        let bytes = [from_client, from_server, to_client, to_server];
-        self.log(took, bytes, &[request, response]);
+        let uninspected = self.count_uninspected(&moved);
+        self.log(took, moved.contents, &uninspected);
     }
 
-    fn log(&self, took: Duration, bytes: [u64; 4], uninspected: &[Option<&'static str>]) {
+    /// Counts what no service has seen; returns the reasons. Services see a message's head even
+    /// where they can't look into its content.
+    fn count_uninspected(&self, moved: &Counts) -> Vec<&'static str> {
+        let [_, _, to_client, to_server] = moved.contents;
+        let [trailers_to_client, trailers_to_server] = moved.trailers;
+        let request = (self.unseen_request, self.opaque_request);
+        // A page of ours needs no inspection.
+        let response = match self.own_page {
+            true => (None, None),
+            false => (self.unseen_response, self.opaque_response),
+        };
+        let contents = |(unseen, opaque): (Option<_>, Option<_>)| opaque.or(unseen);
+        let mut reasons = Vec::new();
+        for (reason, towards, bytes) in [
+            (request.0, Towards::Server, self.heads.request),
+            (contents(request), Towards::Server, to_server + trailers_to_server),
+            (Some("interim"), Towards::Client, self.heads.interim),
+            (response.0, Towards::Client, self.heads.response),
+            (contents(response), Towards::Client, to_client + trailers_to_client),
+        ] {
+            let Some(reason) = reason.filter(|_| bytes > 0) else { continue };
+            self.session.shared.metrics.uninspected(reason, towards, bytes);
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        reasons
+    }
+
+    fn log(&self, took: Duration, bytes: [u64; 4], uninspected: &[&'static str]) {
         let Some(log) = &self.session.shared.logs.transactions else { return };
-        let mut uninspected: Vec<_> = uninspected.iter().copied().flatten().collect();
-        uninspected.dedup();
         let (method, path) = match &self.request {
             Some(head) => (head.method(), head.target()),
             None => (&b""[..], &b""[..]),
@@ -228,11 +248,45 @@ impl<'a> Transaction<'a> {
             reqmod: self.reqmod.as_ref(),
             respmod: self.respmod.as_ref(),
             block: self.block.as_ref(),
-            uninspected: &uninspected,
+            uninspected,
             outcome: self.outcome,
             detail: self.detail.as_deref(),
             ms: milliseconds(took),
         });
+    }
+}
+
+/// However its task ends, it is counted and logged. What was not finished by then was cut off with the
+/// client's connection, or with all of them.
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // A failure that the client was being told of stays the reason.
+        if self.detail.is_none() {
+            let (outcome, detail) = match self.session.shared.is_stopping() {
+                true => ("stopped", "the program was stopping"),
+                false => ("client-gone", "the client's connection ended"),
+            };
+            self.outcome = outcome;
+            self.detail = Some(detail.to_owned());
+        }
+        self.finish();
+    }
+}
+
+/// Why no service saw a message that went through the services, if none did.
+pub(super) fn unseen(trail: &Trail) -> Option<&'static str> {
+    if trail.bypassed().next().is_some() {
+        return Some("service-bypassed");
+    }
+    if trail.is_inspected() {
+        return None;
+    }
+    match trail.steps.iter().any(|step| step.did == Did::Ignored) {
+        true => Some("service-ignored"),
+        false => Some("no-service"),
     }
 }
 
@@ -256,7 +310,29 @@ fn milliseconds(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn counts(progress: &Progress) -> [u64; 4] {
-    [Counted::FromClient, Counted::FromOrigin, Counted::ToClient, Counted::ToOrigin]
-        .map(|place| progress.count(place))
+/// What a [`Progress`] says at one time.
+struct Counts {
+    /// From the client, from the origin, to the client, to the origin.
+    contents: [u64; 4],
+    /// To the client, to the origin.
+    trailers: [u64; 2],
+}
+
+impl Counts {
+    fn of(progress: &Progress) -> Self {
+        use Counted::{FromClient, FromOrigin, ToClient, ToOrigin};
+        Self {
+            contents: [FromClient, FromOrigin, ToClient, ToOrigin].map(|at| progress.count(at)),
+            trailers: [ToClient, ToOrigin].map(|at| progress.trailers(at)),
+        }
+    }
+
+    /// What was added to `former`, which is of the same progress.
+    fn since(&self, former: &Self) -> Self {
+        let added = |now: u64, before: u64| now.wrapping_sub(before);
+        Self {
+            contents: std::array::from_fn(|i| added(self.contents[i], former.contents[i])),
+            trailers: std::array::from_fn(|i| added(self.trailers[i], former.trailers[i])),
+        }
+    }
 }

@@ -9,12 +9,11 @@ use icap_client::{Adapted, Body, Chain, TransactionInfo};
 
 use super::drive::{Drive, Watch};
 use super::pump::{Counted, Pump, Stopped};
-use super::record::{Transaction, adaptation};
+use super::record::{Transaction, adaptation, unseen};
 use super::rules::Rules;
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
-use crate::metrics::Towards;
 use crate::pages::Page;
 use crate::policy::Decision;
 
@@ -95,10 +94,10 @@ async fn run<C: Client, O: Origin>(
     let asked = request.head.clone();
     let (head, body) = ask(tx, request, &rules, client, origin, &mut drive).await?;
     if head.status() == 101 {
-        head_goes_on(tx, "upgrade", &head);
+        tx.heads.response += head.bytes().len() as u64;
         tx.status = Some(101);
         tx.outcome = "upgraded";
-        tx.opaque_response = Some("upgrade");
+        tx.unseen_response = Some("upgrade");
         return Ok(Ended::Upgraded(head));
     }
     let exchange = Exchange { named: &named, asked: &asked, chain, info: info.as_ref() };
@@ -141,6 +140,7 @@ pub(super) async fn answer<C: Client, S: Sink>(
             drive.run_for(client, chain.respmod(info, exchange.asked, head, body)).await?;
         let adapted = adapted.map_err(Trouble::Chain)?;
         tx.respmod = Some(adaptation(&adapted.trail, began.elapsed()));
+        tx.unseen_response = unseen(&adapted.trail);
         if let Some(block) = &adapted.blocked_by {
             tx.blocked(Some(block), &block.service);
         }
@@ -156,9 +156,9 @@ pub(super) fn services<'s>(
     head: &RequestHead,
 ) -> Result<Option<&'s Chain>, Trouble> {
     let decision = tx.decide(head);
-    let (chain, unasked) = obey(tx, decision)?;
-    tx.unasked_request = unasked;
-    tx.unasked_response = unasked;
+    let (chain, unseen) = obey(tx, decision)?;
+    tx.unseen_request = unseen;
+    tx.unseen_response = unseen;
     Ok(chain)
 }
 
@@ -169,8 +169,8 @@ fn services_of_response<'s>(
     response: &ResponseHead,
 ) -> Result<Option<&'s Chain>, Trouble> {
     let decision = tx.decide_response(head, response);
-    let (chain, unasked) = obey(tx, decision)?;
-    tx.unasked_response = unasked;
+    let (chain, unseen) = obey(tx, decision)?;
+    tx.unseen_response = unseen;
     Ok(chain)
 }
 
@@ -211,6 +211,7 @@ pub(super) async fn reqmod<C: Client, S: Sink>(
     match drive.run_for(client, adapted).await?.map_err(Trouble::Chain)? {
         Adapted::Forward { head, body, trail, .. } => {
             tx.reqmod = Some(adaptation(&trail, began.elapsed()));
+            tx.unseen_request = unseen(&trail);
             Ok(Ok(Request { head, body }))
         }
         Adapted::Respond { head, body, by, block, trail } => {
@@ -223,7 +224,7 @@ pub(super) async fn reqmod<C: Client, S: Sink>(
 
 /// Sends the request and awaits the final response, over a new connection if a kept one is dead.
 async fn ask<C: Client, O: Origin>(
-    tx: &Transaction<'_>,
+    tx: &mut Transaction<'_>,
     request: Request,
     rules: &Rules<'_>,
     client: &mut C,
@@ -237,6 +238,7 @@ async fn ask<C: Client, O: Origin>(
     let mut interim = 0;
     'send: loop {
         let sink = origin.send(&asked, body.as_ref())?;
+        tx.heads.request += asked.bytes().len() as u64;
         drive.begin(body.take(), sink, waits);
         loop {
             let progress = drive.progress();
@@ -257,7 +259,7 @@ async fn ask<C: Client, O: Origin>(
                     )));
                 }
                 102..=199 => {
-                    head_goes_on(tx, "interim", &head);
+                    tx.heads.interim += head.bytes().len() as u64;
                     let sent = drive.run(client.interim(&head)).await?;
                     sent.map_err(Trouble::ClientGone)?;
                 }
@@ -269,11 +271,6 @@ async fn ask<C: Client, O: Origin>(
             }
         }
     }
-}
-
-/// Counts the head of a response that no service is asked about.
-pub(super) fn head_goes_on(tx: &Transaction<'_>, why: &'static str, head: &ResponseHead) {
-    tx.session.shared.metrics.uninspected(why, Towards::Client, head.bytes().len() as u64);
 }
 
 fn is_idempotent(method: &[u8]) -> bool {
@@ -288,9 +285,10 @@ pub(super) async fn deliver<C: Client, S: Sink>(
     client: &mut C,
     drive: &mut Drive<'_, S>,
 ) -> Result<Ended, Trouble> {
-    let status = head.status();
+    let (status, length) = (head.status(), head.bytes().len() as u64);
     let sink = client.respond(head, body.as_ref())?;
     tx.status = Some(status);
+    tx.heads.response += length;
     tx.pace.relax();
     let mut pump = Pump::new(body, sink, Counted::ToClient);
     let progress = tx.progress.clone();

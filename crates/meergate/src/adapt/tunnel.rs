@@ -6,7 +6,7 @@ use icap_client::Body;
 use super::drive::{Drive, Watch};
 use super::record::Transaction;
 use super::rules::Rules;
-use super::transact::{Exchange, answer, deliver, explain, head_goes_on, reqmod, services};
+use super::transact::{Exchange, answer, deliver, explain, reqmod, services};
 use super::trouble::Trouble;
 use super::{Client, Ended, Origin, Request};
 use crate::pages::Page;
@@ -57,6 +57,7 @@ async fn run<C: Client, O: Origin>(
     }
     let inside: Body = inside.unwrap_or_else(|| icap_client::Full::default().boxed());
     let sink = origin.send(&request.head, Some(&inside))?;
+    tx.heads.request += request.head.bytes().len() as u64;
     let (head, body) = loop {
         let (head, body) = drive.run_for(client, origin.response(&progress)).await??;
         if head.status() >= 200 {
@@ -69,10 +70,9 @@ async fn run<C: Client, O: Origin>(
         let exchange = Exchange { named: &named, asked, chain, info: info.as_ref() };
         return answer(tx, exchange, head, body, client, &mut drive).await;
     }
-    head_goes_on(tx, "upgrade", &head);
     tx.outcome = "upgraded";
     tx.opaque_request = Some("upgrade");
-    tx.opaque_response = Some("upgrade");
+    tx.unseen_response = Some("upgrade");
     drive.begin(Some(inside), sink, false);
     deliver(tx, head, body, client, &mut drive).await
 }

@@ -57,7 +57,7 @@ pub struct TransactionRecord<'a> {
     /// Who blocked it, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block: Option<&'a BlockRecord>,
-    /// Why contents went through without being looked into.
+    /// Why something of it went through without being looked into: heads, contents or trailers.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub uninspected: &'a [&'static str],
     /// How it ended, in one word: `forwarded`, `blocked`, ...
