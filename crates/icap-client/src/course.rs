@@ -175,9 +175,19 @@ impl Course {
                     ) if *sent.bytes() == bytes => response.clone(),
                     _ => ResponseHead::from_bytes(bytes, &REPLY_LIMITS).map_err(wrong)?,
                 };
+                if head.status() < 200 {
+                    let detail = "sent an interim response as the final one";
+                    let kind = FailureKind::Protocol;
+                    return Err(Failure::new(service.name().clone(), kind, detail));
+                }
                 let method = request.method();
                 let possible = head::can_have_content(head.status(), method);
-                let (content, body) = content(body, announced(head.framing(method)), possible);
+                let framing = head.framing(method);
+                if !possible {
+                    // Such a head keeps its framing fields, and so they must make sense.
+                    framing.clone().map_err(wrong)?;
+                }
+                let (content, body) = content(body, announced(framing), possible);
                 let response = head::frame_response(&head, content, method).map_err(wrong)?;
                 self.message = Message::Response { request, response };
                 self.body = body;

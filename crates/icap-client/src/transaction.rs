@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_wire::check_trailers;
 use icap::client::{Demand, Event, Exchange, Fault, Terms};
 use icap::{Limits, Method};
 use tokio::time::Instant;
@@ -47,6 +48,7 @@ pub(crate) enum Trouble {
     Io(io::Error),
     Source(BodyError),
     Timeout(&'static str, Duration),
+    Trailers(http_wire::Error),
 }
 
 /// What is left of the message's body after a failure.
@@ -114,8 +116,12 @@ impl Transaction {
     /// The next event that needs no more bytes than have come.
     pub(crate) fn buffered_event(&mut self) -> Result<Option<Event>, Trouble> {
         let event = self.exchange.poll(&mut self.connection.input).map_err(Trouble::Fault)?;
-        match event {
+        match &event {
             Some(Event::Reply(_)) => self.replying = true,
+            // They go on as they are, to peers that trust us.
+            Some(Event::End { trailers, .. }) => {
+                check_trailers(trailers).map_err(Trouble::Trailers)?;
+            }
             None => return Ok(None),
             _ => {}
         }
@@ -269,7 +275,7 @@ impl Trouble {
     pub(crate) fn into_failure(self, endpoint: &Endpoint) -> Failure {
         let kind = match &self {
             Self::Fault(Fault::Ended(_)) | Self::Io(_) => FailureKind::Closed,
-            Self::Fault(_) => FailureKind::Protocol,
+            Self::Fault(_) | Self::Trailers(_) => FailureKind::Protocol,
             Self::Source(error) => match error.failure() {
                 // An earlier service of the chain failed: its name and kind are what matters.
                 Some(failure) => return failure.clone(),
@@ -295,6 +301,7 @@ impl fmt::Display for Trouble {
             Self::Io(error) => write!(f, "broke the connection: {error}"),
             Self::Source(error) => write!(f, "{error}"),
             Self::Timeout(what, limit) => write!(f, "has not {what} within {limit:?}"),
+            Self::Trailers(error) => write!(f, "sent trailers that can't go on: {error}"),
         }
     }
 }

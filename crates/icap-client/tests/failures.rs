@@ -246,3 +246,63 @@ async fn a_service_that_stops_reading_is_given_up() {
     let outcome = reqmod(&chain, post(size), full(&vec![0; size])).await;
     assert_eq!(outcome.err().map(|f| f.kind()), Some(FailureKind::Timeout));
 }
+
+/// Answers every request with `head`, `body` and `trailers`.
+async fn answers(head: &'static str, body: usize, trailers: &'static str) -> (Server, Chain) {
+    let server = serve_requests(OPTIONS_204, move |mut peer, _| async move {
+        let whole = reply("res", head, Some(&noise(body)));
+        peer.send(&whole[..whole.len() - 2]).await;
+        peer.send(format!("{trailers}\r\n")).await;
+        Some(peer)
+    })
+    .await;
+    let chain = chain(&server);
+    (server, chain)
+}
+
+#[tokio::test]
+async fn trailers_that_no_peer_may_send_are_a_failure() {
+    let head = "HTTP/1.1 403 Forbidden\r\n\r\n";
+    for trailers in [
+        "Content-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "X-Sum: 1\nX-More: 2\r\n",
+        "no colon\r\n",
+        "X-Sum : 1\r\n",
+    ] {
+        // One that is wholly here when the head is, and one that is not.
+        for size in [3, 500_000] {
+            let (_server, chain) = answers(head, size, trailers).await;
+            let failure = match reqmod(&chain, get(), None).await {
+                Err(failure) => failure,
+                Ok(Adapted::Respond { body, .. }) => {
+                    let error = collect(body).await.expect_err("they went on");
+                    error.failure().expect("a failure of the service").clone()
+                }
+                Ok(Adapted::Forward { .. }) => panic!("no request was sent"),
+            };
+            assert_eq!(failure.kind(), FailureKind::Protocol, "{trailers:?}");
+            let metrics = chain.services().next().unwrap().metrics();
+            assert_eq!(metrics.failures(FailureKind::Protocol).value(), 1, "{trailers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn responses_that_no_server_may_send_are_a_failure() {
+    for head in [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        let (_server, chain) = answers(head, 3, "").await;
+        let failure = reqmod(&chain, get(), None).await.err().unwrap_or_else(|| panic!("{head}"));
+        assert_eq!(failure.kind(), FailureKind::Protocol, "{head}: {failure}");
+        let (info, head) = (info(), ok(5));
+        let failure = chain.respmod(&info, &get(), head, full(b"hello")).await.err();
+        assert_eq!(failure.map(|f| f.kind()), Some(FailureKind::Protocol));
+    }
+}
