@@ -159,31 +159,100 @@ fn an_end_by_closing_becomes_one_that_can_be_told_from_a_cut() {
     assert!(got.ends_with("\r\n\r\nsome content") && !got.contains("chunked"), "{got}");
 }
 
+/// A head that announces five bytes of content, which are held back until they are asked for.
+fn expecting(line: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+}
+
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+
 #[test]
 fn content_is_asked_for_when_the_client_waits_for_it() {
     let origin = Origin::start(|asked| {
-        let head = asked.head().unwrap();
-        if head.contains("/no") {
-            asked.stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").unwrap();
-            return;
+        while asked.head().is_some() {
+            asked.stream.write_all(CONTINUE.as_bytes()).unwrap();
+            asked.exactly(5).unwrap();
+            asked.stream.write_all(OK.as_bytes()).unwrap();
         }
-        asked.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
-        asked.exactly(5).unwrap();
-        asked.stream.write_all(OK.as_bytes()).unwrap();
     });
     let gateway = Gateway::start("");
-    let head = "HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
-
     let mut stream = tunnel(&gateway, &origin);
-    write!(stream, "PUT /yes {head}").unwrap();
-    assert_eq!(text(&read_until(&mut stream, b"\r\n\r\n")), "HTTP/1.1 100 Continue\r\n\r\n");
-    stream.write_all(b"hello").unwrap();
-    assert_eq!(text(&read_until(&mut stream, b"ok")), OK);
+    for _ in 0..3 {
+        write!(stream, "{}", expecting("PUT /")).unwrap();
+        assert_eq!(text(&read_until(&mut stream, b"\r\n\r\n")), CONTINUE);
+        stream.write_all(b"hello").unwrap();
+        assert_eq!(text(&read_until(&mut stream, b"ok")), OK);
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(text(&read_to_end(&mut stream)), "");
+    assert_eq!(origin.seen().len(), 1);
+}
 
+#[test]
+fn no_content_is_asked_for_after_the_answer() {
+    let origin = Origin::start(|asked| {
+        while let Some(head) = asked.head() {
+            if head.contains("/no") {
+                asked.stream.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").unwrap();
+                continue;
+            }
+            asked.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab").unwrap();
+            // Longer than a gateway waits for a 100.
+            thread::sleep(std::time::Duration::from_millis(1500));
+            asked.stream.write_all(b"cd").unwrap();
+        }
+    });
+    let gateway = Gateway::start("");
+    for (line, answer) in [
+        ("PUT /no", "403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        ("PUT /slowly", "200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabcd"),
+    ] {
+        let mut stream = tunnel(&gateway, &origin);
+        let head = expecting(line);
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut got = vec![0; "HTTP/1.1 ".len() + answer.len()];
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(text(&got), format!("HTTP/1.1 {answer}"));
+        // Whether this is the content or another request, nobody can tell.
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(text(&read_to_end(&mut stream)), "");
+        assert_eq!(text(origin.seen().last().unwrap()), head);
+    }
+}
+
+#[test]
+fn no_content_is_asked_for_after_a_page_of_our_own() {
+    let origin = Origin::answering(OK);
+    let gateway =
+        Gateway::start("[[rule]]\nname = \"no\"\naction = \"block\"\nmethod = [\"PUT\"]\n");
     let mut stream = tunnel(&gateway, &origin);
-    write!(stream, "PUT /no {head}").unwrap();
+    stream.write_all(expecting("PUT /").as_bytes()).unwrap();
     let got = text(&read_to_end(&mut stream));
-    assert!(got.starts_with("HTTP/1.1 403 No\r\n"), "no 100 before a refusal: {got}");
+    assert!(got.starts_with("HTTP/1.1 403 ") && got.contains("\r\nConnection: close\r\n"), "{got}");
+    assert!(!got.contains("100 Continue"), "{got}");
+}
+
+#[test]
+fn content_that_a_service_asked_for_leaves_the_client_its_connection() {
+    let origin = Origin::start(|asked| {
+        while let Some(head) = asked.head() {
+            let answer = match head.contains("PUT /no ") {
+                true => "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n",
+                false => OK,
+            };
+            asked.stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let icap = Icap::start(|_| Verdict::Pass);
+    let gateway = Gateway::start(&icap.settings());
+    let mut stream = tunnel(&gateway, &origin);
+    stream.write_all(expecting("PUT /no").as_bytes()).unwrap();
+    assert_eq!(text(&read_until(&mut stream, b"\r\n\r\n")), CONTINUE);
+    stream.write_all(b"hello").unwrap();
+    let refusal = "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(text(&read_until(&mut stream, b"\r\n\r\n")), refusal);
+    write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(text(&read_until(&mut stream, b"ok")), OK);
 }
 
 #[test]

@@ -207,6 +207,34 @@ async fn an_origin_that_falls_back_to_http1_is_translated() {
     }
 }
 
+/// A request that its client withdraws once the origin has it.
+async fn withdraw(origin: &Origin, sender: &h2::client::SendRequest<Bytes>) {
+    let before = origin.reached();
+    let mut sender = sender.clone().ready().await.unwrap();
+    let (response, mut stream) =
+        sender.send_request(request(origin, "GET", "/slow"), true).unwrap();
+    soon("the origin to be asked", async {
+        while origin.reached() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    stream.send_reset(Reason::CANCEL);
+    drop(response);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_withdrawn_stream_is_no_other_streams() {
+    let origin = Origin::start(1, numbered()).await;
+    let (gateway, _dir) = gateway(&origin, "");
+    let sender = connect(&gateway, &origin).await;
+    assert_eq!(soon("going away", get(&sender, &origin, "/goaway")).await.unwrap().0, 200);
+    withdraw(&origin, &sender).await;
+    assert_eq!(gateway.transactions(2)[1]["outcome"], "client-gone");
+    let (status, body) = soon("HTTP/1", get(&sender, &origin, "/next")).await.unwrap();
+    assert_eq!((status, body.as_slice()), (200, &b"http1"[..]));
+}
+
 /// Extended CONNECT (RFC 8441), as soon as the gateway has said that it may be used.
 async fn ask_for_a_tunnel(
     origin: &Origin,
@@ -295,17 +323,8 @@ async fn a_client_that_goes_is_let_go_and_so_is_the_origin() {
     )
     .await;
     let (gateway, _dir) = gateway(&origin, "");
-    let mut sender = connect(&gateway, &origin).await;
-    let (response, mut stream) =
-        sender.send_request(request(&origin, "GET", "/slow"), true).unwrap();
-    soon("the origin to be asked", async {
-        while origin.reached() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    stream.send_reset(Reason::CANCEL);
-    drop(response);
+    let sender = connect(&gateway, &origin).await;
+    withdraw(&origin, &sender).await;
     soon("the reset to reach the origin", hears.recv()).await.unwrap().unwrap();
     assert_eq!(gateway.transactions(1)[0]["outcome"], "client-gone");
 }

@@ -62,28 +62,47 @@ pub(super) struct Drive<'a, S> {
     pump: Option<Pump<S>>,
     /// The origin stopped taking content. It may have answered nonetheless.
     refused: bool,
-    /// The content is held back until the origin says 100 (Continue), or this is over: some
-    /// origins never say it (RFC 9110 section 10.1.1).
-    held: Option<Pin<Box<Sleep>>>,
+    hold: Hold,
     watch: &'a mut Watch,
     progress: Arc<Progress>,
 }
 
+/// Whether content waits to be sent.
+enum Hold {
+    /// For good: the origin has answered without having asked for it.
+    Forever,
+    /// It doesn't.
+    None,
+    /// Until the origin says 100 (Continue), or this is over: some origins never say it (RFC 9110
+    /// section 10.1.1).
+    Until(Pin<Box<Sleep>>),
+}
+
 impl<'a, S: Sink> Drive<'a, S> {
     pub(super) fn new(watch: &'a mut Watch, progress: &Arc<Progress>) -> Self {
-        Self { pump: None, refused: false, held: None, watch, progress: progress.clone() }
+        Self { pump: None, refused: false, hold: Hold::None, watch, progress: progress.clone() }
     }
 
     /// Starts to send a request's content; the head is in the sink already.
     pub(super) fn begin(&mut self, body: Option<Body>, sink: S, hold: bool) {
         self.refused = false;
-        self.held = (hold && body.is_some()).then(|| Box::pin(sleep(CONTINUE_WAIT)));
+        self.hold = match hold && body.is_some() {
+            true => Hold::Until(Box::pin(sleep(CONTINUE_WAIT))),
+            false => Hold::None,
+        };
         self.pump = Some(Pump::new(body, sink, Counted::ToOrigin));
     }
 
     /// The origin said 100 (Continue).
     pub(super) fn release(&mut self) {
-        self.held = None;
+        self.hold = Hold::None;
+    }
+
+    /// The origin has said its last word.
+    pub(super) fn answered(&mut self) {
+        if matches!(self.hold, Hold::Until(_)) {
+            self.hold = Hold::Forever;
+        }
     }
 
     pub(super) fn progress(&self) -> Arc<Progress> {
@@ -93,6 +112,9 @@ impl<'a, S: Sink> Drive<'a, S> {
     /// After the response: the request's last bytes may be on their way still. An origin that has
     /// answered before it took them all shall not hold up the client's next request.
     pub(super) async fn finish(&mut self) {
+        if matches!(self.hold, Hold::Forever) {
+            self.abort();
+        }
         if let Some(pump) = &mut self.pump {
             let progress = &self.progress;
             let done = timeout(LAST_WAIT, poll_fn(|cx| pump.poll(cx, progress))).await;
@@ -133,15 +155,15 @@ impl<'a, S: Sink> Drive<'a, S> {
     pub(super) async fn run<T>(&mut self, main: impl Future<Output = T>) -> Result<T, Trouble> {
         let mut main = pin!(main);
         poll_fn(|cx| {
-            if let Some(held) = &mut self.held
-                && held.as_mut().poll(cx).is_ready()
+            if let Hold::Until(over) = &mut self.hold
+                && over.as_mut().poll(cx).is_ready()
             {
-                self.held = None;
+                self.hold = Hold::None;
             }
             if let Some(pump) = &mut self.pump {
-                let polled = match self.held {
-                    None => pump.poll(cx, &self.progress),
-                    Some(_) => {
+                let polled = match self.hold {
+                    Hold::None => pump.poll(cx, &self.progress),
+                    Hold::Forever | Hold::Until(_) => {
                         // A failed write shows again as soon as content is sent.
                         let _ = pump.poll_flush(cx);
                         Poll::Pending

@@ -263,7 +263,10 @@ async fn ask<C: Client, O: Origin>(
                     let sent = drive.run(client.interim(&head)).await?;
                     sent.map_err(Trouble::ClientGone)?;
                 }
-                _ => return Ok((head, content)),
+                _ => {
+                    drive.answered();
+                    return Ok((head, content));
+                }
             }
             interim += 1;
             if interim > MAX_INTERIM {

@@ -41,13 +41,13 @@ pub struct Origin {
     pub address: SocketAddr,
     /// Its CA, as PEM.
     pub ca: String,
-    /// Streams that reached it.
+    /// Streams, and requests of HTTP/1.1, that reached it.
     pub streams: Arc<AtomicUsize>,
 }
 
 impl Origin {
     /// Starts one in the present runtime. The first `http2` connections agree on HTTP/2, later ones
-    /// on HTTP/1.1 and answer `http1` to everything.
+    /// on HTTP/1.1 and answer `http1` to everything; to `/slow` when they are asked something else.
     pub async fn start(http2: usize, handler: Handler) -> Self {
         let (ca, certificate, key) = certificates();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -70,7 +70,7 @@ impl Origin {
                     let Ok(tls) = acceptor.accept(tcp).await else { return };
                     match alpn {
                         b"h2" => serve(tls, handler, counter).await,
-                        _ => serve_http1(tls).await,
+                        _ => serve_http1(tls, &counter).await,
                     }
                 });
             }
@@ -179,13 +179,25 @@ async fn serve(
     }
 }
 
-async fn serve_http1(mut tls: tokio_rustls::server::TlsStream<TcpStream>) {
+async fn serve_http1(mut tls: tokio_rustls::server::TlsStream<TcpStream>, counter: &AtomicUsize) {
     let mut head = Vec::new();
     let mut byte = [0];
+    let mut owing = false;
     while let Ok(1) = tls.read(&mut byte).await {
         head.push(byte[0]);
         if head.ends_with(b"\r\n\r\n") {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let slow = head.starts_with(b"GET /slow ");
             head.clear();
+            if std::mem::replace(&mut owing, slow) {
+                let late = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow";
+                if tls.write_all(late).await.is_err() {
+                    return;
+                }
+            }
+            if slow {
+                continue;
+            }
             let answer =
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhttp1\r\n0\r\n\r\n";
             if tls.write_all(answer).await.is_err() {

@@ -1,6 +1,6 @@
 //! An ICAP service that a test scripts: one thread a connection, nothing clever.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -32,6 +32,8 @@ pub enum Verdict {
     Echo,
     /// 204, or the message as it is where the client takes no 204.
     Pass,
+    /// It answers with so much of the content and says nothing more.
+    StopAfter(usize),
 }
 
 /// A running service.
@@ -155,13 +157,24 @@ fn answer(writer: &mut TcpStream, message: &Message, verdict: &Verdict) -> Optio
             writer.write_all(b"\r\n0\r\n\r\n").ok()
         }
         Verdict::CutAfter(length) => {
-            start(writer, message)?;
-            write!(writer, "{length:x}\r\n").ok()?;
-            writer.write_all(&message.body[..*length]).ok()?;
-            writer.write_all(b"\r\n").ok()?;
+            begin(writer, message, *length)?;
+            None
+        }
+        Verdict::StopAfter(length) => {
+            begin(writer, message, *length)?;
+            // Until whoever asks has gone.
+            let _ = writer.read(&mut [0]);
             None
         }
     }
+}
+
+/// A 200 with a first chunk of that length.
+fn begin(writer: &mut TcpStream, message: &Message, length: usize) -> Option<()> {
+    start(writer, message)?;
+    write!(writer, "{length:x}\r\n").ok()?;
+    writer.write_all(&message.body[..length]).ok()?;
+    writer.write_all(b"\r\n").ok()
 }
 
 /// The head of a 200 with the message's own last head. Only for messages with content.

@@ -21,8 +21,6 @@ pub(super) struct WireBody {
     left: Left,
     progress: Arc<Progress>,
     counted: Counted,
-    /// The client waits for a 100 (Continue): sent when somebody asks for content, and not before.
-    continues: bool,
 }
 
 enum Left {
@@ -34,7 +32,8 @@ enum Left {
 }
 
 impl WireBody {
-    /// The content that `framing` announces, or `None` if there is none.
+    /// The content that `framing` announces, or `None` if there is none. Its sender `continues` once
+    /// it is told 100 (Continue).
     pub(super) fn begin(
         wire: &SharedWire,
         framing: Framing,
@@ -48,9 +47,13 @@ impl WireBody {
             Framing::Chunked => Left::Chunked(ChunkedDecoder::default()),
             Framing::UntilClose => Left::UntilClose,
         };
-        wire.lock().in_body = true;
+        {
+            let mut wire = wire.lock();
+            wire.in_body = true;
+            wire.awaits_continue = continues;
+        }
         let progress = progress.clone();
-        Some(Box::pin(Self { wire: wire.clone(), left, progress, counted, continues }))
+        Some(Box::pin(Self { wire: wire.clone(), left, progress, counted }))
     }
 }
 
@@ -61,7 +64,8 @@ impl BodySource for WireBody {
     ) -> Poll<Option<Result<Frame, BodyError>>> {
         let this = self.get_mut();
         let mut wire = this.wire.lock();
-        if std::mem::take(&mut this.continues) {
+        // Said when somebody asks for content, and not before.
+        if std::mem::take(&mut wire.awaits_continue) {
             wire.out.put(CONTINUE);
         }
         loop {

@@ -43,7 +43,7 @@ impl WireClient {
     /// Whether another request may follow on the connection.
     pub(super) fn carries_on(&self) -> bool {
         let wire = self.wire.lock();
-        self.keep_alive && !wire.in_body && !wire.broken
+        self.keep_alive && wire.is_between_messages()
     }
 }
 
@@ -59,6 +59,9 @@ impl Client for WireClient {
     }
 
     fn respond(&mut self, head: ResponseHead, body: Option<&Body>) -> Result<WireSink, Trouble> {
+        // It may leave out the content that nobody has asked for, or send it nonetheless (RFC 9110
+        // section 10.1.1): what comes next can't be told from it. Nor may a 100 follow the answer.
+        self.keep_alive &= !std::mem::take(&mut self.wire.lock().awaits_continue);
         let (mut head, encoding) =
             framing::response(&head, body, self.method_is_head, self.version)
                 .map_err(Trouble::OriginFault)?;

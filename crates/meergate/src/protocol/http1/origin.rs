@@ -43,6 +43,8 @@ struct Connection {
     method: Vec<u8>,
     /// It carried a whole transaction before, so that its end may cross with our request.
     kept: bool,
+    /// A request was sent on it, and the head of its final response has not come.
+    awaited: bool,
     /// Something of the present response has come.
     answered: bool,
     /// It carries no further transaction.
@@ -74,11 +76,11 @@ impl<'a> WireOrigin<'a> {
         }
     }
 
-    /// Notices that the origin ended a waiting connection. One that speaks without being asked is
-    /// not to be trusted with a request.
+    /// Lets go of a connection that is of no further use, and notices that the origin ended a waiting
+    /// one. One that speaks without being asked is not to be trusted with a request.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &self.connection
-            && connection.wire.lock().poll_fill(cx, 0).is_ready()
+            && (!connection.is_usable() || connection.wire.lock().poll_fill(cx, 0).is_ready())
         {
             self.connection = None;
         }
@@ -109,14 +111,20 @@ impl Connection {
             proxy: upstream.forwards,
             method: Vec::new(),
             kept: false,
+            awaited: false,
             answered: false,
             last: false,
         }
     }
 
+    /// Whether all that was asked has been answered, and nothing is left over.
     fn is_usable(&self) -> bool {
         let wire = self.wire.lock();
-        !self.last && !wire.in_body && !wire.broken && wire.input.is_empty() && wire.out.is_empty()
+        !self.last
+            && !self.awaited
+            && wire.is_between_messages()
+            && wire.input.is_empty()
+            && wire.out.is_empty()
     }
 
     fn poll_head(
@@ -187,6 +195,7 @@ impl Origin for WireOrigin<'_> {
         }
         connection.method.clear();
         connection.method.extend_from_slice(head.method());
+        connection.awaited = true;
         connection.answered = false;
         connection.wire.lock().out.put(head.bytes());
         Ok(WireSink::new(&connection.wire, encoding))
@@ -219,6 +228,7 @@ impl Origin for WireOrigin<'_> {
             Trouble::OriginFault(e)
         })?;
         if head.status() >= 200 {
+            connection.awaited = false;
             connection.kept = true;
             connection.last |= !head.keep_alive();
         }

@@ -32,7 +32,9 @@ pub(crate) struct WireSink {
 }
 
 impl WireSink {
+    /// For the content after a head that waits in `wire` to be written.
     pub(super) fn new(wire: &SharedWire, encoding: Encoding) -> Self {
+        wire.lock().unfinished = true;
         Self { wire: wire.clone(), encoding, trailers: None, ended: false }
     }
 }
@@ -93,6 +95,7 @@ impl Sink for WireSink {
             }
         }
         ready!(wire.poll_flush(cx))?;
+        wire.unfinished = false;
         Poll::Ready(Ok(()))
     }
 

@@ -35,6 +35,8 @@ impl SharedWire {
             input,
             out,
             in_body: false,
+            unfinished: false,
+            awaits_continue: false,
             broken: false,
             fault: None,
         })))
@@ -61,6 +63,10 @@ pub(super) struct Wire {
     pub(super) out: Outbox,
     /// A body has been begun and its end was not read: no head can follow.
     pub(super) in_body: bool,
+    /// A message has been begun and its end was not written: no other can follow.
+    pub(super) unfinished: bool,
+    /// The client holds its content back until it is told 100 (Continue), and was told nothing yet.
+    pub(super) awaits_continue: bool,
     /// What was written is not a whole message: the connection must end here.
     pub(super) broken: bool,
     /// What is wrong with the framing of the present body.
@@ -68,6 +74,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
+    /// Whether the messages so far have ended, both ways, so that others may follow.
+    pub(super) fn is_between_messages(&self) -> bool {
+        !self.in_body && !self.unfinished && !self.broken
+    }
+
     /// Reads more input; 0 at the end of the stream. `room` is how much is expected: little data
     /// goes through a shared buffer, much is read in place.
     pub(super) fn poll_fill(
