@@ -3,6 +3,7 @@
 // Helpers panic like the tests that they serve.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod program;
 mod support;
 
 use std::io::{self, Read, Write};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use program::Program;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, GeneralSubtree, IsCa, KeyPair,
     KeyUsagePurpose, NameConstraints,
@@ -23,7 +25,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion,
     RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
-use support::{Gateway, PATIENCE, read_until, wait_for};
+use support::{Gateway, PATIENCE, connect, read_until, wait_for};
 
 type Change = fn(&mut CertificateParams);
 /// Whether a client's complaint is the one that is expected.
@@ -89,14 +91,21 @@ impl Origin {
         key: &KeyPair,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Self {
+        Self::run(Self::showing(chain, key, versions), Self::listener())
+    }
+
+    fn showing(
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ServerConfig {
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let config = ServerConfig::builder_with_provider(default_provider().into())
+        ServerConfig::builder_with_provider(default_provider().into())
             .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .unwrap();
-        Self::run(config)
+            .unwrap()
     }
 
     /// One that staples an OCSP response to full handshakes.
@@ -113,7 +122,7 @@ impl Origin {
             .with_no_client_auth()
             .with_single_cert_with_ocsp(chain, key, staple.to_vec())
             .unwrap();
-        Self::run(config)
+        Self::run(config, Self::listener())
     }
 
     /// One that insists on a certificate of `clients`.
@@ -123,6 +132,15 @@ impl Origin {
         clients: &Ca,
         version: &'static rustls::SupportedProtocolVersion,
     ) -> Self {
+        Self::run(Self::asking(chain, key, clients, version), Self::listener())
+    }
+
+    fn asking(
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+        clients: &Ca,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> ServerConfig {
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let provider = Arc::new(default_provider());
         let mut roots = RootCertStore::empty();
@@ -130,20 +148,22 @@ impl Origin {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
             .build()
             .unwrap();
-        let config = ServerConfig::builder_with_provider(provider)
+        ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .unwrap()
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
-            .unwrap();
-        Self::run(config)
+            .unwrap()
     }
 
-    fn run(mut config: ServerConfig) -> Self {
+    fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    }
+
+    fn run(mut config: ServerConfig, listener: TcpListener) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
         let config = Arc::new(config);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let handshakes = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         let counts = handshakes.clone();
@@ -237,10 +257,32 @@ impl Client {
 
     /// Asks for `/` of `origin`, which the client calls `name`.
     fn ask(&self, gateway: &Gateway, origin: SocketAddr, name: &str) -> io::Result<Seen> {
+        self.ask_at(gateway, &origin.to_string(), name)
+    }
+
+    /// The same, where the tunnel is to lead to `target`.
+    fn ask_at(&self, gateway: &Gateway, target: &str, name: &str) -> io::Result<Seen> {
         let mut tcp = gateway.connect();
-        write!(tcp, "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n\r\n")?;
+        write!(tcp, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")?;
         let answer = read_until(&mut tcp, b"\r\n\r\n");
         assert!(answer.starts_with(b"HTTP/1.1 200 "), "{answer:?}");
+        self.talk(tcp, name)
+    }
+
+    /// As a client whose connection to `origin` was redirected to `program`.
+    fn ask_redirected(
+        &self,
+        program: &Program,
+        origin: SocketAddr,
+        name: &str,
+    ) -> io::Result<Seen> {
+        let mut tcp = connect(program.at("redirect"));
+        let (ip, port) = (origin.ip(), origin.port());
+        write!(tcp, "PROXY TCP4 192.0.2.77 {ip} 4711 {port}\r\n")?;
+        self.talk(tcp, name)
+    }
+
+    fn talk(&self, tcp: TcpStream, name: &str) -> io::Result<Seen> {
         let name_of = ServerName::try_from(name.to_owned()).unwrap();
         let tls = ClientConnection::new(self.config.clone(), name_of).unwrap();
         let mut stream = StreamOwned::new(tls, tcp);
@@ -499,10 +541,135 @@ fn rules_look_at_the_certificate_of_the_origin() {
         );
     }
     // A bypass shows the origin's own certificate.
+    let (chain, key) = ca.leaf(&["localhost"], plain);
+    let origin = Origin::start(chain, &key);
     let rule = "[[rule]]\ncertificate_issuer = [\"*CN=Origins*\"]\naction = \"bypass\"\n";
     let gateway = gateway(&ca, rule);
     let client = Client::trusting(ca.0.der().clone());
-    assert_eq!(client.ask(&gateway, origin.address, "b.example").unwrap().status, 200);
+    let target = format!("localhost:{}", origin.address.port());
+    assert_eq!(client.ask_at(&gateway, &target, "localhost").unwrap().status, 200);
+}
+
+/// What a client has done already when it is to be bypassed: refused certificates for `name`, though
+/// it trusts the CA. `ask` asks for it as the client given.
+fn refuse_enough(ca: &Ca, trusting: &Client, ask: impl Fn(&Client) -> io::Result<Seen>) -> Client {
+    let pinning = Client::trusting(ca.0.der().clone());
+    assert_eq!(ask(trusting).unwrap().status, 200);
+    for _ in 0..3 {
+        assert!(is_untrusted(&fault(ask(&pinning))));
+    }
+    pinning
+}
+
+/// Listeners at the same port of 127.0.0.1, where `localhost` leads, and of 127.0.0.2.
+fn twins() -> [TcpListener; 2] {
+    wait_for("a port that is free at both addresses", || {
+        let one = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = one.local_addr().unwrap().port();
+        Some([one, TcpListener::bind(("127.0.0.2", port)).ok()?])
+    })
+}
+
+#[test]
+fn a_name_that_may_be_a_lie_leads_a_bypass_to_where_the_name_leads() {
+    let ca = Ca::new(plain);
+    let clients = Ca::new(plain);
+    let dir = tempfile::tempdir().unwrap();
+    let cas = dir.path().join("origins.pem");
+    std::fs::write(&cas, ca.0.pem()).unwrap();
+    let name = "host = [\"localhost\"]\n";
+    let address = "address = [\"127.0.0.2/32\"]\n";
+    let certificate = "certificate_issuer = [\"*CN=Origins*\"]\naction = \"bypass\"\n";
+    for (rule, lied_to) in [
+        (format!("{name}action = \"bypass\"\n"), true),
+        (format!("{name}pinned = \"bypass\"\n"), true),
+        (format!("{name}certificate_asked = \"bypass\"\n"), true),
+        (format!("{name}{certificate}"), true),
+        // The address has shown that certificate only for now.
+        (format!("{address}{certificate}"), true),
+        (format!("{address}action = \"bypass\"\n"), false),
+        (format!("{address}pinned = \"bypass\"\n"), false),
+    ] {
+        // Both have a certificate that is valid, as one has that relays what the other says.
+        let [right, wrong] = twins();
+        let (chain, key) = ca.leaf(&["localhost"], plain);
+        let leaf = chain[0].clone();
+        Origin::run(Origin::showing(chain, &key, rustls::ALL_VERSIONS), right);
+        let (chain, key) = ca.leaf(&["localhost"], plain);
+        let other = chain[0].clone();
+        let wrong = match rule.contains("certificate_asked") {
+            true => {
+                Origin::run(Origin::asking(chain, &key, &clients, &rustls::version::TLS12), wrong)
+            }
+            false => Origin::run(Origin::showing(chain, &key, rustls::ALL_VERSIONS), wrong),
+        };
+        let program = Program::start(&format!(
+            "[[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"redirect\"\n\
+             proxy_protocol = [\"127.0.0.1\"]\n[upstream]\nca = [{cas:?}]\n[[rule]]\n{rule}"
+        ));
+        let ask = |client: &Client| client.ask_redirected(&program, wrong.address, "localhost");
+        let client = match rule.contains("pinned") {
+            true => {
+                let pem = std::fs::read(program.authority()).unwrap();
+                let own = CertificateDer::from_pem_slice(&pem).unwrap();
+                refuse_enough(&ca, &Client::trusting(own), ask)
+            }
+            false => Client::trusting(ca.0.der().clone()),
+        };
+        // The last refusal is noted after the client has ended its connection.
+        let seen = match rule.contains("pinned") {
+            true => wait_for("the bypass", || ask(&client).ok()),
+            false => ask(&client).unwrap_or_else(|e| panic!("{rule}: {e}")),
+        };
+        assert_eq!(seen.leaf == leaf, lied_to, "{rule}");
+        assert_eq!(seen.leaf == other, !lied_to, "{rule}");
+    }
+}
+
+#[test]
+fn a_name_in_tls_leads_past_no_rule_about_the_host_that_was_asked_for() {
+    let ca = Ca::new(plain);
+    let clients = Ca::new(plain);
+    let rule = "[[rule]]\nhost = [\"a.test\"]\n";
+
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let origin = Origin::start(chain, &key);
+    let pins = gateway(&ca, &format!("{rule}pinned = \"bypass\"\n"));
+    let ask = |client: &Client| client.ask(&pins, origin.address, "a.test");
+    let pinning = refuse_enough(&ca, &Client::new(&pins), ask);
+    wait_for("the third refusal", || {
+        let log = std::fs::read_to_string(pins.dir.path().join("stderr.log")).unwrap();
+        log.contains("it pins the real one").then_some(())
+    });
+    assert!(is_untrusted(&fault(ask(&pinning))));
+
+    let certificate = "certificate_issuer = [\"*CN=Origins*\"]\naction = \"bypass\"\n";
+    for certificate_rule in [format!("{rule}{certificate}"), format!("[[rule]]\n{certificate}")] {
+        let gateway = gateway(&ca, &certificate_rule);
+        let seen = Client::new(&gateway).ask(&gateway, origin.address, "a.test").unwrap();
+        assert_eq!(seen.status, 200, "{certificate_rule}");
+    }
+
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let origin = Origin::start_asking(chain, &key, &clients, &rustls::version::TLS12);
+    let asked = gateway(&ca, &format!("{rule}certificate_asked = \"bypass\"\n"));
+    assert_eq!(Client::new(&asked).ask(&asked, origin.address, "a.test").unwrap().status, 502);
+}
+
+#[test]
+fn only_an_origin_that_is_believed_can_ask_for_a_certificate() {
+    let (ca, stranger, clients) = (Ca::new(plain), Ca::new(plain), Ca::new(plain));
+    let rule = "[[rule]]\ncertificate_asked = \"bypass\"\n";
+    let refusing = gateway(&ca, rule);
+    let allowing = gateway(&ca, &format!("{rule}invalid_certificate = \"allow\"\n"));
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let (chain, key) = stranger.leaf(&["a.test"], plain);
+        let origin = Origin::start_asking(chain, &key, &clients, version);
+        let ask = |gateway: &Gateway| Client::new(gateway).ask(gateway, origin.address, "a.test");
+        assert_eq!(ask(&refusing).unwrap().status, 502, "{version:?}");
+        // Bypassed, the client sees the origin's own certificate.
+        assert!(is_untrusted(&fault(ask(&allowing))), "{version:?}");
+    }
 }
 
 #[test]

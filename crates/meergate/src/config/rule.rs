@@ -82,8 +82,9 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
-/// What becomes of a connection whose origin asks for a certificate when none is set.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+/// What becomes of a connection whose origin asks for a certificate when none is set. The greater
+/// lets less pass.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateAsked {
     /// It is bypassed, so that the client may show its own.
@@ -95,8 +96,9 @@ pub enum CertificateAsked {
     Refuse,
 }
 
-/// What becomes of a connection whose client pins the origin's certificate.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+/// What becomes of a connection whose client pins the origin's certificate. The greater lets less
+/// pass.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]
 pub enum Pinned {
     /// It is bypassed.

@@ -109,25 +109,22 @@ async fn intercept(
     mut route: Route,
 ) -> &'static str {
     let asked = route.clone();
-    let mut decision = decide_hello(&session, &hello, &mut route, None).clone();
+    let mut decision = decide_hello(&session, &hello, &mut route, None);
     note(&session, &decision, &route);
     route = route.as_decided(&decision);
     let refusal = match decision.action {
         Action::Intercept => None,
         Action::Block => Some(refusal_by_rule(&decision, &route)),
         Action::Bypass => {
-            // A name may be a lie about the original destination: if it alone was the reason, go
-            // where the name really leads.
-            if decide_connection(&session, &asked, None).action != Action::Bypass {
-                route.address = None;
-            }
-            return bypass(&session, client, read_ahead, route).await;
+            let way = way_past(&session, &asked, route, |own| own.action == Action::Bypass);
+            return bypass(&session, client, read_ahead, way).await;
         }
         Action::Reset => return "reset",
     };
     let host = hello.server_name.as_ref().unwrap_or(&route.target.host);
     if decision.pinned == Pinned::Bypass && session.shared.pinning.pins(session.client.ip(), host) {
-        return bypass(&session, client, read_ahead, route).await;
+        let way = way_past(&session, &asked, route, |own| own.pinned == Pinned::Bypass);
+        return bypass(&session, client, read_ahead, way).await;
     }
     let (shared, settings) = (session.shared.clone(), session.settings.clone());
     let prepared =
@@ -141,19 +138,26 @@ async fn intercept(
     };
     if let Some(certificate) = prepared.origin().filter(|_| settings.policy.looks_at_certificates())
     {
-        let known = decide_hello(&session, &hello, &mut route.clone(), Some(certificate)).clone();
+        let known = decide_hello(&session, &hello, &mut route.clone(), Some(certificate));
         note(&session, &known, &route);
         match known.action {
             Action::Intercept => {}
             Action::Block => prepared = prepared.refuse(refusal_by_rule(&known, &route)),
-            Action::Bypass => return bypass(&session, client, read_ahead, route).await,
+            Action::Bypass => {
+                let way = way_past(&session, &asked, route, |own| own.action == Action::Bypass);
+                return bypass(&session, client, read_ahead, way).await;
+            }
             Action::Reset => return "reset",
         }
         decision = known;
     }
     if prepared.is_certificate_asked() {
         match decision.certificate_asked {
-            CertificateAsked::Bypass => return bypass(&session, client, read_ahead, route).await,
+            CertificateAsked::Bypass => {
+                let permits = |own: &Decision| own.certificate_asked == CertificateAsked::Bypass;
+                let way = way_past(&session, &asked, route, permits);
+                return bypass(&session, client, read_ahead, way).await;
+            }
             CertificateAsked::Ignore => {}
             CertificateAsked::Refuse => prepared = prepared.refuse(certificate_refusal(&route)),
         }
@@ -265,25 +269,56 @@ fn certificate_refusal(route: &Route) -> UpstreamError {
 
 /// What the rules say about a TLS connection. A redirected connection's target gets the name of
 /// its ClientHello; where the client has asked us for another host than that, rules for both hold.
-fn decide_hello<'a>(
-    session: &'a Session,
+fn decide_hello(
+    session: &Session,
     hello: &ClientHello,
     route: &mut Route,
     certificate: Option<&UpstreamTls>,
-) -> &'a Decision {
+) -> Decision {
     let asked = decide_connection(session, route, certificate);
-    let Some(name) = &hello.server_name else { return asked };
+    let Some(name) = &hello.server_name else { return asked.clone() };
     if *name == route.target.host {
-        return asked;
+        return asked.clone();
     }
     let target = Target { host: name.clone(), port: route.target.port };
     let named = Route { target, ..route.clone() };
     let decision = decide_connection(session, &named, certificate);
     if route.address.is_some() {
         *route = named;
-        return decision;
+        return decision.clone();
     }
-    stricter(decision, asked)
+    // The host that is asked for may relay one connection to the host that is named, with its
+    // certificate, and answer the next one itself. So what leads past us must hold without it.
+    let own = decide_connection(session, route, None);
+    let mut strict = stricter(decision, asked).clone();
+    if strict.action == Action::Bypass && own.action != Action::Bypass {
+        strict.action = Action::Intercept;
+    }
+    for other in [decision, asked, own] {
+        strict.pinned = strict.pinned.max(other.pinned);
+        strict.certificate_asked = strict.certificate_asked.max(other.certificate_asked);
+    }
+    strict
+}
+
+/// The way of a connection along `route` that nobody is to look into. `permits` says whether rules
+/// allow that, to be asked about what the client `asked` for: a name in a ClientHello may be a lie
+/// about the original destination. If that name (or a certificate, which the destination may have
+/// got by relaying one connection) is the only reason, go where the name really leads.
+///
+/// What remains: whoever has a permission of their own may use it for anything, and names are
+/// resolved without proof. That an origin has shown a certificate proves nothing of the connection
+/// that is made now.
+fn way_past(
+    session: &Session,
+    asked: &Route,
+    route: Route,
+    permits: impl FnOnce(&Decision) -> bool,
+) -> Route {
+    match permits(decide_connection(session, asked, None)) {
+        true => route,
+        false => Route { address: None, ..route },
+    }
 }
 
 fn refusal_by_rule(decision: &Decision, route: &Route) -> UpstreamError {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Alpn;
 use super::identity::Identity;
-use super::observed::{note, observe};
+use super::observed::{Observed, note, observe};
 use super::staple;
 use super::trust::{Fault, Trust};
 use crate::config::{Config, InvalidCertificate};
@@ -121,7 +122,11 @@ impl Origins {
         let certificate_asked = observed.certificate_asked && plan.identity.is_none();
         let stream = done.map_err(|e| {
             let error = fail(UpstreamErrorKind::Tls, e.to_string());
-            if certificate_asked { error.certificate_asked() } else { error }
+            // Anybody can ask for a certificate and go: it counts only of who was known by then.
+            match certificate_asked && self.believes(&observed, plan, &name) {
+                true => error.certificate_asked(),
+                false => error,
+            }
         })?;
         let took = began.elapsed();
         let connection = stream.get_ref().1;
@@ -132,8 +137,7 @@ impl Origins {
             .first()
             .cloned()
             .ok_or_else(|| fail(UpstreamErrorKind::Certificate, "there is none".into()))?;
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, &certificate).as_ref());
+        let fingerprint = fingerprint(&certificate);
         if observed.revoked {
             self.trust.revoke(fingerprint);
         }
@@ -161,6 +165,22 @@ impl Origins {
         };
         Ok((stream, facts))
     }
+
+    /// Whether the origin of a handshake that failed later had proved to be one that we would have
+    /// gone on with.
+    fn believes(&self, observed: &Observed, plan: &TlsPlan, name: &ServerName<'_>) -> bool {
+        let Some(leaf) = observed.shown.first().filter(|_| observed.proved) else { return false };
+        plan.invalid != InvalidCertificate::Refuse
+            || (!observed.revoked
+                && self.trust.check(&observed.shown, &fingerprint(leaf), name).is_ok())
+    }
+}
+
+/// SHA-256 of a certificate.
+fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
+    fingerprint
 }
 
 fn issuer(certificate: &CertificateDer<'_>) -> String {
@@ -204,7 +224,7 @@ impl ServerCertVerifier for SignatureOnly {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         staple: &[u8],
         _: UnixTime,
@@ -212,6 +232,12 @@ impl ServerCertVerifier for SignatureOnly {
         if staple::revokes(staple, certificate) {
             note(|observed| observed.revoked = true);
         }
+        note(|observed| {
+            if observed.certificate_asked {
+                let chain = iter::once(certificate).chain(intermediates);
+                observed.shown = chain.map(|c| c.clone().into_owned()).collect();
+            }
+        });
         Ok(ServerCertVerified::assertion())
     }
 
@@ -222,7 +248,7 @@ impl ServerCertVerifier for SignatureOnly {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        verify_tls12_signature(message, certificate, signature, algorithms).inspect(proved)
     }
 
     fn verify_tls13_signature(
@@ -232,12 +258,16 @@ impl ServerCertVerifier for SignatureOnly {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        verify_tls13_signature(message, certificate, signature, algorithms).inspect(proved)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+fn proved(_: &HandshakeSignatureValid) {
+    note(|observed| observed.proved = true);
 }
 
 /// The usual spelling of `version`.
