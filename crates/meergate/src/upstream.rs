@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{InvalidCertificate, UpstreamProxy};
+use crate::config::{InvalidCertificate, ProxyKind, UpstreamProxy};
 use crate::io::Io;
 use crate::policy::Decision;
 use crate::session::Target;
@@ -51,6 +51,19 @@ impl Route {
         self.proxy.clone_from(&decision.upstream_proxy);
         self.capture = decision.capture;
         self
+    }
+
+    /// The proxy that takes plain requests along this route itself, with absolute targets.
+    pub fn forwards(&self) -> Option<&Arc<UpstreamProxy>> {
+        let takes = |proxy: &&Arc<UpstreamProxy>| proxy.kind == ProxyKind::Http;
+        self.proxy.as_ref().filter(takes).filter(|_| self.tls.is_none())
+    }
+
+    /// Whether every connection along this route shows a valid certificate of `host`.
+    pub fn proves(&self, host: &str) -> bool {
+        self.tls.as_ref().is_some_and(|tls| {
+            *tls.server_name == *host && tls.invalid == InvalidCertificate::Refuse
+        })
     }
 
     /// Plain TCP to the address that a client's connection was for.

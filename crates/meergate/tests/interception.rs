@@ -25,6 +25,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion,
     RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
+use support::icap::{Icap, Verdict};
 use support::{Gateway, PATIENCE, connect, read_until, wait_for};
 
 type Change = fn(&mut CertificateParams);
@@ -654,6 +655,32 @@ fn a_name_in_tls_leads_past_no_rule_about_the_host_that_was_asked_for() {
     let origin = Origin::start_asking(chain, &key, &clients, &rustls::version::TLS12);
     let asked = gateway(&ca, &format!("{rule}certificate_asked = \"bypass\"\n"));
     assert_eq!(Client::new(&asked).ask(&asked, origin.address, "a.test").unwrap().status, 502);
+}
+
+#[test]
+fn a_certificate_that_is_insisted_on_lets_its_name_choose_the_services() {
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let origin = Origin::start(chain, &key);
+    let (usual, special) = (Icap::start(|_| Verdict::Pass), Icap::start(|_| Verdict::Pass));
+    for (more, expected) in [("", [0, 2]), ("invalid_certificate = \"allow\"\n", [2, 0])] {
+        let before = [&usual, &special].map(|s| s.asked().len());
+        let gateway = gateway(
+            &ca,
+            &format!(
+                "[[icap.service]]\nname = \"usual\"\nurl = \"icap://{}/u\"\n\
+                 [[icap.service]]\nname = \"special\"\nurl = \"icap://{}/s\"\n\
+                 [[icap.chain]]\nname = \"default\"\nservices = [\"usual\"]\n\
+                 [[icap.chain]]\nname = \"special\"\nservices = [\"special\"]\n\
+                 [[rule]]\nhost = [\"a.test\"]\nchain = \"special\"\n{more}",
+                usual.address, special.address
+            ),
+        );
+        let seen = Client::new(&gateway).ask(&gateway, origin.address, "a.test").unwrap();
+        assert_eq!(seen.status, 200);
+        let after = [&usual, &special].map(|s| s.asked().len());
+        assert_eq!([after[0] - before[0], after[1] - before[1]], expected, "{more}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod support;
 use std::io::Write;
 
 use support::icap::{Icap, Verdict};
-use support::{Gateway, Origin};
+use support::{Gateway, Origin, read_to_end, read_until};
 
 /// An origin that gives every path the type that it names.
 fn typed() -> Origin {
@@ -90,4 +90,59 @@ fn a_response_can_be_inspected_although_its_request_is_not() {
     let asked = service.asked();
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].method, "RESPMOD");
+}
+
+/// Asks for a tunnel to `origin` and in it, in the clear, for `path` of `host`.
+fn ask_as(gateway: &Gateway, origin: &Origin, host: &str, path: &str) -> String {
+    let mut tcp = gateway.connect();
+    let to = origin.address;
+    write!(tcp, "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").unwrap();
+    let answer = read_until(&mut tcp, b"\r\n\r\n");
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    write!(tcp, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    String::from_utf8(read_to_end(&mut tcp)).unwrap()
+}
+
+#[test]
+fn a_host_that_only_the_request_names_chooses_no_other_services() {
+    let origin = typed();
+    let (usual, light) = (Icap::start(|_| Verdict::Pass), Icap::start(|_| Verdict::Pass));
+    let services = format!(
+        "[[icap.service]]\nname = \"usual\"\nurl = \"icap://{}/u\"\n\
+         [[icap.service]]\nname = \"light\"\nurl = \"icap://{}/l\"\n\
+         [[icap.chain]]\nname = \"none\"\nservices = []\n\
+         [[icap.chain]]\nname = \"light\"\nservices = [\"light\"]\n\
+         [[icap.chain]]\nname = \"usual\"\nservices = [\"usual\"]\n",
+        usual.address, light.address
+    );
+    let named =
+        |chain: &str| format!("[[rule]]\nhost = [\"video.example\"]\nchain = \"{chain}\"\n");
+    let own = |chain: &str| format!("[[rule]]\nhost = [\"127.0.0.1\"]\nchain = \"{chain}\"\n");
+    for (rules, of_usual, of_light) in [
+        (named("light") + &own("usual"), 1, 0),
+        (named("none") + &own("usual"), 1, 0),
+        (own("usual"), 1, 0),
+        // A chain is stricter than none, whoever names it.
+        (named("light") + &own("none"), 0, 1),
+    ] {
+        let default = "[[icap.chain]]\nname = \"default\"\nservices = []\n";
+        let gateway = Gateway::start(&format!("{services}{default}{rules}"));
+        let seen = || [&usual, &light].map(|s| s.asked().len());
+        let before = seen();
+        let answer = ask_as(&gateway, &origin, "video.example", "/text/html");
+        assert!(answer.ends_with("content"), "{answer}");
+        // Request and response.
+        let expected = [before[0] + 2 * of_usual, before[1] + 2 * of_light];
+        assert_eq!(seen(), expected, "{rules}");
+    }
+
+    // Of two types, one that no service is asked about does not hide the other.
+    let gateway = Gateway::start(&format!(
+        "{services}[[rule]]\ncontent_type = [\"video/*\"]\nchain = \"none\"\n\
+         [[rule]]\nchain = \"usual\"\n"
+    ));
+    let before = usual.asked().len();
+    assert!(ask(&gateway, &origin, "video/mp4+text/html").ends_with("content"));
+    assert!(ask(&gateway, &origin, "text/html+video/mp4").ends_with("content"));
+    assert_eq!(usual.asked().len(), before + 4);
 }

@@ -182,3 +182,61 @@ fn what_is_bypassed_goes_through_a_tunnel_too() {
     client.write_all(b"QUIT\r\n").unwrap();
     assert_eq!(support::read_to_end(&mut client), b"");
 }
+
+/// Asks for a tunnel to `to` and in it, in the clear, with these bytes.
+fn ask_inside(gateway: &Gateway, to: &str, request: &str) -> String {
+    let mut tcp = gateway.connect();
+    write!(tcp, "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n").unwrap();
+    let answer = support::read_until(&mut tcp, b"\r\n\r\n");
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    tcp.write_all(request.as_bytes()).unwrap();
+    String::from_utf8(support::read_to_end(&mut tcp)).unwrap()
+}
+
+#[test]
+fn a_proxy_is_asked_for_what_rules_were_asked_about() {
+    for (to, line, host, wanted) in [
+        ("ok.example:80", "/x", "ok.example", "http://ok.example/x"),
+        // Not the client's word for the port.
+        ("ok.example:80", "/x", "ok.example:25", "http://ok.example/x"),
+        ("ok.example:8080", "/x", "ok.example", "http://ok.example:8080/x"),
+        ("192.0.2.1:8080", "/x", "Ok.Example:8080", "http://ok.example:8080/x"),
+        ("[2001:db8::1]:80", "/", "[2001:db8::1]", "http://[2001:db8::1]/"),
+        ("ok.example:80", "http://ok.example/x?y", "ok.example", "http://ok.example/x?y"),
+        ("ok.example:80", "http://ok.example?y", "ok.example", "http://ok.example/?y"),
+    ] {
+        let proxy = Origin::answering(OK);
+        let gateway = Gateway::start(&settings("http", &proxy, ""));
+        let request = format!("GET {line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = ask_inside(&gateway, to, &request);
+        assert!(answer.ends_with("hello"), "{to} {line}: {answer}");
+        let seen = String::from_utf8(proxy.seen().concat()).unwrap();
+        let authority = wanted[7..].split(['/', '?']).next().unwrap();
+        assert!(seen.starts_with(&format!("GET {wanted} HTTP/1.1\r\n")), "{seen}");
+        assert!(seen.contains(&format!("\r\nHost: {authority}\r\n")), "{seen}");
+    }
+}
+
+#[test]
+fn rules_look_at_the_host_that_a_proxy_is_asked_for() {
+    let proxy = Origin::answering(OK);
+    let rules = "[[rule]]\naddress = [\"10.0.0.0/8\"]\naction = \"block\"\n\
+                 [[rule]]\naddress = [\"192.0.2.0/24\"]\naction = \"bypass\"\n";
+    let gateway = Gateway::start(&settings("http", &proxy, rules));
+    let ask = |to, host| {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        ask_inside(&gateway, to, &request)
+    };
+    assert!(ask("ok.example:80", "10.0.0.5").starts_with("HTTP/1.1 403 "));
+    assert!(ask("ok.example:80", "10.0.0.5:25").starts_with("HTTP/1.1 403 "));
+    // A host that rules cannot be asked about is not asked for.
+    assert!(ask("ok.example:80", "0x0a000005").starts_with("HTTP/1.1 400 "));
+    assert!(proxy.seen().concat().is_empty());
+
+    // What is allowed for an address is not for a host that is elsewhere.
+    assert!(ask("192.0.2.1:80", "192.0.2.1").ends_with("hello"));
+    assert!(ask("192.0.2.1:80", "other.example").ends_with("hello"));
+    let reasons: Vec<_> =
+        gateway.transactions(5)[3..].iter().map(|r| r["uninspected"].clone()).collect();
+    assert_eq!(reasons, [serde_json::json!(["bypass"]), serde_json::json!(["no-service"])]);
+}

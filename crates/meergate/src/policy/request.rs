@@ -1,6 +1,7 @@
 //! Rules asked about a request.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use http_wire::{RequestHead, ResponseHead};
 
@@ -31,7 +32,8 @@ pub fn decide_connection<'a>(
 
 /// What the rules say about the request `head` to `target`. Where the request names another host
 /// than the connection, both are asked and the stricter answer holds: neither name is a way
-/// around the rules for the other.
+/// around the rules for the other. Where both are as strict, the host holds that the request really
+/// goes to.
 pub fn decide<'a>(session: &'a Session, target: &Target, head: &RequestHead) -> &'a Decision {
     decide_exchange(session, target, head, None)
 }
@@ -59,33 +61,43 @@ fn decide_exchange<'a>(
     content_type: Option<&[u8]>,
 ) -> &'a Decision {
     let path = path(head.target());
-    let about = |host: &str| {
+    let about = |host: &str, address: Option<IpAddr>| {
         session.settings.policy.decide(&Subject {
             client: session.client.ip(),
             user: session.user.as_deref(),
             host,
-            address: target.ip().or_else(|| session.route.as_ref()?.address.map(|a| a.ip())),
+            address,
             port: target.port,
             certificate: session.tls.as_ref().and_then(|tls| tls.upstream.as_deref()),
             request: Some(Request { method: head.method(), path: &path }),
             content_type,
         })
     };
-    let decision = about(&target.host);
-    let Ok(Some(named)) = head.host() else { return decision };
-    match Target::new(named.host, target.port) {
-        Ok(named) if named.host != target.host => stricter(about(&named.host), decision),
-        _ => decision,
+    let route = session.route.as_ref();
+    let address = target.ip().or_else(|| route?.address.map(|a| a.ip()));
+    let own = about(&target.host, address);
+    let Ok(Some(named)) = head.host() else { return own };
+    let named = match Target::new(named.host, target.port) {
+        Ok(named) if named.host != target.host => named,
+        _ => return own,
+    };
+    // A proxy that takes the request itself is asked for what Host names, at whatever address.
+    let forwards = route.is_some_and(|route| route.forwards().is_some());
+    let claimed = about(&named.host, if forwards { named.ip() } else { address });
+    match forwards || route.is_some_and(|route| route.proves(&named.host)) {
+        true => stricter(claimed, own),
+        false => stricter(own, claimed),
     }
 }
 
-/// The one of two decisions that lets less pass.
+/// The one of two decisions that lets less pass; `one` if they let the same pass.
 pub fn stricter<'a>(one: &'a Decision, other: &'a Decision) -> &'a Decision {
     let weight = |decision: &Decision| match decision.action {
         Action::Bypass => 0,
-        Action::Intercept => 1,
-        Action::Block => 2,
-        Action::Reset => 3,
+        Action::Intercept if decision.chain.as_ref().is_none_or(|chain| chain.is_empty()) => 1,
+        Action::Intercept => 2,
+        Action::Block => 3,
+        Action::Reset => 4,
     };
     if weight(other) > weight(one) { other } else { one }
 }

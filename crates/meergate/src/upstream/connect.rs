@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Route, Upstream, UpstreamError, UpstreamErrorKind, proxy};
-use crate::config::{ProxyKind, Upstream as Limits, UpstreamProxy};
+use crate::config::{Upstream as Limits, UpstreamProxy};
 use crate::io::{Io, Prefixed};
 use crate::metrics::{HandshakeLabels, OutcomeLabels};
 use crate::session::{Settings, Shared, Target};
@@ -33,7 +33,7 @@ pub async fn connect(
     settings: &Arc<Settings>,
     route: &Route,
 ) -> Result<Upstream, UpstreamError> {
-    count(shared, open(shared, settings, route, false).await)
+    count(shared, open(shared, settings, route, None).await)
 }
 
 /// As [`connect`], for HTTP requests: an HTTP proxy is asked for no tunnel to carry plain requests,
@@ -46,7 +46,7 @@ pub async fn connect_for_requests(
     settings: &Arc<Settings>,
     route: &Route,
 ) -> Result<Upstream, UpstreamError> {
-    count(shared, open(shared, settings, route, route.tls.is_none()).await)
+    count(shared, open(shared, settings, route, route.forwards().cloned()).await)
 }
 
 fn count(
@@ -65,13 +65,11 @@ async fn open(
     shared: &Arc<Shared>,
     settings: &Arc<Settings>,
     route: &Route,
-    plain_requests: bool,
+    forwards: Option<Arc<UpstreamProxy>>,
 ) -> Result<Upstream, UpstreamError> {
     let began = Instant::now();
     let limits = &settings.config.upstream;
     let deadline = began + limits.connect_timeout.0;
-    let forwards =
-        route.proxy.clone().filter(|proxy| plain_requests && proxy.kind == ProxyKind::Http);
     let (tcp, ahead) = match &route.proxy {
         None => {
             let (address, source) = (route.address, route.source);

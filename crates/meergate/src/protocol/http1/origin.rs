@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use http_wire::{Limits, RequestHead, ResponseHead};
+use http_wire::{Limits, RequestHead, ResponseHead, TargetForm};
 use icap_client::Body;
 
 use super::body::WireBody;
@@ -18,6 +18,7 @@ use crate::adapt::{Counted, Origin, Progress, Trouble};
 use crate::capture::Tap;
 use crate::config::UpstreamProxy;
 use crate::io::Io;
+use crate::pages::Page;
 use crate::session::{Session, Target};
 use crate::tls::Alpn;
 use crate::upstream::{
@@ -191,7 +192,7 @@ impl Origin for WireOrigin<'_> {
             return Err(Trouble::OriginGone(io::Error::other("not connected")));
         };
         if let (Some(proxy), Some(route)) = (&connection.proxy, &self.route) {
-            head = for_proxy(&head, proxy, &route.target).map_err(Trouble::RequestFault)?;
+            head = for_proxy(&head, proxy, &route.target)?;
         }
         connection.method.clear();
         connection.method.extend_from_slice(head.method());
@@ -239,24 +240,36 @@ impl Origin for WireOrigin<'_> {
 
 /// The head as a proxy wants it: with an absolute target, and with who we are. The proxy takes the
 /// host from the target and not from Host (RFC 9112 section 3.2.2), so it is the client's Host,
-/// which a redirected connection's address does not tell.
+/// which a redirected connection's address does not tell. The port is the connection's: these two
+/// are what rules were asked about.
 fn for_proxy(
     head: &RequestHead,
     proxy: &UpstreamProxy,
     target: &Target,
-) -> Result<RequestHead, http_wire::Error> {
-    let host = match head.field("Host") {
-        Some(host) => String::from_utf8_lossy(host.value).into_owned(),
-        None => target.to_string(),
+) -> Result<RequestHead, Trouble> {
+    let target = match head.host().map_err(Trouble::RequestFault)? {
+        Some(host) => Target::new(host.host, target.port).map_err(|e| {
+            let page = Page::new(400, "The host can't be read")
+                .detail(e.to_string())
+                .status("http_request_error");
+            Trouble::Refused(Box::new(page))
+        })?,
+        None => target.clone(),
     };
-    let path: &[u8] = match head.target() {
-        b"*" => b"",
-        path => path,
+    let authority = target.to_string();
+    let authority = authority.strip_suffix(":80").unwrap_or(&authority);
+    let path: &[u8] = match head.target_form().map_err(Trouble::RequestFault)? {
+        TargetForm::Absolute { path, .. } => path,
+        TargetForm::Asterisk => b"",
+        TargetForm::Authority(_) | TargetForm::Origin => head.target(),
     };
+    let slash: &[u8] = if path.first() == Some(&b'?') { b"/" } else { b"" };
     let mut edit = head.edit();
-    edit.target([b"http://", host.as_bytes(), path].concat());
+    edit.target([b"http://", authority.as_bytes(), slash, path].concat());
+    // Two hosts in one request are one too many for a proxy that prefers Host.
+    edit.set("Host", authority);
     if let Some(credentials) = &proxy.credentials {
         edit.set("Proxy-Authorization", basic(credentials));
     }
-    edit.build()
+    edit.build().map_err(Trouble::RequestFault)
 }
