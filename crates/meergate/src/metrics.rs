@@ -30,6 +30,8 @@ pub struct Metrics {
     pub handshakes: Family<HandshakeLabels, Counter>,
     /// Leaf certificates forged (not taken from the cache).
     pub forged: Counter,
+    /// When the CA's certificate ends, in seconds of Unix time.
+    pub ca_expires: Gauge,
     /// Connections to origins opened, by outcome (`ok`, or what failed).
     pub upstream_connects: Family<OutcomeLabels, Counter>,
     /// HTTP transactions finished, by protocol and outcome.
@@ -144,6 +146,7 @@ impl Metrics {
             handshake_failures: Family::default(),
             handshakes: Family::default(),
             forged: Counter::default(),
+            ca_expires: Gauge::default(),
             upstream_connects: Family::default(),
             transactions: Family::default(),
             transaction_seconds,
@@ -196,6 +199,12 @@ impl Metrics {
         );
         r.register("tls_handshakes", "TLS handshakes completed", self.handshakes.clone());
         r.register("forged_certificates", "Leaf certificates forged", self.forged.clone());
+        r.register_with_unit(
+            "ca_expires",
+            "When the CA's certificate ends, as Unix time",
+            Unit::Seconds,
+            self.ca_expires.clone(),
+        );
         r.register(
             "upstream_connects",
             "Connections to origins, by outcome",

@@ -28,7 +28,7 @@ use crate::sandbox;
 use crate::session::{Settings, Shared};
 use crate::takeover::{Inherited, Offer, Sockets};
 use crate::tls;
-use crate::tls::ca::{self, Place};
+use crate::tls::ca::{self, Authority, Place};
 use crate::workers::Workers;
 
 /// How long threads may take to let go of what they hold when the program ends.
@@ -41,7 +41,8 @@ pub(crate) fn check(flags: &Flags) -> Result<(), StartError> {
     let place = Place::of(&config)?;
     if place.ours && !place.cert.exists() {
         say(&format!("the CA will be made at {}", place.cert.display()))?;
-        Policy::new(&config)?;
+        // One that is not kept stands in for it, so that all else is looked at.
+        settings_with(config, Authority::generate()?, &metrics)?;
     } else {
         settings(config, &metrics)?;
     }
@@ -236,6 +237,16 @@ pub(crate) fn settings(config: Config, metrics: &Metrics) -> Result<Settings, St
     if let Some(days) = authority.expires_soon() {
         tracing::warn!(days, certificate = %place.cert.display(), "the CA expires soon");
     }
+    settings_with(config, authority, metrics)
+}
+
+/// All but the CA, which is given.
+fn settings_with(
+    config: Config,
+    authority: Authority,
+    metrics: &Metrics,
+) -> Result<Settings, StartError> {
+    let expires = authority.expires();
     let tls = tls::Context::new(&config, Arc::new(authority), metrics)?;
     let policy = Policy::new(&config)?;
     if policy.default_decision().chain.is_none() {
@@ -246,6 +257,7 @@ pub(crate) fn settings(config: Config, metrics: &Metrics) -> Result<Settings, St
         None => None,
     };
     metrics.watch(policy.services(), policy.chains().map(Chain::unseen));
+    metrics.ca_expires.set(expires);
     Ok(Settings { config, tls, policy, users })
 }
 

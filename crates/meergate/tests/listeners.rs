@@ -8,6 +8,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::SystemTime;
 
 use program::{Program, run_to_end};
 use support::{Origin, connect, read_to_end, read_until};
@@ -240,6 +241,31 @@ fn the_console_shows_state_and_gives_the_ca_away() {
     assert!(program.console("/ca.pem").ends_with(&pem));
     assert!(!program.console("/ca.pem").contains("PRIVATE"));
     assert!(program.console("/nothing").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn metrics_say_when_the_ca_ends() {
+    let program = Program::start("[[listen]]\naddress = \"127.0.0.1:0\"\n");
+    let metrics = program.console("/metrics");
+    let line = metrics.lines().find_map(|line| line.strip_prefix("meergate_ca_expires_seconds "));
+    let expires: u64 = line.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let years = expires.saturating_sub(now) / (365 * 86_400);
+    assert!((9..=10).contains(&years), "{expires}");
+}
+
+#[test]
+fn a_reload_says_what_only_a_start_changes() {
+    let program = Program::start("[[listen]]\naddress = \"127.0.0.1:0\"\n");
+    program.write_settings(
+        "user = \"nobody\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n[sandbox]\nread = [\"/none\"]\n",
+    );
+    program.signal("HUP");
+    program.wait_for_log("settings reloaded", 1);
+    for key in ["user", "sandbox"] {
+        assert!(program.has_logged(&format!("\"key\":\"{key}\"")), "{key}");
+    }
+    assert!(!program.has_logged("\"key\":\"listen\""));
 }
 
 /// Clients that come all the time, with connections of one request and of several, while `change`

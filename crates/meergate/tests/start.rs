@@ -159,6 +159,35 @@ fn the_ca_is_made_shown_exported_and_replaced() {
 }
 
 #[test]
+fn all_settings_are_checked_before_there_is_a_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("meergate.toml");
+    let state = dir.path().join("state");
+    let check = |settings: &str| {
+        fs::write(&file, settings).unwrap();
+        let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
+        run_to_end(&["check", "--config", file, "--state-dir", state], "")
+    };
+    for (settings, what) in [
+        ("[users]\nfile = \"/none/users\"\n", "/none/users"),
+        ("[upstream]\nca = [\"/none/ca\"]\n", "/none/ca"),
+        (
+            "[[client_certificate]]\nname = \"a\"\ncert = \"/none/cert\"\nkey = \"/none/key\"\n",
+            "/none/cert",
+        ),
+    ] {
+        let output = check(settings);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{settings}: {said}");
+        assert!(said.contains(what), "{said}");
+    }
+    let output = check("");
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the CA will be made"));
+    assert!(!state.exists(), "a CA was made");
+}
+
+#[test]
 fn rules_are_explained() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("meergate.toml");

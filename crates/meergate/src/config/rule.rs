@@ -33,8 +33,8 @@ pub struct Rule {
     pub port: Vec<u16>,
     /// Request methods. Like `path`, it can be told only after interception.
     pub method: Vec<String>,
-    /// Request paths without the query, as they are written: `/admin` alone, `/admin*` for all
-    /// that begin so; `*` stands for any characters.
+    /// Request paths without the query: `/admin` alone, `/admin*` for all that begin so; `*` stands
+    /// for any characters. Those of requests are percent-decoded first.
     pub path: Vec<String>,
     /// Content types of responses, without parameters: `text/html`, `image/*`. It can be told only
     /// when the response's head has come: then the rules are asked once more. A response without

@@ -175,6 +175,11 @@ impl Authority {
         fingerprint(self.certificate())
     }
 
+    /// When the certificate expires, in seconds of Unix time.
+    pub fn expires(&self) -> i64 {
+        self.not_after
+    }
+
     /// Days until the certificate expires, if that is soon enough to be told.
     pub fn expires_soon(&self) -> Option<i64> {
         let days = (self.not_after - now()) / 86_400;
