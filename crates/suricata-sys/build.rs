@@ -67,6 +67,7 @@ fn build() -> Result<(), String> {
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| error.to_string())?);
     let joined = join(&objects, &prefix, &out)?;
     archive(&joined, &out)?;
+    settings(&prefix, &out)?;
 
     println!("cargo:rustc-link-search=native={}", out.display());
     // Not bundled into the rlib: it would be copied for every crate on top.
@@ -74,7 +75,6 @@ fn build() -> Result<(), String> {
     for library in system_libraries(&prefix)? {
         println!("cargo:rustc-link-lib={library}");
     }
-    println!("cargo:rustc-env=LIBSURICATA_ETC={}", prefix.join("etc/suricata").display());
     println!("cargo:rustc-env=LIBSURICATA_PROGRAM={}", prefix.join("bin/suricata").display());
     Ok(())
 }
@@ -149,6 +149,32 @@ fn archive(object: &Path, out: &Path) -> Result<(), String> {
     // ar adds to what is there.
     let _ = fs::remove_file(&library);
     run(Command::new(tool("AR", "ar")).arg("crs").arg(&library).arg(object))
+}
+
+/// Suricata's own words for classes and references, which the crate takes into itself: programs then need nothing of
+/// the prefix. Without them alerts only lack these words.
+fn settings(prefix: &Path, out: &Path) -> Result<(), String> {
+    let folders = [prefix.join("etc/suricata"), PathBuf::from("/etc/suricata")];
+    for name in ["classification.config", "reference.config"] {
+        let file = folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+        let text = match &file {
+            Some(file) => {
+                println!("cargo:rerun-if-changed={}", file.display());
+                fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?
+            }
+            None => {
+                println!(
+                    "cargo::warning={name} of Suricata is neither in {} nor in {}: \
+                          alerts will lack categories and priorities",
+                    folders[0].display(),
+                    folders[1].display()
+                );
+                Vec::new()
+            }
+        };
+        fs::write(out.join(name), text).map_err(|error| format!("{name}: {error}"))?;
+    }
+    Ok(())
 }
 
 /// The `-l` libraries that `libsuricata-config` names, less Suricata's own.

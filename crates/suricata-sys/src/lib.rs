@@ -27,9 +27,13 @@ pub use outcome::{Alert, Outcome, flag};
 pub use sink::{Level, RuleCounts, Sink, set_sink};
 pub use worker::{FIELD_SLOTS, Note, RawWorker, Seat};
 
-/// The folder of the library's `classification.config`, `reference.config` and sample `suricata.yaml`, as it was when
-/// this crate was built. It need not exist where the program runs.
-pub const ETC: &str = env!("LIBSURICATA_ETC");
+/// The library's `classification.config`: names and priorities of the classes that rules speak of. Empty if it had none
+/// when this crate was built.
+pub const CLASSIFICATION: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/classification.config"));
+
+/// The library's `reference.config`: what rules' references stand for. Empty if it had none when this crate was built.
+pub const REFERENCES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/reference.config"));
 
 /// The `suricata` program of the same build, for comparisons. It need not exist where the program runs.
 pub const PROGRAM: &str = env!("LIBSURICATA_PROGRAM");

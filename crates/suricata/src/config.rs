@@ -1,5 +1,6 @@
 //! How an engine is to be started.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,10 +152,13 @@ impl EngineConfig {
         self
     }
 
-    /// The YAML that serves without one of the user's, with outputs below `log_dir`: for running the `suricata` program
-    /// with the same settings. What is forced on a YAML is not in it.
-    pub fn built_in_yaml(&self, log_dir: &Path) -> String {
-        crate::settings::built_in(self, log_dir)
+    /// Writes the YAML that serves without one of the user's into `folder`, with outputs below `log_dir`, and returns
+    /// where it is: for running the `suricata` program with the same settings. What is forced on a YAML is not in it.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn write_built_in_yaml(&self, folder: &Path, log_dir: &Path) -> io::Result<PathBuf> {
+        crate::settings::write_built_in(self, folder, log_dir)
     }
 
     /// How long [`Engine::reload`](crate::Engine::reload) and [`Engine::stop`](crate::Engine::stop) wait; 2 minutes by

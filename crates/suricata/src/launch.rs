@@ -80,7 +80,7 @@ impl Folder {
         let dir = tempfile::Builder::new().prefix("meergate-engine-").tempdir()?;
         if config.yaml.is_none() {
             let log_dir = config.log_dir.as_deref().unwrap_or(dir.path());
-            fs::write(dir.path().join("suricata.yaml"), settings::built_in(config, log_dir))?;
+            settings::write_built_in(config, dir.path(), log_dir)?;
         }
         fs::write(dir.path().join(CHECK), canary.rule())?;
         Ok(Self(dir))

@@ -1,9 +1,10 @@
 //! Suricata's settings: the built-in YAML, and what is forced whatever a YAML says.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use suricata_sys::{ETC, MainThread};
+use suricata_sys::{CLASSIFICATION, MainThread, REFERENCES};
 
 use crate::config::{EngineConfig, EveOutput, Mode, Override, PatternCache};
 use crate::error::Error;
@@ -190,20 +191,34 @@ fn apply_patterns(main: &mut MainThread, cache: &PatternCache) -> Result<(), Err
     force(main, "detect.sgh-mpm-caching-max-age", age)
 }
 
-/// The YAML for those who bring none. Rules are named on the command line, not here.
-pub(crate) fn built_in(config: &EngineConfig, log_dir: &Path) -> String {
-    let mut yaml = BUILT_IN.to_owned();
-    // Writing to a String cannot fail.
-    let _ = writeln!(yaml, "default-log-dir: {}", quoted(log_dir));
-    for (setting, file) in [
-        ("classification-file", "classification.config"),
-        ("reference-config-file", "reference.config"),
+/// Writes the YAML for those who bring none into `folder`, with the files that it names. Rules are named on the command
+/// line, not here. Returns where the YAML is.
+pub(crate) fn write_built_in(
+    config: &EngineConfig,
+    folder: &Path,
+    log_dir: &Path,
+) -> io::Result<PathBuf> {
+    let mut yaml = built_in(config, log_dir);
+    for (setting, name, content) in [
+        ("classification-file", "classification.config", CLASSIFICATION),
+        ("reference-config-file", "reference.config", REFERENCES),
     ] {
-        let path = Path::new(ETC).join(file);
-        if path.exists() {
+        if !content.is_empty() {
+            let path = folder.join(name);
+            fs::write(&path, content)?;
+            // Writing to a String cannot fail.
             let _ = writeln!(yaml, "{setting}: {}", quoted(&path));
         }
     }
+    let path = folder.join("suricata.yaml");
+    fs::write(&path, yaml)?;
+    Ok(path)
+}
+
+fn built_in(config: &EngineConfig, log_dir: &Path) -> String {
+    let mut yaml = BUILT_IN.to_owned();
+    // Writing to a String cannot fail.
+    let _ = writeln!(yaml, "default-log-dir: {}", quoted(log_dir));
     if let EveOutput::File(path) = &config.eve {
         let _ = write!(yaml, "{EVE}      filename: {}\n{EVE_TYPES}", quoted(path));
     }
@@ -367,3 +382,26 @@ app-layer:
         detection-ports:
           dp: 53
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_built_in_yaml_names_lies_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write_built_in(&EngineConfig::new(), folder.path(), folder.path()).unwrap();
+        let yaml = fs::read_to_string(path).unwrap();
+        let named = |setting: &str| {
+            let line = yaml.lines().find_map(|line| line.strip_prefix(setting)).unwrap();
+            PathBuf::from(line.trim().trim_matches('\''))
+        };
+        for (setting, word) in
+            [("classification-file:", "trojan-activity"), ("reference-config-file:", "cve")]
+        {
+            let file = named(setting);
+            assert!(file.starts_with(folder.path()), "{}", file.display());
+            assert!(fs::read_to_string(file).unwrap().contains(word), "{setting}");
+        }
+    }
+}

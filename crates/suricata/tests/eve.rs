@@ -60,6 +60,9 @@ fn records_carry_the_true_tuple_and_the_fields_of_the_transaction() {
         (1_000_003, "-", "blocked"),
     ];
     assert_eq!(seen, expected);
+    // The rule's class has a name and a priority, whoever has installed what.
+    assert_eq!(alerts[0]["alert"]["category"], "A Network Trojan was detected");
+    assert_eq!(alerts[0]["alert"]["severity"], 1);
     assert_eq!(alerts[0]["stream_id"], "7");
     assert!(alerts[1].get("stream_id").is_none());
     for (alert, (client, server)) in alerts.iter().zip([

@@ -80,11 +80,7 @@ fn suricata(capture: &Path, settings: &Settings, folder: &Path) -> Result<String
         crate::process::engine_config(settings)?.eve(suricata::EveOutput::File("eve.json".into()));
     let yaml = match &settings.suricata_yaml {
         Some(path) => path.clone(),
-        None => {
-            let path = folder.join("compare.yaml");
-            std::fs::write(&path, config.built_in_yaml(&logs)).map_err(cannot)?;
-            path
-        }
+        None => config.write_built_in_yaml(folder, &logs).map_err(cannot)?,
     };
     let output = Command::new(suricata::SURICATA_PROGRAM)
         .arg("-r")
