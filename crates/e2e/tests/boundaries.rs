@@ -1,6 +1,6 @@
 //! What may know what: checked on the source and on the built programs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,6 +46,67 @@ fn is_unsafe(line: &str) -> bool {
     })
 }
 
+/// The crates on the floors of ARCHITECTURE.md, the ground first.
+const FLOORS: [&[&str]; 4] = [
+    &["dual-ring", "http-wire", "icap", "suricata-sys"],
+    &["icap-client", "icap-server", "suricata"],
+    &["meergate", "meergate-inspector"],
+    // They start the programs, and look at them from outside.
+    &["e2e", "meergate-bench"],
+];
+
+/// Of each crate of the workspace, those of the workspace that it names as dependencies of any kind.
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let name = |of: &serde_json::Value| of["name"].as_str().unwrap().to_owned();
+    let packages = metadata["packages"].as_array().unwrap();
+    let ours: BTreeSet<_> = packages.iter().map(name).collect();
+    let depends_on = |package: &serde_json::Value| {
+        let all = package["dependencies"].as_array().unwrap().iter().map(name);
+        all.filter(|dependency| ours.contains(dependency)).collect()
+    };
+    packages.iter().map(|package| (name(package), depends_on(package))).collect()
+}
+
+/// The same as ARCHITECTURE.md has it: of each row of its table the crate, and whom it may know.
+fn drawn() -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let row = |line: &str| {
+        let cells: Vec<_> = line.strip_prefix("| [`")?.split(" | ").collect();
+        let name = cells[0].split('`').next()?;
+        let name = if name == "bench" { "meergate-bench" } else { name };
+        Some((name.to_owned(), quoted(cells[2])))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn arrows_between_crates_run_down_and_are_drawn() {
+    let floor = |name: &str| FLOORS.iter().position(|floor| floor.contains(&name));
+    let arrows = arrows();
+    assert_eq!(arrows, drawn());
+    for (from, all) in &arrows {
+        let above = floor(from).unwrap_or_else(|| panic!("{from} is on no floor"));
+        for to in all {
+            // The bench uses the harness of the end-to-end tests.
+            let down = floor(to).unwrap() < above || (from == "meergate-bench" && to == "e2e");
+            assert!(down, "{from} knows {to}");
+        }
+    }
+    // The programs meet over ICAP alone, and whoever tests them knows their command lines.
+    for outside in FLOORS[3] {
+        assert!(FLOORS[2].iter().all(|program| !arrows[*outside].contains(*program)), "{outside}");
+    }
+    assert!(arrows["suricata"].contains("suricata-sys"), "what is known to be there is found");
+}
+
 #[test]
 fn unsafe_code_is_where_the_design_has_it() {
     let users: BTreeSet<_> = crates()
@@ -61,9 +122,7 @@ fn unsafe_code_is_where_the_design_has_it() {
         })
         .map(|(name, _)| name)
         .collect();
-    let allowed = ["dual-ring", "suricata-sys"].map(str::to_owned);
-    assert!(users.iter().all(|name| allowed.contains(name)), "{users:?}");
-    assert!(users.contains("suricata-sys"), "the scan finds what is known to be there");
+    assert_eq!(users, BTreeSet::from(["suricata-sys".to_owned()]));
 }
 
 #[test]
