@@ -47,11 +47,6 @@ impl Listener {
         Ok(Self { kind: Kind::Tls(TcpListener::bind(address).await?, tls) })
     }
 
-    /// Uses a TCP listener made elsewhere.
-    pub fn from_tcp(listener: TcpListener) -> Self {
-        Self { kind: Kind::Tcp(listener) }
-    }
-
     /// Waits for a connection. Cancel safe.
     ///
     /// # Errors

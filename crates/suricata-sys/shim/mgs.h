@@ -29,8 +29,7 @@
 #define MGS_APP_DISABLED (1u << 5) /* application-layer parsing was given up for this flow */
 #define MGS_PASSED (1u << 6)     /* a pass rule took the flow out of detection */
 #define MGS_NO_PAYLOAD (1u << 7) /* payload inspection is off for this flow (pass, bypass, encrypted) */
-#define MGS_FLOW_DROPPED (1u << 8) /* the flow as a whole is condemned */
-#define MGS_BYPASSED (1u << 9)
+#define MGS_BYPASSED (1u << 8)   /* a rule took the flow out of inspection */
 
 #define MGS_NOTE_NONE 0
 #define MGS_NOTE_HTTP1 1 /* what follows on the flow is HTTP/1, whatever it looks like */

@@ -269,8 +269,6 @@ static void note_flow(struct mgs_outcome *outcome, const Flow *f)
     outcome->flags |= MGS_HAS_FLOW;
     outcome->flow_id = FlowGetId(f);
     outcome->app_proto = f->alproto;
-    if (f->flags & FLOW_ACTION_DROP)
-        outcome->flags |= MGS_FLOW_DROPPED;
     if (f->flags & FLOW_ACTION_PASS)
         outcome->flags |= MGS_PASSED;
     if (f->flags & FLOW_NOPAYLOAD_INSPECTION)

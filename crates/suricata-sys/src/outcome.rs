@@ -20,10 +20,8 @@ pub mod flag {
     pub const PASSED: u32 = 1 << 6;
     /// Payload inspection is off for this flow.
     pub const NO_PAYLOAD: u32 = 1 << 7;
-    /// The flow as a whole is condemned.
-    pub const FLOW_DROPPED: u32 = 1 << 8;
     /// The flow is bypassed: a rule said so.
-    pub const BYPASSED: u32 = 1 << 9;
+    pub const BYPASSED: u32 = 1 << 8;
 }
 
 /// An alert: one signature that matched (`struct mgs_alert`).

@@ -194,11 +194,6 @@ impl Flow {
     pub fn dropped(&self) -> Option<&Dropped> {
         self.dropped.as_ref()
     }
-
-    /// Whether a rule took the flow out of inspection (`bypass`).
-    pub fn is_bypassed(&self) -> bool {
-        self.state.condition == Condition::Bypassed
-    }
 }
 
 impl Drop for Flow {

@@ -214,11 +214,6 @@ impl Exchange {
         Some(original)
     }
 
-    /// Gives up the possibility that the original goes on, and the memory it takes.
-    pub fn drop_original(&mut self) {
-        self.kept = None;
-    }
-
     fn send(&mut self, data: Bytes) {
         self.sent += data.len() as u64;
         if let Some(kept) = &mut self.kept {
