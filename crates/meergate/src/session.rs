@@ -119,6 +119,11 @@ impl Shared {
         self.stopping.send_replace(true);
     }
 
+    /// Whether connections are to end after what they are in the middle of.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
     /// Resolves once connections are to end.
     pub async fn stopping(&self) {
         // The sender lives as long as `self`, so waiting cannot fail.

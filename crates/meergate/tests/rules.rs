@@ -67,8 +67,10 @@ fn the_type_of_a_response_decides_about_it() {
     // Of two types, the one that lets less pass counts.
     assert!(ask(&gateway, &origin, "video/mp4+text/html").ends_with("content"));
     assert_eq!(seen(&usual, "RESPMOD"), 2);
+    assert!(ask(&gateway, &origin, "video/mp4,text/html").ends_with("content"));
+    assert_eq!(seen(&usual, "RESPMOD"), 3);
 
-    let records = gateway.transactions(5);
+    let records = gateway.transactions(6);
     assert_eq!(records[0]["outcome"], "refused");
     assert_eq!(records[0]["rule"], "no flash");
     assert_eq!(records[1]["rule"], "films");

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http_wire::{RequestHead, ResponseHead};
+use http_wire::{RequestHead, ResponseHead, tokens};
 
 use super::{Decision, Request, Subject};
 use crate::config::Action;
@@ -49,7 +49,8 @@ pub fn decide_response<'a>(
     let about = |kind: &[u8]| decide_exchange(session, target, head, Some(kind));
     response
         .all("Content-Type")
-        .map(|field| about(field.value))
+        .flat_map(|field| tokens(field.value))
+        .map(about)
         .reduce(stricter)
         .unwrap_or_else(|| about(b""))
 }
