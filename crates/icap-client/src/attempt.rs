@@ -71,6 +71,8 @@ pub(crate) enum Again {
     Never,
     /// The connection died unanswered: once more, for a kept connection may have been stale.
     Once,
+    /// Its OPTIONS failed, for which the endpoint was blamed once, however many waited: another may do.
+    Unasked,
     /// All connections that the endpoint may have are in use.
     WhenFree,
 }
@@ -89,7 +91,7 @@ impl Service {
         let capabilities = match endpoint.capabilities().await {
             Ok(capabilities) => capabilities,
             Err(failure) => {
-                return Err((Failed { failure, rest: Rest::Intact(body) }, Again::Elsewhere));
+                return Err((Failed { failure, rest: Rest::Intact(body) }, Again::Unasked));
             }
         };
         if endpoint.refresh_due() {

@@ -114,7 +114,11 @@ impl Endpoint {
         let endpoint = self.clone();
         let fetch = tokio::spawn(async move {
             let _fetching = fetching;
-            endpoint.fetch().await
+            let fetched = endpoint.fetch().await;
+            if let Err(failure) = &fetched {
+                endpoint.report_failure(failure);
+            }
+            fetched
         });
         fetch.await.unwrap_or_else(|error| {
             let detail = format!("OPTIONS at {} was broken off: {error}", self.label);

@@ -132,10 +132,12 @@ impl Service {
                     return Ok(answer);
                 }
                 Err((failed, again)) => {
-                    endpoint.report_failure(&failed.failure);
+                    if !matches!(again, Again::Unasked) {
+                        endpoint.report_failure(&failed.failure);
+                    }
                     let Failed { failure, rest } = failed;
                     match (again, rest) {
-                        (Again::Elsewhere, Rest::Intact(whole)) => {
+                        (Again::Elsewhere | Again::Unasked, Rest::Intact(whole)) => {
                             tried.push(at);
                             body = whole;
                         }

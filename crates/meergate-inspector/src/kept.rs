@@ -7,6 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::folder::Access;
+use crate::privileges;
 use crate::settings::Settings;
 
 /// A copy of the rule files of some settings. The files beside them, which rules may name, are
@@ -23,8 +24,8 @@ impl Kept {
     /// A file cannot be read or written.
     pub(crate) fn copy(settings: &Settings, within: &Path) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("kept-").tempdir_in(within)?;
-        let mut settings = settings.clone();
-        for (number, path) in settings.rules.iter_mut().enumerate() {
+        let mut kept = settings.clone();
+        for (number, path) in kept.rules.iter_mut().enumerate() {
             let place = folder.path().join(number.to_string());
             std::fs::create_dir(&place)?;
             let original = std::path::absolute(&path)?;
@@ -40,10 +41,12 @@ impl Kept {
             // Written, not copied: whoever may read the folder may read what is in it.
             *path = place.join(name);
             std::fs::write(&path, std::fs::read(&original)?)?;
-            settings.sandbox.read.push(beside.to_path_buf());
+            privileges::give(&place, settings, Access::Read)?;
+            privileges::give(path, settings, Access::Read)?;
+            kept.sandbox.read.push(beside.to_path_buf());
         }
-        crate::privileges::give(folder.path(), &settings, Access::Read)?;
-        Ok(Self { settings, _folder: folder })
+        privileges::give(folder.path(), settings, Access::Read)?;
+        Ok(Self { settings: kept, _folder: folder })
     }
 
     /// The settings, with the copies as their rules.

@@ -32,7 +32,7 @@ const HEALTHY: Duration = Duration::from_secs(60);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// How long the engine's process may take to end in order.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// How long rules may be tried: on a busy machine that takes minutes, since traffic comes first.
+/// How long rules may be tried at least: on a busy machine that takes minutes, since traffic comes first.
 const CHECK_PATIENCE: Duration = Duration::from_secs(600);
 /// How long an engine that was replaced may take: the hour that it gives its transactions, and what ending takes.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3660);
@@ -294,7 +294,7 @@ impl Supervisor {
             None => (&running.child, running.beat, start),
         });
         let reloading = self.reload.iter().filter_map(|reload| match &reload.stage {
-            Stage::Checking(child) => Some((child, reload.began, CHECK_PATIENCE)),
+            Stage::Checking(child) => Some((child, reload.began, CHECK_PATIENCE.max(start))),
             Stage::HandingOver(next) => Some((&next.child, next.beat, start)),
             Stage::InPlace => None,
         });

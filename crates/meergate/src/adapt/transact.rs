@@ -238,7 +238,7 @@ async fn ask<C: Client, O: Origin>(
     let mut interim = 0;
     'send: loop {
         let sink = origin.send(&asked, body.as_ref())?;
-        tx.heads.request += asked.bytes().len() as u64;
+        tx.heads.request = asked.bytes().len() as u64;
         drive.begin(body.take(), sink, waits);
         loop {
             let progress = drive.progress();
