@@ -11,7 +11,7 @@ mod program;
 mod support;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
 use program::Program;
@@ -81,10 +81,8 @@ fn messages_that_no_service_took_part_in_are_counted_whole() {
         let service = with("");
         format!("{service}[[icap.chain]]\nname = \"none\"\nservices = []\n[[rule]]\n{rule}\n")
     };
-    let nobody = {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        port.local_addr().unwrap()
-    };
+    // A port that was free a moment ago may be that of another test by now; nobody serves this one.
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     let none = Some("no-service");
     for (settings, of_request, of_response) in [
         (with(""), None, None),
@@ -137,10 +135,8 @@ fn interim_responses_are_in_the_record() {
 #[test]
 fn a_page_of_ours_is_not_uninspected() {
     let gateway = Gateway::start("[[rule]]\npath = [\"/a\"]\naction = \"bypass\"\n");
-    let nobody = {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        port.local_addr().unwrap()
-    };
+    // A port that was free a moment ago may be that of another test by now; nobody serves this one.
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     let request = format!("GET http://{nobody}/a HTTP/1.1\r\nHost: {nobody}\r\n\r\n");
     let mut stream = gateway.connect();
     stream.write_all(request.as_bytes()).unwrap();
