@@ -36,8 +36,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const CHECK_PATIENCE: Duration = Duration::from_secs(600);
 /// How long an engine that was replaced may take: the hour that it gives its transactions, and what ending takes.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3660);
-/// How many such engines there may be.
-const DRAINING: usize = 4;
+/// How many processes may be about to end.
+const ENDING: usize = 4;
 /// Where compiled patterns are, in the store.
 const PATTERNS: &str = "patterns";
 /// Events and commands that may wait.
@@ -77,7 +77,7 @@ pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Resul
             events,
             next_id: 0,
             current: None,
-            draining: VecDeque::new(),
+            ending: VecDeque::new(),
             restart: None,
             failures: 0,
             totals: Totals::default(),
@@ -101,8 +101,8 @@ struct Supervisor {
     next_id: u64,
     /// The process that serves, or is about to.
     current: Option<Running>,
-    /// Processes that finish what they have in flight.
-    draining: VecDeque<(Instant, Child)>,
+    /// Processes that are done, or finish what they have in flight, and since when.
+    ending: VecDeque<(Instant, Child)>,
     /// When to start the engine again.
     restart: Option<Instant>,
     failures: u32,
@@ -202,8 +202,8 @@ impl Supervisor {
             }
             Role::Gone => {
                 if let Event::Ended(how) = event {
-                    self.draining.retain(|(_, child)| child.id != id);
-                    tracing::info!(how, "an engine that was replaced has ended");
+                    self.ending.retain(|(_, child)| child.id != id);
+                    tracing::info!(how, "an engine's process that was done has ended");
                 }
                 Ok(())
             }
@@ -298,8 +298,8 @@ impl Supervisor {
             Stage::HandingOver(next) => Some((&next.child, next.beat, start)),
             Stage::InPlace => None,
         });
-        let draining = self.draining.iter().map(|(since, child)| (child, *since, DRAIN_PATIENCE));
-        for (child, since, patience) in current.chain(reloading).chain(draining) {
+        let ending = self.ending.iter().map(|(since, child)| (child, *since, DRAIN_PATIENCE));
+        for (child, since, patience) in current.chain(reloading).chain(ending) {
             if since.elapsed() > patience {
                 tracing::error!(
                     seconds = patience.as_secs(),
@@ -328,7 +328,7 @@ impl Supervisor {
         };
         let mut children: Vec<_> =
             self.current.take().map(|running| running.child).into_iter().collect();
-        children.extend(self.draining.drain(..).map(|(_, child)| child));
+        children.extend(self.ending.drain(..).map(|(_, child)| child));
         children.extend(rest);
         for child in &mut children {
             child.order(Order::Stop).await;

@@ -163,7 +163,7 @@ impl Metrics {
 
     /// The Prometheus text (OpenMetrics) of all values.
     pub fn text(&self) -> String {
-        self.services.update(|towards, bytes| self.uninspected("trailers", towards, bytes));
+        self.update_services();
         let mut text = String::new();
         // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -177,7 +177,13 @@ impl Metrics {
         services: impl Iterator<Item = &'a Arc<Service>>,
         unseen: impl Iterator<Item = &'a Arc<icap_client::Counter>>,
     ) {
+        // Those of former settings are let go of here, also where nobody reads the page.
+        self.update_services();
         self.services.watch(services, unseen);
+    }
+
+    fn update_services(&self) {
+        self.services.update(|towards, bytes| self.uninspected("trailers", towards, bytes));
     }
 
     /// Counts `bytes` that passed without inspection, for `reason`.

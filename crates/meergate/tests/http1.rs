@@ -4,27 +4,13 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::thread;
 
 use support::icap::{Icap, Message, Verdict};
-use support::{Asked, Gateway, Origin, read_to_end, read_until};
+use support::{Asked, Gateway, Origin, read_to_end, read_until, text, tunnel};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A tunnel to `origin`, as for TLS, in which plain HTTP is spoken.
-fn tunnel(gateway: &Gateway, origin: &Origin) -> TcpStream {
-    let mut stream = gateway.connect();
-    let o = origin.address;
-    write!(stream, "CONNECT {o} HTTP/1.1\r\nHost: {o}\r\n\r\n").unwrap();
-    let answer = text(&read_until(&mut stream, b"\r\n\r\n"));
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    stream
-}
 
 /// One request on a connection of its own; what comes back.
 fn get(gateway: &Gateway, origin: &Origin, path: &str, fields: &str) -> String {

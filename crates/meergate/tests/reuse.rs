@@ -4,28 +4,15 @@
 mod support;
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::sync::mpsc;
 
 use support::icap::{Icap, Verdict};
-use support::{Gateway, Origin, PATIENCE, read_to_end, read_until};
+use support::{Gateway, Origin, PATIENCE, read_to_end, read_until, text, tunnel};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const LATE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate";
 /// What a client asks after a transaction that went wrong.
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn tunnel(gateway: &Gateway, origin: &Origin) -> TcpStream {
-    let mut stream = gateway.connect();
-    let o = origin.address;
-    write!(stream, "CONNECT {o} HTTP/1.1\r\nHost: {o}\r\n\r\n").unwrap();
-    read_until(&mut stream, b"\r\n\r\n");
-    stream
-}
 
 /// Sends `early` for the first request of a connection that asks for `/first`. Its answer comes
 /// when the connection is used again.

@@ -102,6 +102,7 @@ impl Supervisor {
 
     /// The process that tries the new rules has come to a result.
     pub(super) async fn checked(&mut self, event: Event) {
+        let has_ended = matches!(event, Event::Ended(_));
         let failed = match event {
             Event::Report(Report::Ready(_)) => None,
             Event::Report(Report::Failed(reason)) => Some(reason),
@@ -110,6 +111,13 @@ impl Supervisor {
                 Some(format!("the process that tried the new rules has ended: {how}"))
             }
         };
+        // Ending takes it two seconds, for which nobody waits.
+        if let Some(reload) = &mut self.reload
+            && let Stage::Checking(child) = std::mem::replace(&mut reload.stage, Stage::InPlace)
+            && !has_ended
+        {
+            self.ending.push_back((Instant::now(), child));
+        }
         if let Some(reason) = failed {
             return self.end_reload(Err(reason)).await;
         }
@@ -159,9 +167,9 @@ impl Supervisor {
             (next.ready, next.beat) = (Some(Instant::now()), Instant::now());
             if let Some(mut old) = self.current.replace(next) {
                 old.child.order(Order::Drain).await;
-                self.draining.push_back((Instant::now(), old.child));
-                if self.draining.len() > super::DRAINING
-                    && let Some((_, oldest)) = self.draining.front()
+                self.ending.push_back((Instant::now(), old.child));
+                if self.ending.len() > super::ENDING
+                    && let Some((_, oldest)) = self.ending.front()
                 {
                     tracing::warn!("many engines were replaced lately: the first of them is ended");
                     oldest.kill();

@@ -260,3 +260,18 @@ impl Asked {
         Some(piece)
     }
 }
+
+/// What was received, to be looked at.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A tunnel to `origin`, as for TLS, in which plain HTTP is spoken.
+pub fn tunnel(gateway: &Gateway, origin: &Origin) -> TcpStream {
+    let mut stream = gateway.connect();
+    let o = origin.address;
+    write!(stream, "CONNECT {o} HTTP/1.1\r\nHost: {o}\r\n\r\n").unwrap();
+    let answer = text(&read_until(&mut stream, b"\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    stream
+}
