@@ -36,6 +36,9 @@ pub enum Who {
     /// `meergate` with our `/suricata`, ET Open.
     #[serde(rename = "meergate + /suricata ET")]
     MeergateSuricataEt,
+    /// `meergate` with our `/suricata`, five rules, over a Unix socket.
+    #[serde(rename = "meergate + /suricata, unix")]
+    MeergateSuricataUnix,
     /// mitmdump.
     #[serde(rename = "mitmproxy")]
     Mitmproxy,
@@ -224,8 +227,8 @@ fn icap(extent: Extent) -> Vec<Work> {
 fn http(extent: Extent) -> Vec<Work> {
     use Connections::{Kept, New, Resumed};
     use Who::{
-        Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata, MeergateSuricataEt, Mitmproxy,
-        Nginx, Squid, SquidEcho, Sslsplit,
+        Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata, MeergateSuricataEt,
+        MeergateSuricataUnix, Mitmproxy, Nginx, Squid, SquidEcho, Sslsplit,
     };
     let job = |body, use_of| HttpJob { body, use_of, rsa: false, streams: None };
     let full = extent == Extent::Full;
@@ -245,6 +248,7 @@ fn http(extent: Extent) -> Vec<Work> {
         Meergate,
         MeergateEcho,
         MeergateSuricata,
+        MeergateSuricataUnix,
         MeergateSuricataEt,
         MeergateCIcap,
         Squid,

@@ -43,6 +43,7 @@ pub struct Stage {
     meergate_c_icap: OnceCell<Meergate>,
     meergate_echo: OnceCell<Meergate>,
     meergate_five: OnceCell<Meergate>,
+    meergate_unix: OnceCell<Meergate>,
     meergate_et: OnceCell<Meergate>,
     squid: OnceCell<Squid>,
     squid_echo: OnceCell<Squid>,
@@ -86,6 +87,7 @@ impl Stage {
             meergate_c_icap: OnceCell::new(),
             meergate_echo: OnceCell::new(),
             meergate_five: OnceCell::new(),
+            meergate_unix: OnceCell::new(),
             meergate_et: OnceCell::new(),
             squid: OnceCell::new(),
             squid_echo: OnceCell::new(),
@@ -224,14 +226,13 @@ impl Stage {
             direct: false,
             watched: Watched { subject: vec![pid], services: services.to_vec() },
         };
-        let ours = |cell: &OnceCell<Meergate>, icap: Option<(SocketAddr, &str, u32)>| {
-            let urls: Vec<String> =
-                icap.iter().map(|(addr, path, _)| format!("icap://{addr}{path}")).collect();
-            let services: Vec<u32> = icap.iter().map(|(_, _, pid)| *pid).collect();
+        let ours = |cell: &OnceCell<Meergate>, icap: Option<(String, u32)>| {
+            let (urls, services): (Vec<String>, Vec<u32>) = icap.into_iter().unzip();
             let meergate = cell.get_or_init(|| Meergate::start(&self.pki, &urls));
             proxy(meergate.addr(), meergate.pid(), &services)
         };
-        let inspector = |inspector: &Inspector, path| (inspector.addr(), path, inspector.pid());
+        let tcp = |addr, path, pid| Some((format!("icap://{addr}{path}"), pid));
+        let inspector = |inspector: &Inspector, path| tcp(inspector.addr(), path, inspector.pid());
         Some(match who {
             Who::Nginx => {
                 let port = if rsa { self.nginx.rsa() } else { self.nginx.ec() };
@@ -241,14 +242,17 @@ impl Stage {
             Who::Meergate => ours(&self.meergate, None),
             Who::MeergateCIcap => {
                 let c_icap = self.c_icap();
-                ours(&self.meergate_c_icap, Some((c_icap.addr(), "/echo", c_icap.pid())))
+                ours(&self.meergate_c_icap, tcp(c_icap.addr(), "/echo", c_icap.pid()))
             }
-            Who::MeergateEcho => ours(&self.meergate_echo, Some(inspector(self.five(), "/echo"))),
-            Who::MeergateSuricata => {
-                ours(&self.meergate_five, Some(inspector(self.five(), "/suricata")))
+            Who::MeergateEcho => ours(&self.meergate_echo, inspector(self.five(), "/echo")),
+            Who::MeergateSuricata => ours(&self.meergate_five, inspector(self.five(), "/suricata")),
+            Who::MeergateSuricataUnix => {
+                let five = self.five();
+                let url = format!("unix:{}:/suricata", five.socket().display());
+                ours(&self.meergate_unix, Some((url, five.pid())))
             }
             Who::MeergateSuricataEt => {
-                ours(&self.meergate_et, Some(inspector(self.et_open()?, "/suricata")))
+                ours(&self.meergate_et, inspector(self.et_open()?, "/suricata"))
             }
             Who::Squid => {
                 let squid = self.squid.get_or_init(|| Squid::start(&self.pki, None));

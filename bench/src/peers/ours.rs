@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use super::folder;
 use crate::pki::Pki;
 
+const SOCKET: &str = "icap.sock";
+
 /// A running `meergate`.
 #[derive(Debug)]
 pub struct Meergate {
@@ -63,7 +65,9 @@ impl Inspector {
         let folder = folder();
         let mut command = Command::new(binary("meergate-inspector"));
         command.current_dir(folder.path());
-        command.args(["run", "--listen", "127.0.0.1:0", "--rules"]).arg(rules);
+        command.args(["run", "--listen", "127.0.0.1:0", "--listen"]);
+        command.arg(format!("unix:{}", folder.path().join(SOCKET).display()));
+        command.arg("--rules").arg(rules);
         command.arg("--control").arg(folder.path().join("control.sock"));
         let mut process = Process::start("meergate-inspector", &mut command);
         let addr = process.wait_for("its ICAP port", |line| listening(line, "(icap)"));
@@ -81,6 +85,11 @@ impl Inspector {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The Unix socket on which it listens too.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
     }
 
     /// Its process.

@@ -4,6 +4,12 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
+/// A chunk on its way out: its line, its data, the line end.
+pub(crate) type Chunk<'a> = [&'a [u8]; 3];
+
+/// Chunks that one call sends, at most.
+pub(crate) const CHUNKS: usize = 4;
+
 /// Bytes on their way out, gathered so that a small reply is one system call.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -55,19 +61,24 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends what waits, then `parts`, in one call and without copying; what the stream does not
-    /// take is kept.
+    /// Sends what waits, then `chunks`, in one call and without copying. Says how many of these are
+    /// taken: the first in any case, and those of which the stream has taken a byte; what it has not
+    /// taken of them is kept.
     pub(crate) fn write_through(
         &mut self,
         cx: &mut Context<'_>,
         io: Pin<&mut (impl AsyncWrite + ?Sized)>,
-        parts: [&[u8]; 3],
+        chunks: &[Chunk<'_>],
         moved: &mut bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<usize> {
         let waiting = &self.bytes[self.sent..];
-        let [a, b, c] = parts;
-        let slices = [waiting, a, b, c].map(IoSlice::new);
-        let mut written = match io.poll_write_vectored(cx, &slices) {
+        let mut slices = [IoSlice::new(waiting); 1 + 3 * CHUNKS];
+        let parts = chunks.as_flattened();
+        for (slice, part) in slices[1..].iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        let used = slices.len().min(1 + parts.len());
+        let mut written = match io.poll_write_vectored(cx, &slices[..used]) {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,
         };
@@ -76,12 +87,19 @@ impl Output {
         self.count(from_waiting);
         written -= from_waiting;
         self.unflushed |= written > 0;
-        for part in parts {
-            let from_part = written.min(part.len());
-            self.bytes.extend_from_slice(&part[from_part..]);
-            written -= from_part;
+        let mut taken = 0;
+        for chunk in chunks {
+            if taken > 0 && written == 0 {
+                break;
+            }
+            for part in chunk {
+                let from_part = written.min(part.len());
+                self.bytes.extend_from_slice(&part[from_part..]);
+                written -= from_part;
+            }
+            taken += 1;
         }
-        Ok(())
+        Ok(taken)
     }
 
     fn count(&mut self, written: usize) {
@@ -90,6 +108,82 @@ impl Output {
         if self.sent == self.bytes.len() {
             self.bytes.clear();
             self.sent = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes so many bytes, then no more.
+    struct Takes(usize, Vec<u8>);
+
+    impl AsyncWrite for Takes {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let mut written = 0;
+            for buf in bufs {
+                let n = buf.len().min(self.0);
+                self.1.extend_from_slice(&buf[..n]);
+                self.0 -= n;
+                written += n;
+            }
+            if written == 0 { Poll::Pending } else { Poll::Ready(Ok(written)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Wherever the stream stops taking: each chunk goes out whole and once, or is not taken.
+    #[test]
+    fn what_a_stream_does_not_take_of_several_chunks_is_kept_or_not_taken() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let chunks: [Chunk<'_>; 3] = [
+            [b"5\r\n", b"first", b"\r\n"],
+            [b"6\r\n", b"second", b"\r\n"],
+            [b"5\r\n", b"third", b"\r\n"],
+        ];
+        let wire = chunks.as_flattened().concat();
+        let ends: Vec<usize> = (1..=3).map(|n| chunks[..n].as_flattened().concat().len()).collect();
+        for waiting in [&b""[..], b"head"] {
+            for takes in 0..=waiting.len() + wire.len() {
+                let mut output = Output::default();
+                output.buffer().extend_from_slice(waiting);
+                let mut stream = Takes(takes, Vec::new());
+                let mut moved = false;
+                let io = Pin::new(&mut stream);
+                let taken = output.write_through(cx, io, &chunks, &mut moved).expect("a write");
+                assert_eq!(moved, takes > 0);
+
+                let begun = takes.saturating_sub(waiting.len());
+                let whole = ends.iter().take_while(|end| **end <= begun).count();
+                let at_end = whole > 0 && begun == ends[whole - 1];
+                assert_eq!(taken, (whole + usize::from(!at_end)).clamp(1, 3), "{takes}");
+
+                stream.0 = usize::MAX;
+                assert!(output.poll_flush(cx, Pin::new(&mut stream), &mut moved).is_ready());
+                assert_eq!(stream.1, [waiting, &wire[..ends[taken - 1]]].concat(), "{takes}");
+            }
         }
     }
 }

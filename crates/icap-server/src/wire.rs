@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::input;
-use crate::output::Output;
+use crate::output::{Chunk, Output};
 use crate::timer::Timer;
 use crate::{Config, TransactError};
 
@@ -44,9 +44,6 @@ const WRITE_AT: usize = 32 << 10;
 
 /// Bytes waiting to be sent at which no more are taken.
 const FULL_AT: usize = 128 << 10;
-
-/// Data of so many bytes goes out without being copied.
-const DIRECT_FROM: usize = 8 << 10;
 
 /// A connection that has been idle for so long gives its buffers back: it may well be one of ten
 /// thousand. A busy one keeps them.
@@ -136,17 +133,13 @@ impl Wire {
         buffer.extend_from_slice(b"\r\n");
     }
 
-    /// As [`put`](Self::put), but large data is offered to the stream first.
-    pub(crate) fn send(&self, cx: &mut Context<'_>, line: &[u8], data: &[u8]) -> io::Result<()> {
-        if data.len() < DIRECT_FROM {
-            self.put(line, data);
-            return Ok(());
-        }
+    /// Offers chunks to the stream, without regard to how much waits already. Says how many are
+    /// taken, one at least.
+    pub(crate) fn send(&self, cx: &mut Context<'_>, chunks: &[Chunk<'_>]) -> io::Result<usize> {
         let mut moved = false;
         let mut io = self.io.borrow_mut();
-        let parts = [line, data, b"\r\n"];
         let result =
-            self.output.borrow_mut().write_through(cx, Pin::new(&mut *io), parts, &mut moved);
+            self.output.borrow_mut().write_through(cx, Pin::new(&mut *io), chunks, &mut moved);
         self.note(moved);
         result
     }

@@ -20,9 +20,6 @@ use crate::settings::Hold;
 /// around them they fit one packet. Small packets cost the engine several times as much a byte.
 const PIECE: usize = 65_000;
 
-/// Bytes of body in one chunk of a reply, at most.
-const CHUNK: usize = 64 << 10;
-
 /// A message to be inspected: its head and how its body goes on.
 pub(crate) struct Passage<'a> {
     /// The worker.
@@ -335,9 +332,7 @@ impl<'a> Held<'a> {
         if !self.started || ready.is_empty() {
             return Poll::Pending;
         }
-        let piece = &ready[..ready.len().min(CHUNK)];
-        let sent = piece.len();
-        reply.poll_data(cx, piece).map_ok(|()| {
+        reply.poll_data(cx, ready).map_ok(|sent| {
             let taken = self.ring.take(sent);
             debug_assert!(taken.is_ok());
         })
