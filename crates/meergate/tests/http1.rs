@@ -291,6 +291,29 @@ fn web_sockets_are_relayed_and_counted() {
     assert_eq!(record["uninspected"], serde_json::json!(["no-service", "upgrade"]));
 }
 
+/// From a 101 on nothing is inspected, so what is left of the content must not go on behind it.
+#[test]
+fn no_change_of_protocols_in_the_midst_of_a_request() {
+    let origin = Origin::start(|asked| {
+        asked.head();
+        asked.exactly(2);
+        let switched =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        asked.stream.write_all(switched.as_bytes()).unwrap();
+        while asked.read().is_some() {}
+    });
+    let gateway = Gateway::start("");
+    let mut stream = tunnel(&gateway, &origin);
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Content-Length: 4\r\n\r\nab";
+    stream.write_all(request.as_bytes()).unwrap();
+    let got = text(&read_until(&mut stream, b"\r\n\r\n"));
+    assert!(got.starts_with("HTTP/1.1 502 "), "{got}");
+    let _ = stream.write_all(b"cd");
+    read_to_end(&mut stream);
+    assert!(origin.seen()[0].ends_with(b"\r\n\r\nab"));
+}
+
 #[test]
 fn an_answer_before_the_end_of_an_upload_arrives() {
     let origin = Origin::start(|asked| {

@@ -105,6 +105,11 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
     }
 
+    /// Whether the origin has been sent the whole request.
+    pub(super) fn is_sent(&self) -> bool {
+        self.pump.is_none() && !self.refused
+    }
+
     pub(super) fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
     }

@@ -252,12 +252,7 @@ async fn ask<C: Client, O: Origin>(
             };
             match head.status() {
                 100 => drive.release(),
-                101 if rules.may_upgrade(&asked) => return Ok((head, None)),
-                101 => {
-                    return Err(Trouble::OriginGone(io::Error::other(
-                        "a protocol that nobody asked for",
-                    )));
-                }
+                101 => return may_switch(rules, &asked, drive).map(|()| (head, None)),
                 102..=199 => {
                     tx.heads.interim += head.bytes().len() as u64;
                     let sent = drive.run(client.interim(&head)).await?;
@@ -274,6 +269,20 @@ async fn ask<C: Client, O: Origin>(
             }
         }
     }
+}
+
+/// Whether the origin may change to another protocol now: from then on nothing is inspected.
+fn may_switch<S: Sink>(
+    rules: &Rules<'_>,
+    asked: &RequestHead,
+    drive: &Drive<'_, S>,
+) -> Result<(), Trouble> {
+    let wrong = match (rules.may_upgrade(asked), drive.is_sent()) {
+        (true, true) => return Ok(()),
+        (true, false) => "another protocol in the midst of the request",
+        (false, _) => "a protocol that nobody asked for",
+    };
+    Err(Trouble::OriginGone(io::Error::other(wrong)))
 }
 
 fn is_idempotent(method: &[u8]) -> bool {
