@@ -13,6 +13,27 @@ pub struct Bar {
     pub target: Target,
     /// What it reached; none when that was not measured.
     pub reached: Option<Median>,
+    /// Where the time goes: the flame graph of our program at that work, below `profiles/`.
+    pub profile: Option<&'static str>,
+}
+
+/// The flame graph of what `who` does in `work`.
+fn profile(work: &str, who: Who) -> Option<&'static str> {
+    use Who::{
+        Echo, Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata, Suricata, SuricataEt,
+    };
+    let small = work.contains("1 KB");
+    Some(match who {
+        Meergate if small => "kept.svg",
+        Meergate => "large.svg",
+        MeergateSuricata | MeergateEcho | MeergateCIcap if small => "kept-inspected.svg",
+        MeergateSuricata | MeergateEcho | MeergateCIcap => "large-inspected.svg",
+        Echo => "echo.svg",
+        Suricata => "inspector.svg",
+        SuricataEt if small => "et-open.svg",
+        SuricataEt => "et-open-large.svg",
+        _ => return None,
+    })
 }
 
 /// What a ratio must reach.
@@ -47,11 +68,13 @@ pub fn all(results: &Results) -> Vec<Bar> {
     let all_cpu = |sample: &Sample| sample.cpu_us + sample.services_cpu_us;
     let p99 = |sample: &Sample| sample.p99_ms;
     let mut bars = Vec::new();
-    let mut add = |what: String, target, reached| bars.push(Bar { what, target, reached });
+    let mut add = |what: String, target, reached, profile| {
+        bars.push(Bar { what, target, reached, profile });
+    };
     let mut compare =
         |work: &str, one: Who, other: Who, figure: &dyn Fn(&Sample) -> f64, name: &str, target| {
             let what = format!("{work}: {name}, {} / {}", one.name(), other.name());
-            add(what, target, results.ratio(work, one, other, figure));
+            add(what, target, results.ratio(work, one, other, figure), profile(work, one));
         };
 
     for work in ["1 KB 200, 8", "1 KB 200, 64", "1 MB 200, 8", "1 MB 200, 64"] {
@@ -108,6 +131,7 @@ pub fn all(results: &Results) -> Vec<Bar> {
             format!("{work}: CPU, {} / (null server + engine)", who.name()),
             AtMost(target),
             reached,
+            profile(work, who),
         );
     }
     let of_engine = |work: &str, who: Who, limit: &str| {
@@ -120,6 +144,7 @@ pub fn all(results: &Results) -> Vec<Bar> {
         format!("{work}: MB/s, {} / engine in 64 KB packets", SuricataEt.name()),
         AtLeast(0.8),
         of_engine(work, SuricataEt, "100 MB, ET Open"),
+        profile(work, SuricataEt),
     );
     let work = "icap pair 1 MB, 8";
     let gigabytes = |sample: &Sample| sample.megabytes / 225.0;
@@ -127,6 +152,7 @@ pub fn all(results: &Results) -> Vec<Bar> {
         format!("{work}: MB/s, {} / icapsuricata's 225 MB/s", Suricata.name()),
         AtLeast(3.0),
         results.median(work, Suricata, gigabytes),
+        profile(work, Suricata),
     );
 
     // HTTP/2 against HTTP/1.1, and flat cost.
@@ -134,9 +160,14 @@ pub fn all(results: &Results) -> Vec<Bar> {
         let h2 =
             results.ratio_across(("https h2 1 KB, 100 streams, 8", who), (small, who), all_cpu);
         let what = format!("CPU of {}, HTTP/2 with 100 streams / HTTP/1.1", who.name());
-        add(what, AtMost(1.3), h2);
+        add(what, AtMost(1.3), h2, profile(small, who));
         let flat = results.ratio_across(("https 1 KB kept, 512", who), (small, who), all_cpu);
-        add(format!("CPU of {}, 512 / 8 connections", who.name()), AtMost(1.2), flat);
+        add(
+            format!("CPU of {}, 512 / 8 connections", who.name()),
+            AtMost(1.2),
+            flat,
+            profile(small, who),
+        );
     }
     for who in [Echo, Suricata] {
         let flat = results.ratio_across(
@@ -144,16 +175,18 @@ pub fn all(results: &Results) -> Vec<Bar> {
             ("icap RESPMOD 1 KB 204, 8", who),
             cpu,
         );
-        add(format!("CPU of {}, 512 / 8 connections", who.name()), AtMost(1.2), flat);
+        let what = format!("CPU of {}, 512 / 8 connections", who.name());
+        add(what, AtMost(1.2), flat, profile("icap RESPMOD 1 KB 204, 512", who));
     }
     let idle = results.growth.iter().find(|curve| curve.plot == "Memory of idle connections");
     let most = idle.and_then(|curve| curve.points.last());
     let figure = |pick: fn(&(f64, f64)) -> f64| most.and_then(|p| Median::of(vec![pick(p)]));
-    add("idle connections held".into(), AtLeast(10_000.0), figure(|point| point.0));
-    add("KiB of each of them".into(), AtMost(64.0), figure(|point| point.1));
+    add("idle connections held".into(), AtLeast(10_000.0), figure(|point| point.0), None);
+    add("KiB of each of them".into(), AtMost(64.0), figure(|point| point.1), None);
     let failed = |sample: &Sample| (sample.errors + sample.wrong) as f64;
     let ours = results.records.iter().filter(|record| record.who.is_ours());
     let sum = ours.map(|record| failed(&record.sample)).sum();
-    add("errors and wrong bodies of ours in all runs".into(), AtMost(0.0), Median::of(vec![sum]));
+    let what = "errors and wrong bodies of ours in all runs".into();
+    add(what, AtMost(0.0), Median::of(vec![sum]), None);
     bars
 }

@@ -96,6 +96,9 @@ struct Run {
     /// Only those whose name contains one of these.
     #[arg(long)]
     who: Vec<String>,
+    /// Keep what the results have of other works.
+    #[arg(long)]
+    add: bool,
     /// How often each work is done by each.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -217,7 +220,7 @@ fn measure(run: &Run) -> Result<(), String> {
     // Limits and growth of an earlier run stay until they are measured again.
     let mut results = output_or_empty(&run.output);
     results.facts = facts::gather();
-    results.records.clear();
+    results.records.retain(|old| run.add && works.iter().all(|work| work.name != old.work));
     for round in 0..run.rounds {
         for work in &works {
             let mut order = work.who.clone();

@@ -154,13 +154,21 @@ pub enum Extent {
     Bars,
     /// The whole matrix; takes hours.
     Full,
+    /// What of the whole matrix no bar asks for.
+    Rest,
 }
 
 /// The works of `extent`.
 pub fn works(extent: Extent) -> Vec<Work> {
-    let mut all = icap(extent);
-    all.extend(http(extent));
-    all
+    let all = |full| [icap(full), http(full)].concat();
+    match extent {
+        Extent::Bars => all(false),
+        Extent::Full => all(true),
+        Extent::Rest => {
+            let bars: BTreeSet<String> = all(false).into_iter().map(|work| work.name).collect();
+            all(true).into_iter().filter(|work| !bars.contains(&work.name)).collect()
+        }
+    }
 }
 
 /// Body lengths that the origin must have.
@@ -174,7 +182,7 @@ pub fn bodies(works: &[Work]) -> BTreeSet<u64> {
         .collect()
 }
 
-fn icap(extent: Extent) -> Vec<Work> {
+fn icap(full: bool) -> Vec<Work> {
     use Who::{CIcapEcho, CIcapEx206, E2guardian, Echo, Null, Suricata, SuricataEt, VirusScan};
     let respmod = |body| IcapJob { kind: Kind::Respmod, body, preview: None, allow_204: false };
     let may_204 = |job| IcapJob { allow_204: true, ..job };
@@ -182,7 +190,6 @@ fn icap(extent: Extent) -> Vec<Work> {
     let pair = |body| IcapJob { kind: Kind::Pair, body, preview: None, allow_204: true };
     let options = IcapJob { kind: Kind::Options, body: 0, preview: None, allow_204: false };
     let reqmod = IcapJob { kind: Kind::Reqmod, body: 0, preview: None, allow_204: false };
-    let full = extent == Extent::Full;
     let mut all = Vec::new();
     let mut add = |name: &str, job: IcapJob, connections: &[usize], who: &[Who]| {
         for connections in connections {
@@ -224,14 +231,13 @@ fn icap(extent: Extent) -> Vec<Work> {
     all
 }
 
-fn http(extent: Extent) -> Vec<Work> {
+fn http(full: bool) -> Vec<Work> {
     use Connections::{Kept, New, Resumed};
     use Who::{
         Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata, MeergateSuricataEt,
         MeergateSuricataUnix, Mitmproxy, Nginx, Squid, SquidEcho, Sslsplit,
     };
     let job = |body, use_of| HttpJob { body, use_of, rsa: false, streams: None };
-    let full = extent == Extent::Full;
     let mut all = Vec::new();
     let mut add = |name: &str, job: HttpJob, connections: &[usize], who: &[Who]| {
         for connections in connections {
@@ -258,14 +264,15 @@ fn http(extent: Extent) -> Vec<Work> {
     ];
     let plain = [Nginx, Meergate, Squid, Sslsplit];
     let ours = [Nginx, Meergate, MeergateSuricata];
+    let inspected = [Nginx, Meergate, MeergateSuricata, Squid, Sslsplit];
     let many: &[usize] = if full { &[1, 64, 512] } else { &[64, 512] };
     add("1 KB kept", job(KIB, Kept), &[8], &adapted);
     add("1 KB kept", job(KIB, Kept), &[32], &plain);
-    add("1 KB kept", job(KIB, Kept), many, if full { &plain } else { &ours });
+    add("1 KB kept", job(KIB, Kept), many, &inspected);
     add("1 KB new", job(KIB, New), &[8], &adapted);
     add("1 MB kept", job(MIB, Kept), &[8], &adapted);
     let h2 = HttpJob { streams: Some(100), ..job(KIB, Kept) };
-    add("h2 1 KB, 100 streams", h2, &[1, 8], &[Nginx, Meergate, MeergateSuricata]);
+    add("h2 1 KB, 100 streams", h2, &[1, 8], &ours);
     add("1 KB resumed", job(KIB, Resumed), &[8], &plain);
     add("1 KB new, RSA origin", HttpJob { rsa: true, ..job(KIB, New) }, &[8], &plain);
     if full {

@@ -87,12 +87,8 @@ pub fn bars_text(results: &Results) -> String {
 }
 
 fn facts(html: &mut String, results: &Results) {
-    html.push_str("<p>");
-    for (name, value) in &results.facts {
-        let _infallible = write!(html, "{}: {} · ", escape(name), escape(value));
-    }
-    let rounds = results.records.iter().map(|record| record.round + 1).max().unwrap_or(0);
-    let _infallible = write!(html, "rounds: {rounds}</p>");
+    let facts = results.facts.iter().map(|(name, value)| escape(&format!("{name}: {value}")));
+    let _infallible = write!(html, "<p>{}</p>", facts.collect::<Vec<_>>().join(" · "));
 }
 
 fn bars_table(html: &mut String, results: &Results) {
@@ -105,9 +101,12 @@ fn bars_table(html: &mut String, results: &Results) {
             Some(false) => ("missed", "not met"),
             None => ("unknown", "not measured"),
         };
+        let profile = bar.profile.filter(|_| class == "missed").map_or_else(String::new, |file| {
+            format!(": <a href='profiles/{file}'>where the time goes</a>")
+        });
         let _infallible = write!(
             html,
-            "<tr><td>{}<td>{}<td>{}<td class='{class}'>{verdict}</tr>",
+            "<tr><td>{}<td>{}<td>{}<td class='{class}'>{verdict}{profile}</tr>",
             escape(&bar.what),
             target(bar.target),
             bar.reached.map_or_else(|| "–".into(), spread)
@@ -197,10 +196,11 @@ fn engine(html: &mut String, results: &Results) {
 
 fn table(html: &mut String, results: &Results, work: &str) {
     let everyone = results.who(work);
+    let rounds = everyone.iter().map(|who| results.samples(work, *who).len()).max().unwrap_or(0);
     let limit = everyone.iter().copied().find(|who| is_limit(*who));
     let _infallible = write!(
         html,
-        "<h3>{}</h3><div class='wide'><table><tr><th>who<th>a second<th>of the limit<th>MB/s\
+        "<h3>{} ({rounds} rounds)</h3><div class='wide'><table><tr><th>who<th>a second<th>of the limit<th>MB/s\
          <th>p50 ms<th>p99 ms<th>CPU µs<th>service CPU µs<th>peak MiB<th>errors<th>wrong</tr>",
         escape(&title(work))
     );
