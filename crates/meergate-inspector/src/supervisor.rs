@@ -101,7 +101,7 @@ struct Supervisor {
     next_id: u64,
     /// The process that serves, or is about to.
     current: Option<Running>,
-    /// Processes that are done, or finish what they have in flight, and since when.
+    /// Processes that are done, or finish what they have in flight, and until when they may.
     ending: VecDeque<(Instant, Child)>,
     /// When to start the engine again.
     restart: Option<Instant>,
@@ -298,13 +298,11 @@ impl Supervisor {
             Stage::HandingOver(next) => Some((&next.child, next.beat, start)),
             Stage::InPlace => None,
         });
-        let ending = self.ending.iter().map(|(since, child)| (child, *since, DRAIN_PATIENCE));
-        for (child, since, patience) in current.chain(reloading).chain(ending) {
-            if since.elapsed() > patience {
-                tracing::error!(
-                    seconds = patience.as_secs(),
-                    "the engine's process gives no sign of life: ending it"
-                );
+        let late = |(child, since, patience): (_, Instant, _)| (child, since.elapsed() > patience);
+        let ending = self.ending.iter().map(|(until, child)| (child, Instant::now() > *until));
+        for (child, is_late) in current.chain(reloading).map(late).chain(ending) {
+            if is_late {
+                tracing::error!("the engine's process gives no sign of life: ending it");
                 child.kill();
             }
             let memory = child.memory();

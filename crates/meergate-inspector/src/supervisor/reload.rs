@@ -111,12 +111,12 @@ impl Supervisor {
                 Some(format!("the process that tried the new rules has ended: {how}"))
             }
         };
-        // Ending takes it two seconds, for which nobody waits.
+        // Ending takes it two seconds, for which nobody waits. Soon, or many reloads would leave many.
         if let Some(reload) = &mut self.reload
             && let Stage::Checking(child) = std::mem::replace(&mut reload.stage, Stage::InPlace)
             && !has_ended
         {
-            self.ending.push_back((Instant::now(), child));
+            self.ending.push_back((Instant::now() + super::STOP_PATIENCE, child));
         }
         if let Some(reason) = failed {
             return self.end_reload(Err(reason)).await;
@@ -167,7 +167,7 @@ impl Supervisor {
             (next.ready, next.beat) = (Some(Instant::now()), Instant::now());
             if let Some(mut old) = self.current.replace(next) {
                 old.child.order(Order::Drain).await;
-                self.ending.push_back((Instant::now(), old.child));
+                self.ending.push_back((Instant::now() + super::DRAIN_PATIENCE, old.child));
                 if self.ending.len() > super::ENDING
                     && let Some((_, oldest)) = self.ending.front()
                 {
