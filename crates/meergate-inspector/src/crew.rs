@@ -79,7 +79,8 @@ impl Crew {
     pub(crate) async fn ready(&mut self) -> Result<(), String> {
         for _ in 0..self.size {
             let ended = tokio::select! {
-                _ = self.ready.recv() => continue,
+                // None, when all workers have ended, is no word of one that serves.
+                Some(_) = self.ready.recv() => continue,
                 ended = self.ended.recv() => ended,
             };
             return Err(self.reason(ended).await);
@@ -101,7 +102,8 @@ impl Crew {
         let all = async {
             let mut proved = Ok(());
             for _ in 0..self.size {
-                proved = proved.and(self.proofs.recv().await.unwrap_or(Ok(())));
+                let proof = self.proofs.recv().await;
+                proved = proved.and(proof.unwrap_or_else(|| Err("the workers ended".to_owned())));
             }
             proved
         };
@@ -154,6 +156,30 @@ impl Drop for End {
         if let Some(sender) = self.0.take() {
             let reason = "a worker panicked".to_owned();
             let _ = sender.try_send(Err(Failure { reason, is_echo: false }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A crew of two that both ended before anybody listened.
+    fn gone() -> Crew {
+        let (ended_to, ended) = mpsc::channel(2);
+        for is_echo in [true, false] {
+            let reason = format!("echo: {is_echo}");
+            ended_to.try_send(Err(Failure { reason, is_echo })).unwrap();
+        }
+        Crew { size: 2, ready: mpsc::channel(2).1, ended, proofs: mpsc::channel(2).1 }
+    }
+
+    /// Which of two channels is looked at first is chance.
+    #[tokio::test]
+    async fn workers_that_have_ended_neither_serve_nor_prove() {
+        for _ in 0..100 {
+            assert_eq!(gone().ready().await, Err("echo: false".to_owned()));
+            assert_eq!(gone().proved().await, Err("the workers ended".to_owned()));
         }
     }
 }
