@@ -86,11 +86,11 @@ pub(crate) fn run(
         }
     }
     let folder = tempfile::tempdir().map_err(|e| format!("cannot make a folder: {e}"))?;
-    let events = feed::feed(&connections, settings, split, folder.path())?;
-    let alerts = events.lines().filter(|line| compare::is_alert(line));
+    let fed = feed::feed(&connections, settings, split, folder.path())?;
+    let alerts = fed.events.lines().filter(|line| compare::is_alert(line));
     alerts.for_each(|line| crate::cli::say(format_args!("{line}")));
     if !compare {
         return Ok(true);
     }
-    compare::with_suricata(capture, settings, &connections, &events, folder.path())
+    compare::with_suricata(capture, settings, &connections, &fed, folder.path())
 }

@@ -153,7 +153,7 @@ impl EngineConfig {
     }
 
     /// Writes the YAML that serves without one of the user's into `folder`, with outputs below `log_dir`, and returns
-    /// where it is: for running the `suricata` program with the same settings. What is forced on a YAML is not in it.
+    /// where it is: for running the `suricata` program with it, and with what is [forced](crate::Engine::forced) on it.
     ///
     /// # Errors
     /// The folder cannot be written to.

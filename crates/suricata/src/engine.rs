@@ -18,7 +18,7 @@ use crate::monitor::{Monitor, MonitorSink, RulePolicy, lock};
 use crate::phase::{Phase, Standing};
 use crate::rules::RuleStats;
 use crate::seed::WorkerSeed;
-use crate::settings;
+use crate::settings::{self, Applied};
 use crate::stats::EngineStats;
 
 /// How often a wait looks whether it is over.
@@ -30,7 +30,7 @@ pub(crate) const UNKNOWN_RULES: u64 = u64::MAX;
 /// A handle to the engine. Dropping it leaves the engine running; [`Engine::stop`] ends it.
 pub struct Engine {
     shared: Arc<Shared>,
-    overrides: Vec<Override>,
+    applied: Applied,
 }
 
 /// What the engine's thread, its workers and its handle share.
@@ -105,14 +105,14 @@ impl Engine {
             .map_err(|error| {
                 Error::config(format!("cannot start a thread: {error}")).with_source(error)
             })?;
-        let (seats, overrides) = started.recv().unwrap_or_else(|_| Err(Error::stopped()))?;
+        let (seats, applied) = started.recv().unwrap_or_else(|_| Err(Error::stopped()))?;
 
         let seeds = seats
             .into_iter()
             .zip(0..workers)
             .map(|(seat, index)| WorkerSeed::new(seat, index, Arc::clone(&shared)))
             .collect();
-        Ok((Self { shared, overrides }, seeds))
+        Ok((Self { shared, applied }, seeds))
     }
 
     /// Loads the rules anew while traffic flows, and waits until every worker uses them. Workers must feed or
@@ -172,7 +172,13 @@ impl Engine {
 
     /// What the user's YAML (or [`EngineConfig::set`]) said and is not in force, for logging once.
     pub fn overrides(&self) -> &[Override] {
-        &self.overrides
+        &self.applied.overrides
+    }
+
+    /// All that was set over the YAML, as names and values: with these, each as `--set name=value`, the `suricata`
+    /// program inspects as this engine does.
+    pub fn forced(&self) -> &[(String, String)] {
+        &self.applied.forced
     }
 
     /// Suricata's counters.
@@ -215,7 +221,7 @@ impl Engine {
 }
 
 /// What the engine's thread hands over once the rules are loaded.
-type Started = (Vec<Seat>, Vec<Override>);
+type Started = (Vec<Seat>, Applied);
 
 /// The command line, and what stands for the rule files there.
 type Arguments = (Vec<CString>, (CString, Vec<CString>));
@@ -224,10 +230,10 @@ type Arguments = (Vec<CString>, (CString, Vec<CString>));
 fn run(shared: &Shared, arguments: Arguments, report: &SyncSender<Result<Started, Error>>) {
     let began = Instant::now();
     let mut main = match start(shared, arguments) {
-        Ok((main, seats, overrides)) => {
+        Ok((main, seats, applied)) => {
             let loaded = shared.monitor.take_rules().unwrap_or_default();
             *lock(&shared.rules) = RuleStats { version: 1, took: began.elapsed(), ..loaded.stats };
-            let _ = report.send(Ok((seats, overrides)));
+            let _ = report.send(Ok((seats, applied)));
             main
         }
         Err(error) => {
@@ -254,7 +260,7 @@ fn run(shared: &Shared, arguments: Arguments, report: &SyncSender<Result<Started
 fn start(
     shared: &Shared,
     (arguments, (stand_in, files)): Arguments,
-) -> Result<(MainThread, Vec<Seat>, Vec<Override>), Error> {
+) -> Result<(MainThread, Vec<Seat>, Applied), Error> {
     let config = &shared.config;
     let explain = |failure: Failure| {
         if failure == Failure::AlreadyBegun {
@@ -275,10 +281,10 @@ fn start(
     let mut main = MainThread::begin(arguments, inline, config.workers).map_err(explain)?;
     main.name_rules(stand_in, files);
     main.load_yaml().map_err(explain)?;
-    let overrides = settings::apply(&mut main, config)?;
+    let applied = settings::apply(&mut main, config)?;
     suricata_sys::set_silent_lane(canary::LANE.bits());
     let seats = main.init().map_err(explain)?;
-    Ok((main, seats, overrides))
+    Ok((main, seats, applied))
 }
 
 impl Shared {

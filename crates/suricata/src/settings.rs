@@ -56,9 +56,22 @@ const POLICIES: &[(&str, &str)] = &[
     ("app-layer.error-policy", "drop-flow"),
 ];
 
+/// Alerts that one packet can hold: Suricata's default is 15, for packets a fortieth as long as ours. 255 is the most
+/// that it takes.
+const ALERTS: (&str, &str) = ("packet-alert-max", "255");
+
+/// What was set over the YAML.
+#[derive(Default)]
+pub(crate) struct Applied {
+    /// Where the user had wished otherwise.
+    pub(crate) overrides: Vec<Override>,
+    /// All of it, as names and values.
+    pub(crate) forced: Vec<(String, String)>,
+}
+
 /// Applies the caller's settings, then the forced ones. To be called after the YAML was loaded.
-pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<Override>, Error> {
-    let mut overrides = Vec::new();
+pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Applied, Error> {
+    let mut applied = Applied::default();
     if config.yaml.is_some() {
         apply_eve(main, &config.eve)?;
     }
@@ -71,7 +84,12 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
     for (name, value) in &config.overrides {
         if !is_forced(name) {
             force(main, name, value)?;
+            applied.forced.push((name.clone(), value.clone()));
         }
+    }
+    if main.setting(ALERTS.0).is_none() {
+        force(main, ALERTS.0, ALERTS.1)?;
+        applied.forced.push((ALERTS.0.to_owned(), ALERTS.1.to_owned()));
     }
     let http = http_configurations(main);
     let mut insist = |name: &str, value: &str, why| -> Result<(), Error> {
@@ -81,8 +99,10 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
             && !same(&was, value)
             && (config.yaml.is_some() || wished.is_some())
         {
-            overrides.push(Override { name: name.to_owned(), was, now: value.to_owned(), why });
+            let (name, now) = (name.to_owned(), value.to_owned());
+            applied.overrides.push(Override { name, was, now, why });
         }
+        applied.forced.push((name.to_owned(), value.to_owned()));
         force(main, name, value)
     };
     for (name, value, why) in FORCED {
@@ -102,7 +122,7 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Vec<
             }
         }
     }
-    Ok(overrides)
+    Ok(applied)
 }
 
 /// Where libhtp is configured.

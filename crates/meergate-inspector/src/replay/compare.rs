@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::Connection;
+use super::feed::Fed;
 use crate::settings::Settings;
 
 /// Whether a line of EVE is an alert.
@@ -28,11 +29,11 @@ pub(super) fn with_suricata(
     capture: &Path,
     settings: &Settings,
     connections: &[Connection],
-    events: &str,
+    fed: &Fed,
     folder: &Path,
 ) -> Result<bool, String> {
-    let theirs = read(&suricata(capture, settings, folder)?, connections);
-    let ours = read(events, connections);
+    let theirs = read(&suricata(capture, settings, &fed.forced, folder)?, connections);
+    let ours = read(&fed.events, connections);
     for (only, found) in
         [("suricata", theirs.difference(&ours)), ("replay", ours.difference(&theirs))]
     {
@@ -62,7 +63,13 @@ pub(super) fn with_suricata(
     Ok(ours == theirs)
 }
 
-fn suricata(capture: &Path, settings: &Settings, folder: &Path) -> Result<String, String> {
+/// With the same settings, so that what differs is the way to the engine.
+fn suricata(
+    capture: &Path,
+    settings: &Settings,
+    forced: &[(String, String)],
+    folder: &Path,
+) -> Result<String, String> {
     let logs = folder.join("suricata");
     let cannot = |e: std::io::Error| format!("cannot prepare the comparison: {e}");
     std::fs::create_dir_all(&logs).map_err(cannot)?;
@@ -92,6 +99,9 @@ fn suricata(capture: &Path, settings: &Settings, folder: &Path) -> Result<String
         .arg("-l")
         .arg(&logs)
         .args(["--simulate-ips", "-k", "none", "--runmode", "single"])
+        .args(
+            forced.iter().flat_map(|(name, value)| ["--set".to_owned(), format!("{name}={value}")]),
+        )
         .stdin(Stdio::null())
         .output()
         .map_err(|e| {

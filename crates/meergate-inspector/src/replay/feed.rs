@@ -32,13 +32,21 @@ pub(crate) enum Split {
     Whole,
 }
 
-/// Feeds everything and returns the engine's events, a JSON object a line.
+/// What the engine said.
+pub(super) struct Fed {
+    /// A JSON object a line.
+    pub(super) events: String,
+    /// The settings that hold there whatever the YAML says.
+    pub(super) forced: Vec<(String, String)>,
+}
+
+/// Feeds everything.
 pub(super) fn feed(
     connections: &[Connection],
     settings: &Settings,
     split: Split,
     folder: &Path,
-) -> Result<String, String> {
+) -> Result<Fed, String> {
     let eve = folder.join("replay.json");
     let mut settings = settings.clone();
     settings.workers = 1;
@@ -65,6 +73,7 @@ pub(super) fn feed(
     drop(router);
     let worker = desk.retire();
     drop(worker);
+    let forced = engine.forced().to_vec();
     engine.stop().map_err(|e| e.to_string())?;
     fed.map_err(|e| format!("replaying: {e}"))?;
     tracing::info!(
@@ -73,7 +82,9 @@ pub(super) fn feed(
         milliseconds = began.elapsed().as_millis() as u64,
         "replayed"
     );
-    std::fs::read_to_string(&eve).map_err(|e| format!("the engine has written no events: {e}"))
+    std::fs::read_to_string(&eve)
+        .map(|events| Fed { events, forced })
+        .map_err(|e| format!("the engine has written no events: {e}"))
 }
 
 struct Replay<'a, R> {

@@ -1,6 +1,7 @@
 //! Captures made by hand.
 
 /// Bytes that one end sends.
+#[derive(Clone)]
 pub(crate) struct Talk {
     by_client: bool,
     bytes: Vec<u8>,
