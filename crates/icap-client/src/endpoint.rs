@@ -226,7 +226,8 @@ impl Endpoint {
                 self.metrics.reused.add(1);
                 Ok(connection)
             }
-            Ok(Lease::New(slot)) => self.open(slot).await,
+            // Most transactions find one: they are not to carry the room for opening it.
+            Ok(Lease::New(slot)) => Box::pin(self.open(slot)).await,
             Err(crate::pool::Full) => Err(self.failure(
                 FailureKind::Overload,
                 format!("{} has all {limit} connections it may have in use", self.label),

@@ -1,7 +1,7 @@
 //! Doing the one thing while the request's content flows on, and noticing when nothing moves.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -137,28 +137,30 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
     }
 
-    /// As [`Drive::run`], and ends as soon as the client has withdrawn its request.
+    /// As [`Drive::run`], and ends as soon as the client has withdrawn its request. `main` stays where
+    /// its owner has pinned it: moved in here, it would be copied, and take its room twice.
     pub(super) async fn run_for<C: Client, T>(
         &mut self,
         client: &mut C,
-        main: impl Future<Output = T>,
+        mut main: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Trouble> {
-        let mut main = pin!(main);
-        let wanted = poll_fn(|cx| {
+        let wanted = |cx: &mut Context<'_>| {
             if let Poll::Ready(e) = client.poll_gone(cx) {
                 return Poll::Ready(Err(Trouble::ClientGone(e)));
             }
             main.as_mut().poll(cx).map(Ok)
-        });
+        };
         self.run(wanted).await?
     }
 
-    /// Awaits `main` while the request's content flows.
+    /// Polls `main` until it is ready, while the request's content flows.
     ///
     /// # Errors
     /// The request's content failed, or nothing moved for too long.
-    pub(super) async fn run<T>(&mut self, main: impl Future<Output = T>) -> Result<T, Trouble> {
-        let mut main = pin!(main);
+    pub(super) async fn run<T>(
+        &mut self,
+        mut main: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Trouble> {
         poll_fn(|cx| {
             if let Hold::Until(over) = &mut self.hold
                 && over.as_mut().poll(cx).is_ready()
@@ -187,7 +189,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                     }
                 }
             }
-            if let Poll::Ready(done) = main.as_mut().poll(cx) {
+            if let Poll::Ready(done) = main(cx) {
                 return Poll::Ready(Ok(done));
             }
             self.watch.poll_stalled(cx, self.progress.total()).map(|()| Err(Trouble::Stalled))

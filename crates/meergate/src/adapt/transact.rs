@@ -1,7 +1,8 @@
 //! One transaction from its request to the end of its response.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::time::Instant;
 
 use http_wire::{RequestHead, ResponseHead};
@@ -80,7 +81,7 @@ async fn run<C: Client, O: Origin>(
     let body = request.body.map(|body| tx.pace.keep(limits, &head, body));
     let mut request = Request { head, body };
     // Before the services are asked: they are told the origin's address.
-    tx.server = Some(drive.run_for(client, origin.connect()).await??);
+    tx.server = Some(drive.run_for(client, pin!(origin.connect())).await??);
 
     // One for both messages: what a service says of the request may be told with the response.
     let info = (chain.is_some() || looks_at_responses).then(|| tx.info());
@@ -136,9 +137,8 @@ pub(super) async fn answer<C: Client, S: Sink>(
     let mut body = body;
     if let (Some(chain), Some(info)) = (chain, exchange.info) {
         let began = Instant::now();
-        let adapted =
-            drive.run_for(client, chain.respmod(info, exchange.asked, head, body)).await?;
-        let adapted = adapted.map_err(Trouble::Chain)?;
+        let adapted = pin!(chain.respmod(info, exchange.asked, head, body));
+        let adapted = drive.run_for(client, adapted).await?.map_err(Trouble::Chain)?;
         tx.respmod = Some(adaptation(&adapted.trail, began.elapsed()));
         tx.unseen_response = unseen(&adapted.trail);
         if let Some(block) = &adapted.blocked_by {
@@ -207,7 +207,7 @@ pub(super) async fn reqmod<C: Client, S: Sink>(
     drive: &mut Drive<'_, S>,
 ) -> Result<Result<Request, Ended>, Trouble> {
     let began = Instant::now();
-    let adapted = chain.reqmod(info, request.head, request.body);
+    let adapted = pin!(chain.reqmod(info, request.head, request.body));
     match drive.run_for(client, adapted).await?.map_err(Trouble::Chain)? {
         Adapted::Forward { head, body, trail, .. } => {
             tx.reqmod = Some(adaptation(&trail, began.elapsed()));
@@ -242,10 +242,11 @@ async fn ask<C: Client, O: Origin>(
         drive.begin(body.take(), sink, waits);
         loop {
             let progress = drive.progress();
-            let (head, content) = match drive.run_for(client, origin.response(&progress)).await? {
+            let response = drive.run_for(client, pin!(origin.response(&progress))).await?;
+            let (head, content) = match response {
                 Err(Trouble::Stale) if again => {
                     again = false;
-                    drive.run_for(client, origin.connect()).await??;
+                    drive.run_for(client, pin!(origin.connect())).await??;
                     continue 'send;
                 }
                 response => response?,
@@ -255,7 +256,8 @@ async fn ask<C: Client, O: Origin>(
                 101 => return may_switch(rules, &asked, drive).map(|()| (head, None)),
                 102..=199 => {
                     tx.heads.interim += head.bytes().len() as u64;
-                    let sent = drive.run(client.interim(&head)).await?;
+                    let mut sent = pin!(client.interim(&head));
+                    let sent = drive.run(|cx| sent.as_mut().poll(cx)).await?;
                     sent.map_err(Trouble::ClientGone)?;
                 }
                 _ => {
@@ -304,7 +306,7 @@ pub(super) async fn deliver<C: Client, S: Sink>(
     tx.pace.relax();
     let mut pump = Pump::new(body, sink, Counted::ToClient);
     let progress = tx.progress.clone();
-    let cut = match drive.run(poll_fn(|cx| pump.poll(cx, &progress))).await {
+    let cut = match drive.run(|cx| pump.poll(cx, &progress)).await {
         Ok(Ok(())) => {
             drive.finish().await;
             return Ok(Ended::Complete);
@@ -351,7 +353,7 @@ pub(super) async fn explain<C: Client>(
     let progress = tx.progress.clone();
     let mut pump = Pump::new(Some(body), sink, Counted::ToClient);
     let mut drive: Drive<'_, C::Sink> = Drive::new(watch, &progress);
-    match drive.run(poll_fn(|cx| pump.poll(cx, &progress))).await {
+    match drive.run(|cx| pump.poll(cx, &progress)).await {
         Ok(Ok(())) => Ended::Complete,
         _ => Ended::Cut,
     }

@@ -1,6 +1,8 @@
 //! A request for another protocol inside a stream (extended CONNECT, RFC 8441): the request passes
 //! the services, what then flows is relayed and counted as uninspected.
 
+use std::pin::pin;
+
 use icap_client::Body;
 
 use super::drive::{Drive, Watch};
@@ -44,7 +46,7 @@ async fn run<C: Client, O: Origin>(
         let page = Page::new(403, "This protocol is not allowed here");
         return Err(Trouble::Refused(Box::new(page)));
     }
-    tx.server = Some(drive.run_for(client, origin.connect()).await??);
+    tx.server = Some(drive.run_for(client, pin!(origin.connect())).await??);
     let named = head.clone();
     let mut request = Request { head, body: None };
     let looks_at_responses = tx.session.settings.policy.looks_at_responses();
@@ -59,7 +61,7 @@ async fn run<C: Client, O: Origin>(
     let sink = origin.send(&request.head, Some(&inside))?;
     tx.heads.request += request.head.bytes().len() as u64;
     let (head, body) = loop {
-        let (head, body) = drive.run_for(client, origin.response(&progress)).await??;
+        let (head, body) = drive.run_for(client, pin!(origin.response(&progress))).await??;
         if head.status() >= 200 {
             break (head, body);
         }

@@ -166,9 +166,9 @@ impl Origin for WireOrigin<'_> {
         let Some(route) = &self.route else {
             return Err(Trouble::OriginGone(io::Error::other("no origin is named")));
         };
-        let mut upstream = open(&self.session.shared, &self.session.settings, route)
-            .await
-            .map_err(Trouble::Upstream)?;
+        // Most requests find a connection: they are not to carry the room for opening one.
+        let upstream = Box::pin(open(&self.session.shared, &self.session.settings, route));
+        let mut upstream = upstream.await.map_err(Trouble::Upstream)?;
         if let Some(capture) = &self.session.shared.capture
             && route.capture
             && self.session.tls.is_none()

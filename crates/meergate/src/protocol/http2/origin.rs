@@ -144,7 +144,8 @@ impl<'a> Origins<'a> {
         }
         let upstream = match state.slot.take() {
             Some(UpstreamSlot::Ready(upstream)) => *upstream,
-            _ => self.open(state.http1_only).await?,
+            // Most streams find a connection: they are not to carry the room for opening one.
+            _ => Box::pin(self.open(state.http1_only)).await?,
         };
         if upstream.alpn != Some(Alpn::H2) {
             state.http1_only = true;
