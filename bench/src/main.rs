@@ -93,7 +93,7 @@ struct Run {
     /// Only works whose name contains one of these.
     #[arg(long)]
     only: Vec<String>,
-    /// Only those whose name contains one of these.
+    /// Only those with these names.
     #[arg(long)]
     who: Vec<String>,
     /// Keep what the results have of other works.
@@ -210,6 +210,13 @@ fn measure(run: &Run) -> Result<(), String> {
         work.who.retain(|who| run.who.is_empty() || run.who.contains(&who.name()));
     }
     works.retain(|work| !work.who.is_empty());
+    if works.is_empty() {
+        return Err(
+            "nothing to measure: --only and --who leave no work, --who takes whole names; \
+                    bench/results.json has all names"
+                .to_owned(),
+        );
+    }
     let inputs = Inputs {
         five: absolute(&run.rules.rules)?,
         et_open: run.rules.et_open.as_deref().map(absolute).transpose()?,

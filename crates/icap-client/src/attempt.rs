@@ -213,7 +213,7 @@ impl Service {
     /// Sends, and waits for the head of the final answer.
     async fn answer(
         &self,
-        mut transaction: Transaction,
+        mut transaction: Box<Transaction>,
         sent: Message,
         method: Method,
         raw_heads: bool,
@@ -274,7 +274,7 @@ impl Service {
     fn reply_body(
         &self,
         reply: &Reply,
-        mut transaction: Transaction,
+        mut transaction: Box<Transaction>,
     ) -> Result<Option<AdaptedBody>, Box<Failed>> {
         let endpoint = transaction.endpoint().clone();
         let mut ahead: Vec<Bytes> = Vec::new();

@@ -32,10 +32,10 @@ impl Live {
     /// `ahead` was received already.
     pub(crate) fn new(
         ahead: Vec<Bytes>,
-        transaction: Transaction,
+        transaction: Box<Transaction>,
         metrics: Arc<ServiceMetrics>,
     ) -> Self {
-        Self { ahead: ahead.into(), state: State::Running(Box::new(transaction)), metrics }
+        Self { ahead: ahead.into(), state: State::Running(transaction), metrics }
     }
 
     fn end(

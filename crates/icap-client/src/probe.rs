@@ -139,7 +139,7 @@ impl Probe {
         self.answer(transaction).await
     }
 
-    async fn answer(&self, mut transaction: Transaction) -> Result<Told, Failure> {
+    async fn answer(&self, mut transaction: Box<Transaction>) -> Result<Told, Failure> {
         let mut continued = false;
         let failed = |trouble: Trouble| trouble.into_failure(&self.endpoint);
         loop {

@@ -60,6 +60,7 @@ pub(crate) enum Rest {
 }
 
 impl Transaction {
+    /// In a place of its own: it goes through several hands, and would be copied each time.
     pub(crate) fn start(
         endpoint: &Arc<Endpoint>,
         connection: Box<Connection>,
@@ -68,8 +69,8 @@ impl Transaction {
         source: Option<Incoming>,
         affinity: Arc<str>,
         ongoing: Ongoing,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             connection,
             exchange: Exchange::new(terms, head, &Limits::default()),
             source,
@@ -83,7 +84,7 @@ impl Transaction {
             write_error: None,
             unflushed: false,
             _ongoing: ongoing,
-        }
+        })
     }
 
     /// The service's next event; meanwhile whatever it can take of the body is sent.
