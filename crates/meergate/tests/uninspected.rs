@@ -52,7 +52,10 @@ fn exchange(gateway: &Gateway, origin: &Origin) -> Value {
     let o = origin.address;
     write!(stream, "CONNECT {o} HTTP/1.1\r\nHost: {o}\r\n\r\n").unwrap();
     read_until(&mut stream, b"\r\n\r\n");
-    write!(stream, "{REQUEST_HEAD}5\r\nhello\r\n0\r\n{REQUEST_TRAILERS}\r\n").unwrap();
+    // At once: of a message that has not come whole the service is not offered a 204, and what it
+    // sends back instead is without the trailers that it did not ask for.
+    let request = format!("{REQUEST_HEAD}5\r\nhello\r\n0\r\n{REQUEST_TRAILERS}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
     read_until(&mut stream, b": 22\r\n\r\n");
     let mut records = gateway.transactions(1);
     assert_eq!(records.len(), 1, "{records:?}");
