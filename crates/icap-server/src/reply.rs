@@ -8,8 +8,9 @@ use crate::TransactError;
 use crate::output::{CHUNKS, Chunk};
 use crate::wire::Wire;
 
-/// Bytes of data in one chunk, at most.
-const CHUNK: usize = 64 << 10;
+/// Bytes of data in one chunk, at most: with their lines, [`CHUNKS`] of them fit four segments of
+/// loopback TCP (65,483 bytes each). A few bytes more would go as a fifth, at the price of a whole one.
+const CHUNK: usize = 65_280;
 
 /// Data of so many bytes goes out without being copied.
 const DIRECT_FROM: usize = 8 << 10;
@@ -99,7 +100,7 @@ impl<'a> Reply<'a> {
     /// As [`data`](Self::data), for a service that drives several things in one future: says how
     /// many bytes of `data` it has taken, which is none only if there are none.
     ///
-    /// Offer much: up to 256 KiB leave in one system call, in chunks of 64 KiB, and the client is
+    /// Offer much: up to 255 KiB leave in one system call, in a few chunks, and the client is
     /// woken once.
     ///
     /// # Errors

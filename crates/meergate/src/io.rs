@@ -1,5 +1,6 @@
 //! Byte streams: one boxed type for every kind of connection, and bytes read ahead of it.
 
+mod blocks;
 mod relay;
 
 use std::io;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub use blocks::{BLOCK, block};
 pub use relay::{Direction, RelayEnd, relay};
 
 /// Any two-way byte stream: TCP, TLS over it, or one with bytes put back in front.

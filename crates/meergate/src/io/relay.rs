@@ -11,15 +11,12 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Stream;
-
-/// Bytes moved in one read: large enough that system calls do not dominate.
-const CHUNK: usize = 64 * 1024;
+use super::{BLOCK, Stream};
 
 thread_local! {
     // One buffer a thread instead of two a connection: what a slow peer does not take at once
     // is copied out, so idle relays hold no memory.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; BLOCK]);
 }
 
 /// Which way bytes go.

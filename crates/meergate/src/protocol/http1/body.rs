@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http_wire::{ChunkEvent, ChunkedDecoder, Framing};
 use icap_client::{Body, BodyError, BodySource, Frame};
 
-use super::wire::{CHUNK, SharedWire, Wire};
+use super::wire::{SharedWire, Wire};
 use crate::adapt::{Counted, Progress};
+use crate::io::BLOCK;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -166,12 +167,12 @@ impl Left {
         }
     }
 
-    /// Reads what is there to be read, up to [`CHUNK`] bytes, so that large bodies move in large
+    /// Reads what is there to be read, up to [`BLOCK`] bytes, so that large bodies move in large
     /// pieces whatever the size of TLS records.
     fn poll_fill(&self, wire: &mut Wire, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let want = match self {
-            Self::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).min(CHUNK),
-            _ => CHUNK,
+            Self::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).min(BLOCK),
+            _ => BLOCK,
         };
         let mut got = ready!(wire.poll_fill(cx, want))?;
         while got > 0 && got < want {

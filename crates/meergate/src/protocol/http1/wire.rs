@@ -10,16 +10,14 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::io::Io;
+use crate::io::{BLOCK, Io, block};
 
-/// Bytes moved in one go: large enough that system calls do not dominate.
-pub(super) const CHUNK: usize = 64 * 1024;
 /// Pieces below this are copied together; larger ones are written from where they are.
 const SMALL: usize = 4 * 1024;
 
 thread_local! {
     // A waiting connection holds no read buffer: heads arrive here and are copied out exactly.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; BLOCK]);
 }
 
 /// A connection end shared between the request body, the response body and the loop around them.
@@ -87,7 +85,10 @@ impl Wire {
         room: usize,
     ) -> Poll<io::Result<usize>> {
         if room > SMALL * 2 {
-            self.input.reserve(room.min(CHUNK));
+            if self.input.is_empty() && self.input.capacity() < BLOCK && room >= BLOCK {
+                self.input = block();
+            }
+            self.input.reserve(room.min(BLOCK));
             return pin!(self.io.read_buf(&mut self.input)).poll(cx);
         }
         SCRATCH.with_borrow_mut(|scratch| {
@@ -133,7 +134,7 @@ impl Outbox {
 
     /// Whether it should be flushed before more is put in.
     pub(super) fn is_full(&self) -> bool {
-        !self.large.is_empty() || self.front.len() >= CHUNK
+        !self.large.is_empty() || self.front.len() >= BLOCK
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) {
