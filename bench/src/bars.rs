@@ -20,14 +20,19 @@ pub struct Bar {
 /// The flame graph of what `who` does in `work`.
 fn profile(work: &str, who: Who) -> Option<&'static str> {
     use Who::{
-        Echo, Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata, Suricata, SuricataEt,
+        Echo, Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata, MeergateSuricataUnix,
+        Suricata, SuricataEt,
     };
     let small = work.contains("1 KB");
     Some(match who {
         Meergate if small => "kept.svg",
         Meergate => "large.svg",
-        MeergateSuricata | MeergateEcho | MeergateCIcap if small => "kept-inspected.svg",
-        MeergateSuricata | MeergateEcho | MeergateCIcap => "large-inspected.svg",
+        MeergateSuricata | MeergateSuricataUnix | MeergateEcho | MeergateCIcap if small => {
+            "kept-inspected.svg"
+        }
+        MeergateSuricata | MeergateSuricataUnix | MeergateEcho | MeergateCIcap => {
+            "large-inspected.svg"
+        }
         Echo => "echo.svg",
         Suricata => "inspector.svg",
         SuricataEt if small => "et-open.svg",
@@ -61,7 +66,7 @@ pub fn all(results: &Results) -> Vec<Bar> {
     use Target::{AtLeast, AtMost};
     use Who::{
         CIcapEcho, CIcapEx206, Echo, Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata,
-        Nginx, Null, Squid, SquidEcho, Sslsplit, Suricata, SuricataEt,
+        MeergateSuricataUnix, Nginx, Null, Squid, SquidEcho, Sslsplit, Suricata, SuricataEt,
     };
     let rate = |sample: &Sample| sample.rate;
     let cpu = |sample: &Sample| sample.cpu_us;
@@ -111,6 +116,9 @@ pub fn all(results: &Results) -> Vec<Bar> {
     compare(large, MeergateSuricata, SquidEcho, &p99, "p99", AtMost(0.5));
     compare(small, MeergateEcho, MeergateSuricata, &rate, "rate", AtLeast(1.0));
     compare(large, MeergateEcho, MeergateSuricata, &rate, "rate", AtLeast(1.0));
+    // As they are installed on one host.
+    compare(small, MeergateSuricataUnix, Nginx, &rate, "rate", AtLeast(0.27));
+    compare(large, MeergateSuricataUnix, Nginx, &rate, "rate", AtLeast(0.55));
     // vey-proxy's own figures with the same ICAP server.
     compare(small, MeergateCIcap, Nginx, &rate, "rate (vey-proxy: 0.22)", AtLeast(0.22));
     compare(large, MeergateCIcap, Nginx, &rate, "rate (vey-proxy: 0.47)", AtLeast(0.47));

@@ -85,10 +85,12 @@ fn installed_settings_are_right() {
     let folder = TempDir::new().unwrap();
     let here = folder.path().display().to_string();
     let rules = test_rules().display().to_string();
+    let socket = "unix:/run/meergate/icap.sock";
     for (program, settings) in
         [("meergate", "meergate.toml"), ("meergate-inspector", "inspector.toml")]
     {
         let text = fs::read_to_string(root().join("packaging").join(settings)).unwrap();
+        assert!(text.contains(socket), "{settings}: the programs meet at {socket}");
         let text = text
             .replace("/var/lib/suricata/rules/suricata.rules", &rules)
             .replace("/var/lib/meergate", &here)
