@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -144,6 +145,34 @@ async fn a_stream_that_no_one_reads_stops_no_other() {
     }
     let all = soon("the unread one", collect(unread.remove(0).into_body())).await.unwrap();
     assert_eq!(all.len(), 64 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_is_asked_for_when_the_client_waits_for_it() {
+    let origin = Origin::start(
+        1,
+        handler(|request, mut respond| async move {
+            let content = collect(request.into_body()).await.unwrap();
+            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            send(&mut stream, content.into(), true).await;
+        }),
+    )
+    .await;
+    let icap = Icap::start(|_| Verdict::Pass);
+    let (gateway, _dir) = gateway(&origin, &icap.settings());
+    let sender = connect(&gateway, &origin).await;
+    for content in ["hello", "again"] {
+        let mut sender = sender.clone().ready().await.unwrap();
+        let mut asked = request(&origin, "PUT", "/");
+        asked.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        let (mut response, mut stream) = sender.send_request(asked, false).unwrap();
+        let interim = soon("100", poll_fn(|cx| response.poll_informational(cx))).await;
+        assert_eq!(interim.unwrap().unwrap().status(), 100);
+        send(&mut stream, content.into(), true).await;
+        let response = soon("the answer", response).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(collect(response.into_body()).await.unwrap(), content.as_bytes());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,7 +345,7 @@ async fn a_client_that_goes_is_let_go_and_so_is_the_origin() {
         handler(move |_, mut respond| {
             let told = told.clone();
             async move {
-                let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+                let reason = poll_fn(|cx| respond.poll_reset(cx)).await;
                 told.send(reason).await.unwrap();
             }
         }),

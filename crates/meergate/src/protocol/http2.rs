@@ -21,19 +21,19 @@ use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use http_wire::{Framing, Limits};
+use http_wire::{Framing, Limits, RequestHead};
 use tokio::time::timeout;
 
 use super::End;
 use crate::adapt::{
-    Counted, Ended, Progress, Request, Transaction, Watch, refuse, transact, tunnel,
+    Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, transact, tunnel,
 };
 use crate::io::Io;
 use crate::metrics::LimitLabels;
 use crate::session::Session;
 use crate::upstream::UpstreamSlot;
 use body::StreamBody;
-use client::StreamClient;
+use client::{Back, StreamClient};
 use origin::{Origins, StreamOrigin};
 use windows::Windows;
 
@@ -162,9 +162,11 @@ async fn serve_stream(
         head.as_ref().ok(),
         session.target(),
     );
-    let mut client = StreamClient::new(respond, &parts.method);
-    let head = match head {
-        Ok(head) => head,
+    let back = Back::new(respond);
+    let mut client = StreamClient::new(back.clone(), &parts.method);
+    let waits = |head: &RequestHead| head.expects_continue().map_err(Trouble::RequestFault);
+    let (head, waits) = match head.and_then(|head| Ok((waits(&head)?, head))) {
+        Ok((waits, head)) => (head, waits && parts.method != http::Method::CONNECT),
         Err(trouble) => {
             if matches!(refuse(&mut tx, trouble, &mut client, &mut watch).await, Ended::Cut) {
                 client.cut();
@@ -177,7 +179,11 @@ async fn serve_stream(
         _ => None,
     };
     let room = windows.open(&session.shared, &session.settings);
-    let body = StreamBody::begin(stream, length, &progress, Counted::FromClient, room);
+    let back = waits.then(|| {
+        back.expect();
+        back
+    });
+    let body = StreamBody::begin(stream, length, &progress, Counted::FromClient, room, back);
     let mut origin = StreamOrigin::new(origins);
     let request = Request { head, body };
     let ended = match parts.method {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use h2::RecvStream;
 use icap_client::{Body, BodyError, BodySource, Frame};
 
+use super::client::Back;
 use super::head;
 use super::windows::Room;
 use crate::adapt::{Counted, Progress};
@@ -22,16 +23,20 @@ pub(super) struct StreamBody {
     counted: Counted,
     /// Until the content has ended, or nobody wants it any more.
     room: Option<Room>,
+    /// Who is told that the content is wanted, if its sender may wait for that.
+    back: Option<Back>,
 }
 
 impl StreamBody {
     /// The content of `stream`, or `None` if it has ended already; `length` is what the head states.
+    /// Its sender is told by `back` once somebody wants it.
     pub(super) fn begin(
         stream: RecvStream,
         length: Option<u64>,
         progress: &Arc<Progress>,
         counted: Counted,
         room: Room,
+        back: Option<Back>,
     ) -> Option<Body> {
         if stream.is_end_stream() {
             return None;
@@ -39,15 +44,23 @@ impl StreamBody {
         let progress = progress.clone();
         let room = Some(room);
         let (data_ended, done) = (false, false);
-        Some(Box::pin(Self { stream, length, data_ended, done, progress, counted, room }))
+        Some(Box::pin(Self { stream, length, data_ended, done, progress, counted, room, back }))
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, BodyError>> {
         loop {
-            let data = match ready!(self.stream.poll_data(cx)) {
-                None => return Poll::Ready(Ok(None)),
-                Some(data) => data.map_err(BodyError::source)?,
+            let data = match self.stream.poll_data(cx) {
+                Poll::Pending => {
+                    if let Some(back) = self.back.take() {
+                        back.ask();
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Some(data)) => data.map_err(BodyError::source)?,
             };
+            // It came unasked.
+            self.back = None;
             if data.is_empty() {
                 continue;
             }

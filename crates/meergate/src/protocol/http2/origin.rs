@@ -259,7 +259,7 @@ impl<'o, 'a> StreamOrigin<'o, 'a> {
         let session = self.origins.session;
         let body = stream.and_then(|stream| {
             let room = shared.windows.open(&session.shared, &session.settings);
-            StreamBody::begin(stream, length, progress, Counted::FromOrigin, room)
+            StreamBody::begin(stream, length, progress, Counted::FromOrigin, room, None)
         });
         Ok((head, body))
     }
