@@ -24,6 +24,10 @@ pub enum Who {
     /// `meergate` alone.
     #[serde(rename = "meergate")]
     Meergate,
+    /// `meergate` that bypasses: bytes relayed unread, without any TLS of its own. The limit of
+    /// whatever stands between two sockets.
+    #[serde(rename = "meergate, bypass")]
+    MeergateBypass,
     /// `meergate` with c-icap's `echo`.
     #[serde(rename = "meergate + c-icap echo")]
     MeergateCIcap,
@@ -216,7 +220,12 @@ fn icap(full: bool) -> Vec<Work> {
     add("RESPMOD 1 MB preview", preview(respmod(MIB)), eight, &[Null, CIcapEx206, Echo, Suricata]);
     add("pair 1 KB", pair(KIB), eight, &[Null, CIcapEcho, Echo, Suricata, SuricataEt]);
     add("pair 1 MB", pair(MIB), eight, &[Null, CIcapEcho, Echo, Suricata, SuricataEt]);
-    add("RESPMOD 100 MB 200", respmod(100 * MIB), &[1], &[CIcapEcho, Echo, Suricata, SuricataEt]);
+    add(
+        "RESPMOD 100 MB 200",
+        respmod(100 * MIB),
+        &[1],
+        &[Null, CIcapEcho, Echo, Suricata, SuricataEt],
+    );
     add("RESPMOD 1 KB scan", may_204(respmod(KIB)), &[8], &[VirusScan, E2guardian, SuricataEt]);
     if full {
         add("RESPMOD 100 KB 200", respmod(100 * KIB), few, &[Null, CIcapEcho, Echo, Suricata]);
@@ -234,8 +243,8 @@ fn icap(full: bool) -> Vec<Work> {
 fn http(full: bool) -> Vec<Work> {
     use Connections::{Kept, New, Resumed};
     use Who::{
-        Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata, MeergateSuricataEt,
-        MeergateSuricataUnix, Mitmproxy, Nginx, Squid, SquidEcho, Sslsplit,
+        Meergate, MeergateBypass, MeergateCIcap, MeergateEcho, MeergateSuricata,
+        MeergateSuricataEt, MeergateSuricataUnix, Mitmproxy, Nginx, Squid, SquidEcho, Sslsplit,
     };
     let job = |body, use_of| HttpJob { body, use_of, rsa: false, streams: None };
     let mut all = Vec::new();
@@ -251,6 +260,7 @@ fn http(full: bool) -> Vec<Work> {
     };
     let adapted = [
         Nginx,
+        MeergateBypass,
         Meergate,
         MeergateEcho,
         MeergateSuricata,
@@ -262,9 +272,9 @@ fn http(full: bool) -> Vec<Work> {
         Sslsplit,
         Mitmproxy,
     ];
-    let plain = [Nginx, Meergate, Squid, Sslsplit];
+    let plain = [Nginx, MeergateBypass, Meergate, Squid, Sslsplit];
     let ours = [Nginx, Meergate, MeergateSuricata];
-    let inspected = [Nginx, Meergate, MeergateSuricata, Squid, Sslsplit];
+    let inspected = [Nginx, MeergateBypass, Meergate, MeergateSuricata, Squid, Sslsplit];
     let many: &[usize] = if full { &[1, 64, 512] } else { &[64, 512] };
     add("1 KB kept", job(KIB, Kept), &[8], &adapted);
     add("1 KB kept", job(KIB, Kept), &[32], &plain);

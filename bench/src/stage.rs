@@ -40,6 +40,7 @@ pub struct Stage {
     five: OnceCell<Inspector>,
     et_open: OnceCell<Inspector>,
     meergate: OnceCell<Meergate>,
+    meergate_bypass: OnceCell<Meergate>,
     meergate_c_icap: OnceCell<Meergate>,
     meergate_echo: OnceCell<Meergate>,
     meergate_five: OnceCell<Meergate>,
@@ -63,6 +64,7 @@ struct IcapServer {
 struct HttpServer {
     connect: SocketAddr,
     proxy: bool,
+    /// Whether TLS ends at the origin.
     direct: bool,
     watched: Watched,
 }
@@ -84,6 +86,7 @@ impl Stage {
             five: OnceCell::new(),
             et_open: OnceCell::new(),
             meergate: OnceCell::new(),
+            meergate_bypass: OnceCell::new(),
             meergate_c_icap: OnceCell::new(),
             meergate_echo: OnceCell::new(),
             meergate_five: OnceCell::new(),
@@ -240,6 +243,10 @@ impl Stage {
                 HttpServer { proxy: false, direct: true, ..server }
             }
             Who::Meergate => ours(&self.meergate, None),
+            Who::MeergateBypass => {
+                let gate = self.meergate_bypass.get_or_init(|| Meergate::bypassing(&self.pki));
+                HttpServer { direct: true, ..proxy(gate.addr(), gate.pid(), &[]) }
+            }
             Who::MeergateCIcap => {
                 let c_icap = self.c_icap();
                 ours(&self.meergate_c_icap, tcp(c_icap.addr(), "/echo", c_icap.pid()))

@@ -1,6 +1,7 @@
 //! Our own programs.
 
 use std::env;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -24,11 +25,23 @@ pub struct Meergate {
 impl Meergate {
     /// Starts it as an explicit proxy; REQMOD and RESPMOD go through `icap`, in this order.
     pub fn start(pki: &Pki, icap: &[String]) -> Self {
+        Self::with_settings(pki, icap, "")
+    }
+
+    /// Starts it as an explicit proxy that lets everything by.
+    pub fn bypassing(pki: &Pki) -> Self {
+        Self::with_settings(pki, &[], "[[rule]]\naction = \"bypass\"\n")
+    }
+
+    fn with_settings(pki: &Pki, icap: &[String], settings: &str) -> Self {
         let folder = folder();
+        let file = folder.path().join("meergate.toml");
+        fs::write(&file, settings).expect("a file of settings");
         let (ca, key) = pki.proxy_ca();
         let mut command = Command::new(binary("meergate"));
         command.args(["run", "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0", "--state-dir"]);
         command.arg(folder.path());
+        command.arg("--config").arg(file);
         command.arg("--ca-cert").arg(ca).arg("--ca-key").arg(key);
         command.arg("--upstream-ca").arg(pki.origin_ca());
         for url in icap {
