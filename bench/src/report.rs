@@ -136,7 +136,7 @@ fn plot(results: &Results, work: &str, unit: &str) -> Option<String> {
             value: median.value,
             low: median.low,
             high: median.high,
-            ours: who.is_ours(),
+            ours: who.is_ours() && !is_limit(who),
             limit: is_limit(who),
         });
     }
