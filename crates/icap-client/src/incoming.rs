@@ -110,10 +110,7 @@ impl Incoming {
                 return Poll::Ready(Ok(()));
             }
             match ready!(self.poll_source(cx)) {
-                Some(Ok(Frame::Data(data))) => {
-                    self.ahead.len += data.len() as u64;
-                    self.ahead.chunks.push_back(data);
-                }
+                Some(Ok(Frame::Data(data))) => self.ahead.push(data),
                 Some(Ok(Frame::Trailers(trailers))) => {
                     self.ahead.trailers = Some(trailers);
                     self.ahead.ended = true;

@@ -566,6 +566,31 @@ fn what_services_cannot_look_into_does_not_slip_by() {
     assert_eq!(gateway.transactions(1)[0]["uninspected"][0], "coding");
 }
 
+/// What is kept until a verdict takes about as much memory as it has bytes, however few come at a
+/// time.
+#[test]
+fn content_that_comes_byte_by_byte_takes_no_more_memory_than_its_size() {
+    const PIECES: usize = 6000;
+    const LENGTH: usize = 200_000;
+    let origin = Origin::start(|asked| {
+        asked.head();
+        write!(asked.stream, "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").unwrap();
+        for _ in 0..PIECES {
+            asked.stream.write_all(b"x").unwrap();
+            // So that most are read by themselves.
+            thread::sleep(std::time::Duration::from_micros(200));
+        }
+        asked.stream.write_all(&[b'x'; LENGTH - PIECES]).unwrap();
+    });
+    let service = Icap::start(|_| Verdict::Pass);
+    let gateway = Gateway::start(&service.settings());
+    let before = gateway.memory();
+    let answer = get(&gateway, &origin, "/", "");
+    assert!(answer.ends_with(&"x".repeat(LENGTH)), "{} bytes", answer.len());
+    let grown = gateway.memory().saturating_sub(before);
+    assert!(grown < 8 << 10, "{grown} KiB more than before");
+}
+
 #[test]
 fn a_request_whose_content_comes_too_slowly_is_ended() {
     let origin = Origin::start(|asked| {

@@ -69,6 +69,13 @@ impl Gateway {
         Self { child, proxy, console: console.expect("no console"), dir }
     }
 
+    /// The most memory that it had, KiB.
+    pub fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim_end_matches("kB").trim().parse().unwrap()
+    }
+
     /// A connection to the proxy, with a time limit on reads.
     pub fn connect(&self) -> TcpStream {
         connect(self.proxy)

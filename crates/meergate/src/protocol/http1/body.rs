@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_wire::{ChunkEvent, ChunkedDecoder, Framing};
 use icap_client::{Body, BodyError, BodySource, Frame};
 
@@ -181,6 +181,10 @@ impl Left {
                 // An end or an error shows again at the next read.
                 _ => break,
             }
+        }
+        // Whoever keeps little of a slow sender's is not to keep a whole block for it.
+        if wire.input.len() < wire.input.capacity() / 4 {
+            wire.input = BytesMut::from(&wire.input[..]);
         }
         Poll::Ready(Ok(got))
     }
