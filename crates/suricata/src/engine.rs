@@ -126,7 +126,7 @@ impl Engine {
     pub fn reload(&self) -> Result<RuleStats, Error> {
         let shared = &self.shared;
         let _one_at_a_time = lock(&shared.reloading);
-        if !shared.phase.is_running() {
+        if !shared.phase.has_begun(shared.config.workers, shared.config.patience) {
             return Err(Error::stopped());
         }
         check_files(&shared.config)?;

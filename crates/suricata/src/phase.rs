@@ -30,6 +30,17 @@ impl Phase {
         *lock(&self.standing) == Standing::Running
     }
 
+    /// Whether it runs. With all `workers` attached it is about to, which is waited for, though not
+    /// for longer than `patience`.
+    pub(crate) fn has_begun(&self, workers: u16, patience: Duration) -> bool {
+        let about_to = Standing::Waiting { attached: workers };
+        let (standing, _) = self
+            .changed
+            .wait_timeout_while(lock(&self.standing), patience, |standing| *standing == about_to)
+            .unwrap_or_else(PoisonError::into_inner);
+        *standing == Standing::Running
+    }
+
     /// One more worker is about to attach. Returns once all are; `false` if they never will be.
     pub(crate) fn attach(&self, workers: u16) -> bool {
         let mut standing = lock(&self.standing);
@@ -80,5 +91,29 @@ impl Phase {
             .wait_timeout_while(standing, patience, |standing| *standing != Standing::Ended)
             .unwrap_or_else(PoisonError::into_inner);
         *standing == Standing::Ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_asks_after_the_last_worker_waits_for_the_run() {
+        let patience = Duration::from_secs(60);
+        let phase = Arc::new(Phase::new());
+        assert!(!phase.has_begun(1, patience), "nobody has attached");
+        assert!(phase.attach(1));
+        let asked = thread::spawn({
+            let phase = Arc::clone(&phase);
+            move || phase.has_begun(1, patience)
+        });
+        phase.set(Standing::Running);
+        assert!(asked.join().is_ok_and(|begun| begun));
+        phase.set(Standing::Ended);
+        assert!(!phase.has_begun(1, patience));
     }
 }
