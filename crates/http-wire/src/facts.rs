@@ -44,24 +44,33 @@ pub(crate) struct Facts {
     /// `Connection` lists a field whose removal would change the message's meaning.
     pub(crate) bad_connection: bool,
     pub(crate) hosts: u8,
+    /// The marks of all names, see [`mark`].
+    names: u64,
 }
 
 impl Facts {
-    /// Takes note of one field. Length first: most fields are sorted out by it alone.
+    /// Takes note of one field. First letter and length first: most fields are sorted out by them.
     pub(crate) fn note(&mut self, field: &Field<'_>) {
-        match field.name.len() {
-            4 if field.is("Host") => self.hosts = self.hosts.saturating_add(1),
-            6 if field.is("Expect") => self.note_expect(field.value),
-            10 if field.is("Connection") => self.note_connection(field.value),
-            14 if field.is("Content-Length") => {
+        self.names |= mark(field.name);
+        match field.name {
+            [b'H' | b'h', ..] if field.is("Host") => self.hosts = self.hosts.saturating_add(1),
+            [b'E' | b'e', ..] if field.is("Expect") => self.note_expect(field.value),
+            [b'C' | b'c', ..] if field.is("Connection") => self.note_connection(field.value),
+            [b'C' | b'c', ..] if field.is("Content-Length") => {
                 self.length = match (self.length, syntax::decimal(field.value)) {
                     (Length::Absent, Some(n)) => Length::One(n),
                     _ => Length::Bad,
                 };
             }
-            17 if field.is("Transfer-Encoding") => self.note_coding(field.value),
+            [b'T' | b't', ..] if field.is("Transfer-Encoding") => self.note_coding(field.value),
             _ => {}
         }
+    }
+
+    /// Whether there may be a field of that name. Most that are asked for are not there, and most of
+    /// those need not be looked for.
+    pub(crate) fn may_have(&self, name: &[u8]) -> bool {
+        self.names & mark(name) != 0
     }
 
     fn note_expect(&mut self, value: &[u8]) {
@@ -100,4 +109,12 @@ impl Facts {
             _ => Coding::Bad(ErrorKind::TransferEncoding),
         };
     }
+}
+
+/// One bit, which names share that differ only in case, and few others.
+fn mark(name: &[u8]) -> u64 {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else { return 0 };
+    let [first, last] = [first, last].map(|b| u32::from(b.to_ascii_lowercase()));
+    let length = name.len() as u32 % u64::BITS;
+    1 << ((first + 5 * last + 11 * length) % u64::BITS)
 }

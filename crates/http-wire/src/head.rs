@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind};
@@ -32,12 +34,7 @@ pub enum Version {
 
 /// The head of a request, byte for byte. Cheap to clone: one reference count.
 #[derive(Clone, Debug)]
-pub struct RequestHead {
-    raw: Raw,
-    method_end: usize,
-    target_end: usize,
-    version: Version,
-}
+pub struct RequestHead(Arc<Parsed<RequestLine>>);
 
 impl RequestHead {
     /// Takes one head off the front of `buf`; `None` while it is incomplete, with `buf` kept.
@@ -50,7 +47,7 @@ impl RequestHead {
         let skipped = if buf.starts_with(b"\r\n") { 2 } else { 0 };
         let Some(scan) = scan(&buf[skipped..], limits, request_line)? else { return Ok(None) };
         buf.advance(skipped);
-        Ok(Some(Self::assemble(buf.split_to(scan.end).freeze(), scan)))
+        Ok(Some(Self(Parsed::of(buf.split_to(scan.end).freeze(), scan))))
     }
 
     /// Reads `bytes` as exactly one head.
@@ -59,28 +56,22 @@ impl RequestHead {
     /// As [`RequestHead::parse`], and [`ErrorKind::NotOneHead`].
     pub fn from_bytes(bytes: Bytes, limits: &Limits) -> Result<Self, Error> {
         let scan = exactly_one(&bytes, limits, request_line)?;
-        Ok(Self::assemble(bytes, scan))
-    }
-
-    fn assemble(bytes: Bytes, scan: Scan<RequestLine>) -> Self {
-        let RequestLine { method_end, target_end, version } = scan.start;
-        let raw = Raw { bytes, fields_at: scan.fields_at, facts: scan.facts };
-        Self { raw, method_end, target_end, version }
+        Ok(Self(Parsed::of(bytes, scan)))
     }
 
     /// The whole head, with the empty line that ends it.
     pub fn bytes(&self) -> &Bytes {
-        &self.raw.bytes
+        &self.0.raw.bytes
     }
 
     /// The method, case kept.
     pub fn method(&self) -> &[u8] {
-        &self.raw.bytes[..self.method_end]
+        &self.0.raw.bytes[..self.0.start.method_end]
     }
 
     /// The request target as written.
     pub fn target(&self) -> &[u8] {
-        &self.raw.bytes[self.method_end + 1..self.target_end]
+        &self.0.raw.bytes[self.0.start.method_end + 1..self.0.start.target_end]
     }
 
     /// The target, taken apart.
@@ -93,7 +84,7 @@ impl RequestHead {
 
     /// The version in the request line.
     pub fn version(&self) -> Version {
-        self.version
+        self.0.start.version
     }
 
     /// What the Host field says. `None` only for HTTP/1.0.
@@ -101,8 +92,8 @@ impl RequestHead {
     /// # Errors
     /// [`ErrorKind::Host`]: missing in HTTP/1.1, repeated, empty or malformed.
     pub fn host(&self) -> Result<Option<Authority<'_>>, Error> {
-        match self.raw.facts.hosts {
-            0 if self.version == Version::Http10 => Ok(None),
+        match self.0.raw.facts.hosts {
+            0 if self.0.start.version == Version::Http10 => Ok(None),
             1 => match self.field("Host") {
                 Some(host) => Authority::parse(host.value).map(Some),
                 None => Err(Error::new(ErrorKind::Host)),
@@ -113,32 +104,32 @@ impl RequestHead {
 
     /// Whether the client will send another request on this connection (RFC 9112 section 9.3).
     pub fn keep_alive(&self) -> bool {
-        self.raw.keep_alive(self.version)
+        self.0.raw.keep_alive(self.0.start.version)
     }
 
     /// Whether `Connection` lists `upgrade`, as a request for another protocol must.
     pub fn connection_upgrade(&self) -> bool {
-        self.raw.facts.upgrade
+        self.0.raw.facts.upgrade
     }
 
     /// Whether `name` concerns this connection only: see [`HOP_BY_HOP`].
     pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
-        self.raw.is_hop_by_hop(name)
+        self.0.raw.is_hop_by_hop(name)
     }
 
     /// The names that concern this connection only: [`HOP_BY_HOP`] and what `Connection` lists.
     pub fn hop_by_hop(&self) -> impl Iterator<Item = &[u8]> {
-        self.raw.hop_by_hop()
+        self.0.raw.hop_by_hop()
     }
 
     /// All field lines in order.
     pub fn fields(&self) -> Fields<'_> {
-        self.raw.fields()
+        self.0.raw.fields()
     }
 
     /// The first field of that name, without regard to case.
     pub fn field(&self, name: impl AsRef<[u8]>) -> Option<Field<'_>> {
-        self.fields().find(|f| f.is(name.as_ref()))
+        self.0.raw.all(name.as_ref()).next()
     }
 
     /// All fields of that name, without regard to case.
@@ -146,25 +137,21 @@ impl RequestHead {
         &'a self,
         name: &'a (impl AsRef<[u8]> + ?Sized),
     ) -> impl Iterator<Item = Field<'a>> {
-        self.fields().filter(move |f| f.is(name.as_ref()))
+        self.0.raw.all(name.as_ref())
     }
 
     pub(crate) fn facts(&self) -> &Facts {
-        &self.raw.facts
+        &self.0.raw.facts
     }
 
     pub(crate) fn raw(&self) -> &Raw {
-        &self.raw
+        &self.0.raw
     }
 }
 
 /// The head of a response, byte for byte. Cheap to clone: one reference count.
 #[derive(Clone, Debug)]
-pub struct ResponseHead {
-    raw: Raw,
-    status: u16,
-    version: Version,
-}
+pub struct ResponseHead(Arc<Parsed<StatusLine>>);
 
 impl ResponseHead {
     /// Takes one head off the front of `buf`; `None` while it is incomplete, with `buf` kept.
@@ -179,7 +166,7 @@ impl ResponseHead {
             return Err(Error::at(ErrorKind::StatusLine, 0));
         }
         let Some(scan) = scan(buf, limits, status_line)? else { return Ok(None) };
-        Ok(Some(Self::assemble(buf.split_to(scan.end).freeze(), scan)))
+        Ok(Some(Self(Parsed::of(buf.split_to(scan.end).freeze(), scan))))
     }
 
     /// Reads `bytes` as exactly one head.
@@ -188,58 +175,52 @@ impl ResponseHead {
     /// As [`ResponseHead::parse`], and [`ErrorKind::NotOneHead`].
     pub fn from_bytes(bytes: Bytes, limits: &Limits) -> Result<Self, Error> {
         let scan = exactly_one(&bytes, limits, status_line)?;
-        Ok(Self::assemble(bytes, scan))
-    }
-
-    fn assemble(bytes: Bytes, scan: Scan<StatusLine>) -> Self {
-        let StatusLine { status, version } = scan.start;
-        let raw = Raw { bytes, fields_at: scan.fields_at, facts: scan.facts };
-        Self { raw, status, version }
+        Ok(Self(Parsed::of(bytes, scan)))
     }
 
     /// The whole head, with the empty line that ends it.
     pub fn bytes(&self) -> &Bytes {
-        &self.raw.bytes
+        &self.0.raw.bytes
     }
 
     /// The status code, 100 to 999.
     pub fn status(&self) -> u16 {
-        self.status
+        self.0.start.status
     }
 
     /// The reason phrase; often empty.
     pub fn reason(&self) -> &[u8] {
-        self.raw.bytes.get(13..self.raw.fields_at - 2).unwrap_or_default()
+        self.0.raw.bytes.get(13..self.0.raw.fields_at - 2).unwrap_or_default()
     }
 
     /// The version in the status line.
     pub fn version(&self) -> Version {
-        self.version
+        self.0.start.version
     }
 
     /// Whether the server will take another request on this connection (RFC 9112 section 9.3).
     pub fn keep_alive(&self) -> bool {
-        self.raw.keep_alive(self.version)
+        self.0.raw.keep_alive(self.0.start.version)
     }
 
     /// Whether `name` concerns this connection only: see [`HOP_BY_HOP`].
     pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
-        self.raw.is_hop_by_hop(name)
+        self.0.raw.is_hop_by_hop(name)
     }
 
     /// The names that concern this connection only: [`HOP_BY_HOP`] and what `Connection` lists.
     pub fn hop_by_hop(&self) -> impl Iterator<Item = &[u8]> {
-        self.raw.hop_by_hop()
+        self.0.raw.hop_by_hop()
     }
 
     /// All field lines in order.
     pub fn fields(&self) -> Fields<'_> {
-        self.raw.fields()
+        self.0.raw.fields()
     }
 
     /// The first field of that name, without regard to case.
     pub fn field(&self, name: impl AsRef<[u8]>) -> Option<Field<'_>> {
-        self.fields().find(|f| f.is(name.as_ref()))
+        self.0.raw.all(name.as_ref()).next()
     }
 
     /// All fields of that name, without regard to case.
@@ -247,21 +228,35 @@ impl ResponseHead {
         &'a self,
         name: &'a (impl AsRef<[u8]> + ?Sized),
     ) -> impl Iterator<Item = Field<'a>> {
-        self.fields().filter(move |f| f.is(name.as_ref()))
+        self.0.raw.all(name.as_ref())
     }
 
     pub(crate) fn facts(&self) -> &Facts {
-        &self.raw.facts
+        &self.0.raw.facts
     }
 
     pub(crate) fn raw(&self) -> &Raw {
-        &self.raw
+        &self.0.raw
+    }
+}
+
+/// A head as it was read, shared by its clones: heads are handed on often, and kept meanwhile.
+#[derive(Debug)]
+struct Parsed<S> {
+    start: S,
+    raw: Raw,
+}
+
+impl<S> Parsed<S> {
+    fn of(bytes: Bytes, scan: Scan<S>) -> Arc<Self> {
+        let raw = Raw { bytes, fields_at: scan.fields_at, facts: scan.facts };
+        Arc::new(Self { start: scan.start, raw })
     }
 }
 
 /// What both kinds of head share. The position of each field is not kept: finding a line again in
 /// checked bytes costs less than an allocation a head.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Raw {
     pub(crate) bytes: Bytes,
     pub(crate) fields_at: usize,
@@ -273,12 +268,21 @@ impl Raw {
         Fields::new(&self.bytes[self.fields_at..])
     }
 
+    /// The fields of that name, without regard to case.
+    fn all<'a, 'n>(&'a self, name: &'n [u8]) -> impl Iterator<Item = Field<'a>> + use<'a, 'n> {
+        let fields = match self.facts.may_have(name) {
+            true => self.fields(),
+            false => Fields::new(&[]),
+        };
+        fields.filter(move |f| f.is(name))
+    }
+
     fn keep_alive(&self, version: Version) -> bool {
         !self.facts.close && (version == Version::Http11 || self.facts.keep_alive)
     }
 
     pub(crate) fn hop_by_hop(&self) -> impl Iterator<Item = &[u8]> {
-        let listed = self.fields().filter(|f| f.is("Connection")).flat_map(|f| tokens(f.value));
+        let listed = self.all(b"Connection").flat_map(|f| tokens(f.value));
         HOP_BY_HOP.into_iter().chain(listed)
     }
 
@@ -330,6 +334,7 @@ fn scan<S>(bytes: &[u8], limits: &Limits, start: StartLine<S>) -> Result<Option<
     }
 }
 
+#[derive(Debug)]
 struct RequestLine {
     method_end: usize,
     target_end: usize,
@@ -355,6 +360,7 @@ fn request_line(line: &[u8]) -> Result<RequestLine, Error> {
     Ok(RequestLine { method_end, target_end, version })
 }
 
+#[derive(Debug)]
 struct StatusLine {
     status: u16,
     version: Version,

@@ -1,4 +1,5 @@
 use crate::error::{Error, ErrorKind};
+use crate::syntax;
 
 /// A host with an optional port, as in `Host` and in request targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,37 +18,35 @@ impl<'a> Authority<'a> {
     /// [`ErrorKind::Host`].
     pub fn parse(text: &'a [u8]) -> Result<Self, Error> {
         let bad = || Error::new(ErrorKind::Host);
-        let text = std::str::from_utf8(text).map_err(|_| bad())?;
-        let (host, rest) = match text.strip_prefix('[') {
+        let (host, rest) = match text.strip_prefix(b"[") {
             Some(inner) => {
-                let (host, rest) = inner.split_once(']').ok_or_else(bad)?;
+                let end = memchr::memchr(b']', inner).ok_or_else(bad)?;
+                let host = std::str::from_utf8(&inner[..end]).map_err(|_| bad())?;
                 host.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
-                (host, rest)
+                (host, &inner[end + 1..])
             }
             None => {
-                let cut = text.find(':').unwrap_or(text.len());
-                let (host, rest) = text.split_at(cut);
-                let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-                if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
+                let (host, rest) = text.split_at(syntax::host_length(text));
+                if host.is_empty() || host.len() > 255 {
                     return Err(bad());
                 }
-                (host, rest)
+                (std::str::from_utf8(host).map_err(|_| bad())?, rest)
             }
         };
-        let port = match rest.strip_prefix(':') {
-            None if rest.is_empty() => None,
-            None => return Err(bad()),
-            Some(digits) => Some(port(digits).ok_or_else(bad)?),
+        let port = match rest {
+            [] => None,
+            [b':', digits @ ..] => Some(port(digits).ok_or_else(bad)?),
+            _ => return Err(bad()),
         };
         Ok(Self { host, port })
     }
 }
 
-fn port(digits: &str) -> Option<u16> {
-    if digits.is_empty() || digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+fn port(digits: &[u8]) -> Option<u16> {
+    if digits.is_empty() || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    digits.parse().ok().filter(|&p| p != 0)
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|&p| p != 0)
 }
 
 /// The form of a request target (RFC 9112 section 3.2).

@@ -72,6 +72,22 @@ proptest! {
     }
 
     #[test]
+    fn a_field_is_found_by_its_name_if_it_is_there(
+        names in proptest::collection::vec("[a-zA-Z-]{1,4}", 0..8),
+        asked in "[a-zA-Z-]{1,4}",
+    ) {
+        let lines: Vec<_> = names.iter().map(|name| format!("{name}: 1\r\n")).collect();
+        let text = format!("HTTP/1.1 200 OK\r\n{}\r\n", lines.concat());
+        let head = ResponseHead::from_bytes(text.into(), &Limits::default()).unwrap();
+        for asked in names.iter().chain([&asked]) {
+            let there = names.iter().filter(|name| name.eq_ignore_ascii_case(asked)).count();
+            prop_assert_eq!(head.all(asked).count(), there);
+            prop_assert_eq!(head.all(&asked.to_ascii_uppercase()).count(), there);
+            prop_assert_eq!(head.field(asked).is_some(), there > 0);
+        }
+    }
+
+    #[test]
     fn chunks_decode_to_what_was_encoded(
         pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..300), 0..8),
         size in 1usize..50,
