@@ -188,6 +188,11 @@ impl Policy {
         &self.default
     }
 
+    /// What is decided about everything, if there is no rule.
+    pub fn only_decision(&self) -> Option<&Decision> {
+        self.rules.is_empty().then_some(&self.default)
+    }
+
     /// The rules in order until one matches, each with the condition that did not hold.
     pub fn explain(&self, subject: &Subject<'_>) -> Vec<(Arc<str>, Option<&'static str>)> {
         let mut told = Vec::new();

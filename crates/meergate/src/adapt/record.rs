@@ -1,7 +1,7 @@
 //! What is remembered of a transaction until its record is written.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use http_wire::{RequestHead, ResponseHead};
@@ -22,7 +22,9 @@ const MAX_PATH: usize = 4096;
 pub(crate) struct Transaction<'a> {
     pub(crate) session: &'a Session,
     pub(crate) progress: Arc<Progress>,
-    id: Arc<str>,
+    number: u64,
+    /// Made when somebody asks for it.
+    id: OnceLock<Arc<str>>,
     protocol: &'static str,
     stream_id: Option<u64>,
     target: Option<Target>,
@@ -31,17 +33,16 @@ pub(crate) struct Transaction<'a> {
     /// It was counted and logged.
     finished: bool,
     /// Kept only if there is a log to write it to.
-    request: Option<RequestHead>,
-    pub(super) pace: Arc<Pace>,
+    logged: Option<Box<Logged>>,
+    /// Of the request's content, if it has any.
+    pub(super) pace: Option<Arc<Pace>>,
     pub(super) server: Option<SocketAddr>,
     pub(super) status: Option<u16>,
     pub(super) outcome: &'static str,
     /// What the client got is a page of ours.
     pub(super) own_page: bool,
-    pub(super) detail: Option<String>,
-    pub(super) reqmod: Option<Adaptation>,
-    pub(super) respmod: Option<Adaptation>,
-    pub(super) block: Option<BlockRecord>,
+    /// What went wrong is known.
+    failed: bool,
     /// The rule that decided last.
     pub(super) rule: Option<&'a str>,
     /// Why no service saw the request.
@@ -54,6 +55,23 @@ pub(crate) struct Transaction<'a> {
     pub(super) opaque_response: Option<&'static str>,
     /// Bytes of heads that were sent on, in HTTP/1.1 form.
     pub(super) heads: Heads,
+}
+
+/// What only the log has a use for.
+#[derive(Default)]
+struct Logged {
+    request: Option<RequestHead>,
+    reqmod: Option<Adaptation>,
+    respmod: Option<Adaptation>,
+    block: Option<BlockRecord>,
+    detail: Option<String>,
+}
+
+/// One of a transaction's two messages.
+#[derive(Clone, Copy)]
+pub(super) enum Message {
+    Request,
+    Response,
 }
 
 /// Bytes of heads, apart from contents.
@@ -74,28 +92,27 @@ impl<'a> Transaction<'a> {
         head: Option<&RequestHead>,
         target: Option<&Target>,
     ) -> Self {
-        let number = session.totals.next_transaction();
         let logged = session.shared.logs.transactions.is_some();
+        let logged =
+            logged.then(|| Box::new(Logged { request: head.cloned(), ..Logged::default() }));
         Self {
             session,
             progress: progress.clone(),
-            id: format!("{}-{number}", session.id).into(),
+            number: session.totals.next_transaction(),
+            id: OnceLock::new(),
             protocol,
             stream_id,
             target: target.cloned(),
             began: Instant::now(),
             counted: Counts::of(progress),
             finished: false,
-            request: head.filter(|_| logged).cloned(),
-            pace: Arc::default(),
+            logged,
+            pace: None,
             server: None,
             status: None,
             outcome: "forwarded",
             own_page: false,
-            detail: None,
-            reqmod: None,
-            respmod: None,
-            block: None,
+            failed: false,
             rule: None,
             unseen_request: None,
             unseen_response: None,
@@ -128,14 +145,14 @@ impl<'a> Transaction<'a> {
     }
 
     /// The transaction's name, in all logs and on pages.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
+    pub(crate) fn id(&self) -> &Arc<str> {
+        self.id.get_or_init(|| format!("{}-{}", self.session.id, self.number).into())
     }
 
     /// What services are told of it.
     pub(super) fn info(&self) -> TransactionInfo {
         let mut info =
-            TransactionInfo::new(self.protocol, self.session.id.clone(), self.id.clone());
+            TransactionInfo::new(self.protocol, self.session.id.clone(), self.id().clone());
         info.client = Some(self.session.client);
         info.server = self.server;
         info.stream_id = self.stream_id;
@@ -148,16 +165,33 @@ impl<'a> Transaction<'a> {
             Some(_) => "blocked",
             None => "answered",
         };
-        self.block = block.map(|block| BlockRecord {
-            service: by.to_string(),
-            signature_id: block.signature_id.clone(),
-            violations: block.violations.clone(),
-        });
+        if let Some(logged) = &mut self.logged {
+            logged.block = block.map(|block| BlockRecord {
+                service: by.to_string(),
+                signature_id: block.signature_id.clone(),
+                violations: block.violations.clone(),
+            });
+        }
+    }
+
+    /// Remembers a message's way through the services, which `took` so long.
+    pub(super) fn adapted(&mut self, message: Message, trail: &Trail, took: Duration) {
+        match message {
+            Message::Request => self.unseen_request = unseen(trail),
+            Message::Response => self.unseen_response = unseen(trail),
+        }
+        if let Some(logged) = &mut self.logged {
+            let adaptation = Some(adaptation(trail, took));
+            match message {
+                Message::Request => logged.reqmod = adaptation,
+                Message::Response => logged.respmod = adaptation,
+            }
+        }
     }
 
     /// What is behind `trouble`: content that comes too slowly fails in whoever waited for it.
     pub(super) fn cause(&self, trouble: Trouble) -> Trouble {
-        if !self.pace.is_missed() {
+        if !self.pace.as_ref().is_some_and(|pace| pace.is_missed()) {
             return trouble;
         }
         let labels = LimitLabels { limit: "min-rate" };
@@ -166,8 +200,15 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn failed(&mut self, trouble: &Trouble) {
-        self.outcome = trouble.outcome();
-        self.detail = Some(trouble.to_string());
+        self.fails(trouble.outcome(), || trouble.to_string());
+    }
+
+    fn fails(&mut self, outcome: &'static str, detail: impl FnOnce() -> String) {
+        self.outcome = outcome;
+        self.failed = true;
+        if let Some(logged) = &mut self.logged {
+            logged.detail = Some(detail());
+        }
     }
 
     /// Counts and logs; the transaction is over.
@@ -198,27 +239,35 @@ impl<'a> Transaction<'a> {
             true => (None, None),
             false => (self.unseen_response, self.opaque_response),
         };
-        let contents = |(unseen, opaque): (Option<_>, Option<_>)| opaque.or(unseen);
         let mut reasons = Vec::new();
-        for (reason, towards, bytes) in [
-            (request.0, Towards::Server, self.heads.request),
-            (contents(request), Towards::Server, to_server + trailers_to_server),
-            (Some("interim"), Towards::Client, self.heads.interim),
-            (response.0, Towards::Client, self.heads.response),
-            (contents(response), Towards::Client, to_client + trailers_to_client),
-        ] {
-            let Some(reason) = reason.filter(|_| bytes > 0) else { continue };
+        let mut count = |reason: Option<&'static str>, towards, bytes| {
+            let Some(reason) = reason.filter(|_| bytes > 0) else { return };
             self.session.shared.metrics.uninspected(reason, towards, bytes);
             if !reasons.contains(&reason) {
                 reasons.push(reason);
             }
+        };
+        for (towards, (unseen, opaque), head, content) in [
+            (Towards::Server, request, self.heads.request, to_server + trailers_to_server),
+            (Towards::Client, response, self.heads.response, to_client + trailers_to_client),
+        ] {
+            if opaque.is_none() {
+                count(unseen, towards, head + content);
+            } else {
+                count(unseen, towards, head);
+                count(opaque, towards, content);
+            }
         }
+        count(Some("interim"), Towards::Client, self.heads.interim);
         reasons
     }
 
     fn log(&self, took: Duration, bytes: [u64; 4], uninspected: &[&'static str]) {
-        let Some(log) = &self.session.shared.logs.transactions else { return };
-        let (method, path) = match &self.request {
+        let (Some(log), Some(logged)) = (&self.session.shared.logs.transactions, &self.logged)
+        else {
+            return;
+        };
+        let (method, path) = match &logged.request {
             Some(head) => (head.method(), head.target()),
             None => (&b""[..], &b""[..]),
         };
@@ -228,7 +277,7 @@ impl<'a> Transaction<'a> {
         let [bytes_from_client, bytes_from_server, bytes_to_client, bytes_to_server] = bytes;
         log.write(&TransactionRecord {
             time: rfc3339(SystemTime::now() - took),
-            transaction_id: &self.id,
+            transaction_id: self.id(),
             connection_id: &self.session.id,
             stream_id: self.stream_id,
             client: self.session.client,
@@ -245,12 +294,12 @@ impl<'a> Transaction<'a> {
             bytes_from_server,
             bytes_to_client,
             rule: self.rule,
-            reqmod: self.reqmod.as_ref(),
-            respmod: self.respmod.as_ref(),
-            block: self.block.as_ref(),
+            reqmod: logged.reqmod.as_ref(),
+            respmod: logged.respmod.as_ref(),
+            block: logged.block.as_ref(),
             uninspected,
             outcome: self.outcome,
-            detail: self.detail.as_deref(),
+            detail: logged.detail.as_deref(),
             ms: milliseconds(took),
         });
     }
@@ -264,20 +313,19 @@ impl Drop for Transaction<'_> {
             return;
         }
         // A failure that the client was being told of stays the reason.
-        if self.detail.is_none() {
+        if !self.failed {
             let (outcome, detail) = match self.session.shared.is_stopping() {
                 true => ("stopped", "the program was stopping"),
                 false => ("client-gone", "the client's connection ended"),
             };
-            self.outcome = outcome;
-            self.detail = Some(detail.to_owned());
+            self.fails(outcome, || detail.to_owned());
         }
         self.finish();
     }
 }
 
 /// Why no service saw a message that went through the services, if none did.
-pub(super) fn unseen(trail: &Trail) -> Option<&'static str> {
+fn unseen(trail: &Trail) -> Option<&'static str> {
     if trail.bypassed().next().is_some() {
         return Some("service-bypassed");
     }
@@ -291,7 +339,7 @@ pub(super) fn unseen(trail: &Trail) -> Option<&'static str> {
 }
 
 /// The record of one message's way through the services.
-pub(super) fn adaptation(trail: &Trail, took: Duration) -> Adaptation {
+fn adaptation(trail: &Trail, took: Duration) -> Adaptation {
     let services = trail.steps.iter().map(|step| ServiceRecord {
         service: step.service.to_string(),
         did: match step.did {

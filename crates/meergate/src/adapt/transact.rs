@@ -2,15 +2,16 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Instant;
 
 use http_wire::{RequestHead, ResponseHead};
-use icap_client::{Adapted, Body, Chain, TransactionInfo};
+use icap_client::{Adapted, Body, Chain, Failure, TransactionInfo};
 
 use super::drive::{Drive, Watch};
 use super::pump::{Counted, Pump, Stopped};
-use super::record::{Transaction, adaptation, unseen};
+use super::record::{Message, Transaction};
 use super::rules::Rules;
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
@@ -78,7 +79,10 @@ async fn run<C: Client, O: Origin>(
     let (head, opaque) = rules.request(request.head)?;
     tx.opaque_request = opaque;
     let limits = &settings.config.limits;
-    let body = request.body.map(|body| tx.pace.keep(limits, &head, body));
+    let body = request.body.map(|body| {
+        let pace = tx.pace.insert(Arc::default());
+        pace.keep(limits, &head, body)
+    });
     let mut request = Request { head, body };
     // Before the services are asked: they are told the origin's address.
     tx.server = Some(drive.run_for(client, pin!(origin.connect())).await??);
@@ -86,7 +90,8 @@ async fn run<C: Client, O: Origin>(
     // One for both messages: what a service says of the request may be told with the response.
     let info = (chain.is_some() || looks_at_responses).then(|| tx.info());
     if let (Some(chain), Some(info)) = (chain, &info) {
-        request = match reqmod(tx, chain, info, request, client, &mut drive).await? {
+        let adapted = pin!(chain.reqmod(info, request.head, request.body));
+        request = match reqmod(tx, adapted, client, &mut drive).await? {
             Ok(request) => request,
             Err(ended) => return Ok(ended),
         };
@@ -139,8 +144,7 @@ pub(super) async fn answer<C: Client, S: Sink>(
         let began = Instant::now();
         let adapted = pin!(chain.respmod(info, exchange.asked, head, body));
         let adapted = drive.run_for(client, adapted).await?.map_err(Trouble::Chain)?;
-        tx.respmod = Some(adaptation(&adapted.trail, began.elapsed()));
-        tx.unseen_response = unseen(&adapted.trail);
+        tx.adapted(Message::Response, &adapted.trail, began.elapsed());
         if let Some(block) = &adapted.blocked_by {
             tx.blocked(Some(block), &block.service);
         }
@@ -197,25 +201,21 @@ fn blocked_page(decision: &Decision) -> Page {
         .detail(format!("The rules of this network do not allow this request ({rule})."))
 }
 
-/// Shows the request to the services. `Err` if one of them answered it.
+/// Awaits what the services say of the request. `Err` if one of them answered it.
 pub(super) async fn reqmod<C: Client, S: Sink>(
     tx: &mut Transaction<'_>,
-    chain: &Chain,
-    info: &TransactionInfo,
-    request: Request,
+    adapted: Pin<&mut impl Future<Output = Result<Adapted, Failure>>>,
     client: &mut C,
     drive: &mut Drive<'_, S>,
 ) -> Result<Result<Request, Ended>, Trouble> {
     let began = Instant::now();
-    let adapted = pin!(chain.reqmod(info, request.head, request.body));
     match drive.run_for(client, adapted).await?.map_err(Trouble::Chain)? {
         Adapted::Forward { head, body, trail, .. } => {
-            tx.reqmod = Some(adaptation(&trail, began.elapsed()));
-            tx.unseen_request = unseen(&trail);
+            tx.adapted(Message::Request, &trail, began.elapsed());
             Ok(Ok(Request { head, body }))
         }
         Adapted::Respond { head, body, by, block, trail } => {
-            tx.reqmod = Some(adaptation(&trail, began.elapsed()));
+            tx.adapted(Message::Request, &trail, began.elapsed());
             tx.blocked(block.as_ref(), &by);
             deliver(tx, head, body, client, drive).await.map(Err)
         }
@@ -303,7 +303,9 @@ pub(super) async fn deliver<C: Client, S: Sink>(
     let sink = client.respond(head, body.as_ref())?;
     tx.status = Some(status);
     tx.heads.response += length;
-    tx.pace.relax();
+    if let Some(pace) = &tx.pace {
+        pace.relax();
+    }
     let mut pump = Pump::new(body, sink, Counted::ToClient);
     let progress = tx.progress.clone();
     let cut = match drive.run(|cx| pump.poll(cx, &progress)).await {

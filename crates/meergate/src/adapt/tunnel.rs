@@ -52,7 +52,8 @@ async fn run<C: Client, O: Origin>(
     let looks_at_responses = tx.session.settings.policy.looks_at_responses();
     let info = (chain.is_some() || looks_at_responses).then(|| tx.info());
     if let (Some(chain), Some(info)) = (chain, &info) {
-        request = match reqmod(tx, chain, info, request, client, &mut drive).await? {
+        let adapted = pin!(chain.reqmod(info, request.head, request.body));
+        request = match reqmod(tx, adapted, client, &mut drive).await? {
             Ok(request) => request,
             Err(ended) => return Ok(ended),
         };

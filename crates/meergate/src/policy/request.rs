@@ -61,6 +61,9 @@ fn decide_exchange<'a>(
     head: &RequestHead,
     content_type: Option<&[u8]>,
 ) -> &'a Decision {
+    if let Some(only) = session.settings.policy.only_decision() {
+        return only;
+    }
     let path = path(head.target());
     let about = |host: &str, address: Option<IpAddr>| {
         session.settings.policy.decide(&Subject {
@@ -78,6 +81,10 @@ fn decide_exchange<'a>(
     let address = target.ip().or_else(|| route?.address.map(|a| a.ip()));
     let own = about(&target.host, address);
     let Ok(Some(named)) = head.host() else { return own };
+    // Mostly it is spelled the same.
+    if named.host.eq_ignore_ascii_case(&target.host) {
+        return own;
+    }
     let named = match Target::new(named.host, target.port) {
         Ok(named) if named.host != target.host => named,
         _ => return own,

@@ -229,7 +229,7 @@ impl Connection<'_> {
     /// After a 101: bytes pass both ways, counted as uninspected.
     async fn relay(self, head: &ResponseHead) -> End {
         let Self { wire, origin, session, .. } = self;
-        wire.lock().out.put(head.bytes());
+        wire.lock().out.put_head(head.bytes());
         if wire.flush().await.is_err() {
             return End::Closed("client-gone");
         }

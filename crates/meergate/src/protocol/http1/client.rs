@@ -53,7 +53,7 @@ impl Client for WireClient {
     fn interim(&mut self, head: &ResponseHead) -> impl Future<Output = io::Result<()>> + Send {
         // HTTP/1.0 knows no interim responses (RFC 9110 section 15.2).
         if self.version == Version::Http11 {
-            self.wire.lock().out.put(head.bytes());
+            self.wire.lock().out.put_head(head.bytes());
         }
         self.wire.flush()
     }
@@ -73,7 +73,7 @@ impl Client for WireClient {
             head = edit.build().map_err(Trouble::OriginFault)?;
         }
         self.keep_alive &= head.keep_alive() && encoding != Encoding::Close;
-        self.wire.lock().out.put(head.bytes());
+        self.wire.lock().out.put_head(head.bytes());
         Ok(WireSink::new(&self.wire, encoding))
     }
 

@@ -198,7 +198,7 @@ impl Origin for WireOrigin<'_> {
         connection.method.extend_from_slice(head.method());
         connection.awaited = true;
         connection.answered = false;
-        connection.wire.lock().out.put(head.bytes());
+        connection.wire.lock().out.put_head(head.bytes());
         Ok(WireSink::new(&connection.wire, encoding))
     }
 

@@ -59,15 +59,15 @@ impl Sink for WireSink {
         let out = &mut self.wire.lock().out;
         match &mut self.encoding {
             Encoding::Nothing => {}
-            Encoding::Close => out.put_bytes(data),
+            Encoding::Close => out.put_data(data),
             Encoding::Length(left) => {
                 *left = left.checked_sub(data.len() as u64).ok_or_else(|| wrong("more"))?;
-                out.put_bytes(data);
+                out.put_data(data);
             }
             Encoding::Chunked if data.is_empty() => {}
             Encoding::Chunked => {
                 out.put(chunk_header(data.len(), &mut [0; MAX_CHUNK_HEADER]));
-                out.put_bytes(data);
+                out.put_data(data);
                 out.put(http_wire::CRLF);
             }
         }

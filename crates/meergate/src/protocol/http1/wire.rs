@@ -12,8 +12,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::io::{BLOCK, Io, block};
 
-/// Pieces below this are copied together; larger ones are written from where they are.
-const SMALL: usize = 4 * 1024;
+/// Content below this is copied to what it is written with.
+const SMALL: usize = 256;
+/// Content from here on is not gathered any more: it is written at once. Where so much is expected
+/// twice over, it is read into a buffer of its own.
+const LARGE: usize = 4 * 1024;
 
 thread_local! {
     // A waiting connection holds no read buffer: heads arrive here and are copied out exactly.
@@ -84,7 +87,7 @@ impl Wire {
         cx: &mut Context<'_>,
         room: usize,
     ) -> Poll<io::Result<usize>> {
-        if room > SMALL * 2 {
+        if room > LARGE * 2 {
             if self.input.is_empty() && self.input.capacity() < BLOCK && room >= BLOCK {
                 self.input = block();
             }
@@ -119,55 +122,154 @@ impl Wire {
     }
 }
 
-/// What waits to be written: small pieces gathered around at most one large one.
+/// What waits to be written: a head, and one piece of content that is not small, with others copied
+/// together around it. Those two stay where they are.
 #[derive(Default)]
 pub(super) struct Outbox {
+    head: Bytes,
     front: BytesMut,
-    large: Bytes,
+    data: Bytes,
     back: BytesMut,
+    /// The receiver did not take all that was offered to it.
+    is_cut: bool,
 }
 
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
-        self.front.is_empty() && self.large.is_empty() && self.back.is_empty()
+        self.len() == 0
     }
 
     /// Whether it should be flushed before more is put in.
     pub(super) fn is_full(&self) -> bool {
-        !self.large.is_empty() || self.front.len() >= BLOCK
+        self.is_cut || self.data.len() >= LARGE || self.len() >= BLOCK
     }
 
+    fn len(&self) -> usize {
+        self.head.len() + self.front.len() + self.data.len() + self.back.len()
+    }
+
+    pub(super) fn put_head(&mut self, head: &Bytes) {
+        match self.is_empty() {
+            true => self.head = head.clone(),
+            false => self.put(head),
+        }
+    }
+
+    /// Puts in a few bytes.
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        match self.large.is_empty() {
+        match self.data.is_empty() {
             true => self.front.extend_from_slice(bytes),
             false => self.back.extend_from_slice(bytes),
         }
     }
 
-    pub(super) fn put_bytes(&mut self, bytes: Bytes) {
-        if bytes.len() < SMALL || !self.large.is_empty() {
-            self.put(&bytes);
-        } else {
-            self.large = bytes;
+    pub(super) fn put_data(&mut self, data: Bytes) {
+        if data.len() < SMALL || self.data.len() >= LARGE {
+            return self.put(&data);
         }
+        self.front.extend_from_slice(&std::mem::replace(&mut self.data, data));
+        self.front.extend_from_slice(&std::mem::take(&mut self.back));
     }
 
-    fn slices(&self) -> [IoSlice<'_>; 3] {
+    fn slices(&self) -> [IoSlice<'_>; 4] {
         // Streams without vectored writes take the first slice that is not empty.
-        [IoSlice::new(&self.front), IoSlice::new(&self.large), IoSlice::new(&self.back)]
+        [&self.head, &self.front[..], &self.data, &self.back].map(IoSlice::new)
     }
 
-    fn advance(&mut self, mut written: usize) {
-        let front = written.min(self.front.len());
-        self.front.advance(front);
-        written -= front;
-        let large = written.min(self.large.len());
-        self.large.advance(large);
-        written -= large;
-        self.back.advance(written.min(self.back.len()));
-        if self.front.is_empty() && self.large.is_empty() {
-            self.large = Bytes::new();
+    fn advance(&mut self, written: usize) {
+        if written >= self.len() {
+            *self = Self::default();
+            return;
+        }
+        self.is_cut = true;
+        let written = advance_bytes(&mut self.head, written);
+        let written = advance(&mut self.front, written);
+        let written = advance_bytes(&mut self.data, written);
+        advance(&mut self.back, written);
+        if self.head.is_empty() && self.front.is_empty() && self.data.is_empty() {
             self.front = std::mem::take(&mut self.back);
         }
+    }
+}
+
+/// Takes up to `most` bytes off the front; returns how many there are beyond.
+fn advance(piece: &mut impl Buf, most: usize) -> usize {
+    let taken = most.min(piece.remaining());
+    piece.advance(taken);
+    most - taken
+}
+
+/// The same. Emptied `Bytes` would still hold their whole allocation.
+fn advance_bytes(piece: &mut Bytes, most: usize) -> usize {
+    let beyond = advance(piece, most);
+    if piece.is_empty() {
+        *piece = Bytes::new();
+    }
+    beyond
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_in_comes_out_in_its_order_however_it_is_written() {
+        let lengths = [1, SMALL - 1, SMALL, LARGE - 1, LARGE, 3, SMALL, BLOCK, SMALL];
+        for step in [1, 7, SMALL, LARGE, usize::MAX] {
+            let (mut outbox, mut expected, mut written) = (Outbox::default(), vec![], vec![]);
+            for round in 0..3 {
+                let head = Bytes::from(vec![b'0' + round; 300]);
+                outbox.put_head(&head);
+                expected.extend_from_slice(&head);
+                for (letter, length) in (b'a'..).zip(lengths) {
+                    let data = Bytes::from(vec![letter; length]);
+                    outbox.put(b"<");
+                    outbox.put_data(data.clone());
+                    outbox.put(b">");
+                    expected.extend([b"<", &data[..], b">"].concat());
+                    // Part of it, as a socket that has little room would.
+                    take(&mut outbox, 2 * step.min(BLOCK / 2), &mut written);
+                }
+            }
+            while !outbox.is_empty() {
+                take(&mut outbox, step, &mut written);
+            }
+            assert!(written == expected, "in steps of {step}");
+        }
+    }
+
+    fn take(outbox: &mut Outbox, most: usize, written: &mut Vec<u8>) {
+        let waiting = outbox.slices().each_ref().map(|slice| &slice[..]).concat();
+        let taken = &waiting[..waiting.len().min(most)];
+        written.extend_from_slice(taken);
+        outbox.advance(taken.len());
+    }
+
+    #[test]
+    fn small_pieces_are_gathered_and_large_ones_are_not() {
+        let mut outbox = Outbox::default();
+        let medium = Bytes::from(vec![1; LARGE - 1]);
+        let large = Bytes::from(vec![2; LARGE]);
+        outbox.put_head(&Bytes::from_static(b"head"));
+        outbox.put_data(medium.clone());
+        assert!(!outbox.is_full());
+        assert_eq!(outbox.data.as_ptr(), medium.as_ptr());
+        outbox.put_data(large.clone());
+        assert!(outbox.is_full());
+        assert_eq!(outbox.data.as_ptr(), large.as_ptr());
+        assert_eq!(outbox.front, medium);
+
+        // A receiver that is slow is asked to take the rest first.
+        outbox.advance(outbox.len() - 1);
+        assert!(outbox.is_full());
+        outbox.advance(1);
+        assert!(!outbox.is_full());
+
+        let mut outbox = Outbox::default();
+        let pieces = (0..).take_while(|_| {
+            outbox.put_data(medium.clone());
+            !outbox.is_full()
+        });
+        assert_eq!(pieces.count(), BLOCK / (LARGE - 1));
     }
 }
