@@ -416,7 +416,11 @@ fn asks_for(message: &Message, path: &str) -> bool {
 #[test]
 fn services_see_both_messages_and_a_pass_changes_nothing() {
     let answer = "HTTP/1.1 200 OK\r\nsERVER:x\r\nContent-length: 2\r\n\r\nok";
-    let origin = Origin::answering(answer);
+    let origin = Origin::start(move |asked| {
+        asked.head();
+        asked.exactly(5);
+        asked.stream.write_all(answer.as_bytes()).unwrap();
+    });
     let icap = Icap::start(|_| Verdict::Pass);
     let gateway = Gateway::start(&icap.settings());
     let mut stream = tunnel(&gateway, &origin);
