@@ -42,6 +42,9 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// The relay, started by `run`.
+    #[command(hide = true)]
+    Relay(peers::Relaying),
     /// Draw a flame graph from the output of `perf script` on standard input.
     Flame {
         /// What stands above it.
@@ -136,6 +139,7 @@ fn main() -> ExitCode {
         }
         Command::Flame { title, file } => flame(&title, &file),
         Command::Growth { seconds, rules, output } => grow(seconds, &rules, &output),
+        Command::Relay(relaying) => peers::serve_relay(&relaying).map_err(|e| e.to_string()),
         Command::Reload { rules, times, connections } => reload(&rules, times, &connections),
         Command::Report { page, picture, output } => report(&page, &picture, &output),
         Command::Run(run) => measure(&run),

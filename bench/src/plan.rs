@@ -52,6 +52,10 @@ pub enum Who {
     /// The null ICAP server: the limit.
     #[serde(rename = "null server")]
     Null,
+    /// A relay that ends TLS on both sides and does nothing else. The limit of whatever is to look
+    /// inside.
+    #[serde(rename = "TLS relay")]
+    Relay,
     /// Squid alone.
     #[serde(rename = "squid")]
     Squid,
@@ -244,7 +248,8 @@ fn http(full: bool) -> Vec<Work> {
     use Connections::{Kept, New, Resumed};
     use Who::{
         Meergate, MeergateBypass, MeergateCIcap, MeergateEcho, MeergateSuricata,
-        MeergateSuricataEt, MeergateSuricataUnix, Mitmproxy, Nginx, Squid, SquidEcho, Sslsplit,
+        MeergateSuricataEt, MeergateSuricataUnix, Mitmproxy, Nginx, Relay, Squid, SquidEcho,
+        Sslsplit,
     };
     let job = |body, use_of| HttpJob { body, use_of, rsa: false, streams: None };
     let mut all = Vec::new();
@@ -261,6 +266,7 @@ fn http(full: bool) -> Vec<Work> {
     let adapted = [
         Nginx,
         MeergateBypass,
+        Relay,
         Meergate,
         MeergateEcho,
         MeergateSuricata,
@@ -272,9 +278,10 @@ fn http(full: bool) -> Vec<Work> {
         Sslsplit,
         Mitmproxy,
     ];
-    let plain = [Nginx, MeergateBypass, Meergate, Squid, Sslsplit];
+    let plain = [Nginx, MeergateBypass, Relay, Meergate, Squid, Sslsplit];
     let ours = [Nginx, Meergate, MeergateSuricata];
-    let inspected = [Nginx, MeergateBypass, Meergate, MeergateSuricata, Squid, Sslsplit];
+    let inspected =
+        [Nginx, MeergateBypass, Relay, Meergate, MeergateSuricata, Squid, Sslsplit];
     let many: &[usize] = if full { &[1, 64, 512] } else { &[64, 512] };
     add("1 KB kept", job(KIB, Kept), &[8], &adapted);
     add("1 KB kept", job(KIB, Kept), &[32], &plain);

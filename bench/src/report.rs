@@ -151,7 +151,7 @@ fn title(work: &str) -> String {
 }
 
 fn is_limit(who: Who) -> bool {
-    matches!(who, Who::Null | Who::Nginx | Who::MeergateBypass)
+    matches!(who, Who::Null | Who::Nginx | Who::MeergateBypass | Who::Relay)
 }
 
 fn growth(html: &mut String, results: &Results) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::load::link::{Route, Tls};
 use crate::load::{Amount, Effort, Sample, Watched, h2, http1, icap};
 use crate::peers::{
-    CIcap, Clamd, E2Guardian, Inspector, Meergate, Mitmproxy, Nginx, Null, Squid, Sslsplit,
+    CIcap, Clamd, E2Guardian, Inspector, Meergate, Mitmproxy, Nginx, Null, Relay, Squid, Sslsplit,
 };
 use crate::pki::Pki;
 use crate::plan::{Connections, HttpJob, IcapJob, Job, Who, Work};
@@ -46,6 +46,7 @@ pub struct Stage {
     meergate_five: OnceCell<Meergate>,
     meergate_unix: OnceCell<Meergate>,
     meergate_et: OnceCell<Meergate>,
+    relay: OnceCell<Relay>,
     squid: OnceCell<Squid>,
     squid_echo: OnceCell<Squid>,
     sslsplit: OnceCell<Sslsplit>,
@@ -92,6 +93,7 @@ impl Stage {
             meergate_five: OnceCell::new(),
             meergate_unix: OnceCell::new(),
             meergate_et: OnceCell::new(),
+            relay: OnceCell::new(),
             squid: OnceCell::new(),
             squid_echo: OnceCell::new(),
             sslsplit: OnceCell::new(),
@@ -260,6 +262,13 @@ impl Stage {
             }
             Who::MeergateSuricataEt => {
                 ours(&self.meergate_et, inspector(self.et_open()?, "/suricata"))
+            }
+            Who::Relay if rsa => return None,
+            Who::Relay => {
+                let port = self.nginx.ec().number();
+                let relay = self.relay.get_or_init(|| Relay::start(&self.pki, port));
+                let server = proxy(relay.addr(), relay.pid(), &[]);
+                HttpServer { proxy: false, direct: true, ..server }
             }
             Who::Squid => {
                 let squid = self.squid.get_or_init(|| Squid::start(&self.pki, None));

@@ -8,6 +8,7 @@ mod mitmproxy;
 mod nginx;
 mod null;
 mod ours;
+mod relay;
 mod squid;
 mod sslsplit;
 
@@ -18,6 +19,7 @@ pub use mitmproxy::Mitmproxy;
 pub use nginx::Nginx;
 pub use null::{Null, serve as serve_null};
 pub use ours::{Inspector, Meergate};
+pub use relay::{Relay, Relaying, serve as serve_relay};
 pub use squid::Squid;
 pub use sslsplit::Sslsplit;
 
