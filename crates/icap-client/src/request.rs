@@ -81,7 +81,9 @@ impl Writer {
     /// Writes a header. A value that could pass for more than one line is left out: user names
     /// and ids come from outside.
     fn line(&mut self, name: &str, value: &[u8]) {
-        if value.iter().any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f) {
+        // All of them, although the first may decide: so the compiler takes many at once.
+        let may_end_it = |b: u8| (b < 0x20) & (b != b'\t') | (b == 0x7f);
+        if value.iter().fold(false, |so_far, &b| so_far | may_end_it(b)) {
             return;
         }
         self.out.put_slice(name.as_bytes());

@@ -180,8 +180,8 @@ impl Part {
             return Err(bad("a part without an offset"));
         };
         let name = element[..equals].trim_ascii();
-        let (_, part) = Self::ALL
-            .into_iter()
+        let &(_, part) = Self::ALL
+            .iter()
             .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
             .ok_or(bad("an unknown part"))?;
         let offset = decimal(element[equals + 1..].trim_ascii())

@@ -35,7 +35,7 @@ impl Headers {
 
     /// The first value of the field `name`, without surrounding blanks.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v)
+        self.all(name).next()
     }
 
     /// The first value of the field `name` if it is UTF-8.
@@ -44,8 +44,13 @@ impl Headers {
     }
 
     /// All values of the field `name`, in order.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v)
+    pub fn all<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let name = name.as_bytes();
+        // Most are sorted out by the length, without a look at the text.
+        let is_named = move |(from, to): (u32, u32)| {
+            (to - from) as usize == name.len() && self.slice((from, to)).eq_ignore_ascii_case(name)
+        };
+        self.spans.iter().filter(move |span| is_named(span.name)).map(|span| self.slice(span.value))
     }
 
     /// The elements of the comma-separated lists of all fields `name`, without blanks and empty

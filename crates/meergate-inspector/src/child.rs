@@ -16,6 +16,14 @@ use crate::supervisor::Sockets;
 /// Orders that may wait.
 const QUEUE: usize = 16;
 
+/// How glibc is told, when a program starts, what it is to do otherwise.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+
+/// For each transaction the engine allocates and frees some dozen small things, more of some sizes than
+/// the seven of each that a thread keeps at hand: with 128 a transaction takes 8 % less CPU. At most 4 MB
+/// a thread.
+const FREED_IS_KEPT: &str = "glibc.malloc.tcache_count=128";
+
 /// What a process does by itself.
 pub(crate) enum Event {
     /// It has ended, in words.
@@ -56,6 +64,9 @@ impl Child {
             .stdout(Stdio::null())
             .env("TMPDIR", folder.path())
             .kill_on_drop(true);
+        if std::env::var_os(TUNABLES).is_none() {
+            command.env(TUNABLES, FREED_IS_KEPT);
+        }
         crate::privileges::drop_to(&mut command, &begin.settings)?;
         let mut process = command.spawn()?;
         // Closes our copy of the other end: the child's end is seen only if nobody else holds it.

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use icap::Headers;
 use serde::{Deserialize, Serialize};
 
 /// The flow that a transaction belongs to: 128 bits of keyed hash, so that nobody outside can
@@ -67,28 +68,47 @@ pub(crate) struct Origin<'a> {
     pub(crate) absurd: bool,
 }
 
+/// The headers that say it. They are looked for in one pass, twice a transaction.
+const NAMES: [&[u8]; 7] = [
+    b"X-Client-IP",
+    b"X-Client-Port",
+    b"X-Server-IP",
+    b"X-Server-Port",
+    b"X-Connection-Id",
+    b"X-Stream-Id",
+    b"X-Transaction-Id",
+];
+
 /// Longest identifier taken from a client, in bytes; a longer one counts as absurd.
 const MAX_ID: usize = 128;
 
 impl<'a> Origin<'a> {
-    /// Reads the headers; `get` looks one up by name.
-    pub(crate) fn read(get: impl Fn(&str) -> Option<&'a str>) -> Self {
+    /// Reads the headers. Of several with one name the first counts.
+    pub(crate) fn read(headers: &'a Headers) -> Self {
+        let mut said = [None; NAMES.len()];
+        for (name, value) in headers.iter().filter(|(name, _)| name.get(1) == Some(&b'-')) {
+            if let Some(place) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name)) {
+                said[place].get_or_insert(value);
+            }
+        }
+        let [client_ip, client_port, server_ip, server_port, connection, stream, transaction] =
+            said.map(|value| str::from_utf8(value?).ok());
         let mut absurd = false;
-        let mut ip = |name| {
-            let ip = parsed(get(name), &mut absurd, |text: &str| text.parse().ok().map(plain))?;
+        let mut ip = |text| {
+            let ip = parsed(text, &mut absurd, |text: &str| text.parse().ok().map(plain))?;
             (!ip.is_unspecified() && !ip.is_multicast()).then_some(ip).or_else(|| {
                 absurd = true;
                 None
             })
         };
-        let (client_ip, server_ip) = (ip("X-Client-IP"), ip("X-Server-IP"));
-        let mut port = |name| {
-            parsed(get(name), &mut absurd, |text: &str| text.parse().ok().filter(|&port| port != 0))
+        let (client_ip, server_ip) = (ip(client_ip), ip(server_ip));
+        let mut port = |text| {
+            parsed(text, &mut absurd, |text: &str| text.parse().ok().filter(|&port| port != 0))
         };
-        let (client_port, server_port) = (port("X-Client-Port"), port("X-Server-Port"));
-        let stream = parsed(get("X-Stream-Id"), &mut absurd, |text: &str| text.parse().ok());
-        let mut id = |name| parsed(get(name), &mut absurd, |text: &'a str| identifier(text));
-        let (connection, transaction) = (id("X-Connection-Id"), id("X-Transaction-Id"));
+        let (client_port, server_port) = (port(client_port), port(server_port));
+        let stream = parsed(stream, &mut absurd, |text: &str| text.parse().ok());
+        let mut id = |text| parsed(text, &mut absurd, |text: &'a str| identifier(text));
+        let (connection, transaction) = (id(connection), id(transaction));
         Self {
             client_ip,
             client_port,

@@ -53,7 +53,7 @@ impl Service for Inspection {
 
     fn place(&self, head: &icap::RequestHead) -> Place {
         let state = &self.desk.state;
-        let origin = Origin::read(|name| head.headers().text(name));
+        let origin = Origin::read(head.headers());
         let worker = match origin.correlation(&state.keys) {
             Correlation::Connection(key) | Correlation::Stream { stream: key, .. } => {
                 state.owners.find(key)
@@ -71,7 +71,7 @@ impl Service for Inspection {
         let mut tally =
             Tally { desk: &self.desk, began: Instant::now(), outcome: Outcome::Aborted };
         let head = transaction.head();
-        let origin = Origin::read(|name| head.headers().text(name));
+        let origin = Origin::read(head.headers());
         if origin.absurd {
             self.desk.counters().absurd.one();
         }
