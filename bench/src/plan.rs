@@ -280,8 +280,7 @@ fn http(full: bool) -> Vec<Work> {
     ];
     let plain = [Nginx, MeergateBypass, Relay, Meergate, Squid, Sslsplit];
     let ours = [Nginx, Meergate, MeergateSuricata];
-    let inspected =
-        [Nginx, MeergateBypass, Relay, Meergate, MeergateSuricata, Squid, Sslsplit];
+    let inspected = [Nginx, MeergateBypass, Relay, Meergate, MeergateSuricata, Squid, Sslsplit];
     let many: &[usize] = if full { &[1, 64, 512] } else { &[64, 512] };
     add("1 KB kept", job(KIB, Kept), &[8], &adapted);
     add("1 KB kept", job(KIB, Kept), &[32], &plain);

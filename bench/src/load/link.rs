@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::CipherSuite;
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -39,16 +41,31 @@ pub struct Tls {
 
 impl Tls {
     /// TLS that trusts only the certificates of `ca` (PEM), offers `alpn`, and resumes sessions or not.
+    /// AES of 256-bit keys is preferred, as by OpenSSL's clients.
     ///
     /// # Panics
     /// When `ca` can't be read.
     pub fn new(ca: &Path, alpn: &[&str], resume: bool) -> Self {
+        Self::with(rustls::crypto::aws_lc_rs::default_provider(), ca, alpn, resume)
+    }
+
+    /// As [`Tls::new`], but with AES of 128-bit keys alone: what `meergate` agrees on with origins.
+    ///
+    /// # Panics
+    /// When `ca` can't be read.
+    pub fn with_short_keys(ca: &Path, alpn: &[&str], resume: bool) -> Self {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        let short = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        provider.cipher_suites.retain(|suite| suite.suite() == short);
+        Self::with(provider, ca, alpn, resume)
+    }
+
+    fn with(provider: CryptoProvider, ca: &Path, alpn: &[&str], resume: bool) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(ca).expect("a CA file") {
             roots.add(certificate.expect("a certificate")).expect("a CA certificate");
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .expect("the provider's versions")
             .with_root_certificates(roots)

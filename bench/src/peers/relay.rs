@@ -76,7 +76,7 @@ pub fn serve(relaying: &Relaying) -> io::Result<()> {
         proxy: false,
         host: "localhost".into(),
         port: relaying.port,
-        tls: Some(Tls::new(&relaying.ca, &["http/1.1"], true)),
+        tls: Some(Tls::with_short_keys(&relaying.ca, &["http/1.1"], true)),
     };
     // Two accept loops on one port, each with what it accepts, as `meergate` has on two cores.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme};
+use rustls::{CipherSuite, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -81,10 +81,11 @@ impl Origins {
             let identity = Arc::new(Identity::load(setting, provider)?);
             identities.push((Some(Arc::from(setting.name.as_str())), identity));
         }
+        let preferring = Arc::new(preferring_short_keys(provider));
         let mut configs = HashMap::new();
         for (name, identity) in identities {
             for alpn in orders(crate::protocol::SERVED) {
-                let mut client = ClientConfig::builder_with_provider(provider.clone())
+                let mut client = ClientConfig::builder_with_provider(preferring.clone())
                     .with_protocol_versions(rustls::ALL_VERSIONS)
                     .map_err(|e| broken(&e))?
                     .dangerous()
@@ -214,6 +215,20 @@ fn orders(served: &[Alpn]) -> Vec<Vec<Alpn>> {
     all
 }
 
+/// The same, with AES of 128-bit keys offered first, as browsers do: it takes a quarter less time.
+fn preferring_short_keys(provider: &CryptoProvider) -> CryptoProvider {
+    let mut provider = provider.clone();
+    provider.cipher_suites.sort_by_key(|offered| {
+        !matches!(
+            offered.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    provider
+}
+
 /// Checks that the origin holds the key of the certificate it shows. Whether the certificate
 /// itself is believed is decided after the handshake, by [`Trust`]: only so can a session that is
 /// resumed be checked, and a fault be explained or mimicked.
@@ -276,5 +291,26 @@ pub(super) fn named(version: ProtocolVersion) -> &'static str {
         ProtocolVersion::TLSv1_2 => "TLSv1.2",
         ProtocolVersion::TLSv1_3 => "TLSv1.3",
         other => other.as_str().unwrap_or(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_keys_are_offered_first_and_nothing_is_left_out() {
+        let all = rustls::crypto::aws_lc_rs::default_provider();
+        let offered = preferring_short_keys(&all).cipher_suites;
+        assert_eq!(offered.len(), all.cipher_suites.len());
+        assert!(all.cipher_suites.iter().all(|suite| offered.contains(suite)));
+        let is_short =
+            |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()).contains("_128_");
+        let short = offered.iter().take_while(|suite| is_short(suite)).count();
+        assert_eq!(short, 3);
+        assert!(!offered[short..].iter().any(is_short));
+        // Where a server takes no AES of 128 bits, it is to take AES of 256 bits before ChaCha20.
+        let left = format!("{:?}", offered[short..].iter().map(|s| s.suite()).collect::<Vec<_>>());
+        assert!(left.find("_256_") < left.find("CHACHA20"), "{left}");
     }
 }
