@@ -153,3 +153,30 @@ const TOKEN: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_character_is_found_wherever_it_stands() {
+        for length in 0..3 * LANES {
+            let mut value = vec![b'v'; length];
+            assert!(is_value(&value));
+            for at in 0..length {
+                for (byte, may_stand) in [
+                    (0, false),
+                    (b'\t', true),
+                    (b'\r', false),
+                    (0x1f, false),
+                    (0x7f, false),
+                    (0x80, true),
+                ] {
+                    value[at] = byte;
+                    assert_eq!(is_value(&value), may_stand, "{byte} at {at} of {length}");
+                }
+                value[at] = b'v';
+            }
+        }
+    }
+}
