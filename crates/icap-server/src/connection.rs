@@ -1,6 +1,6 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use icap::server::{After, Heads};
@@ -64,6 +64,26 @@ struct Session<'a, R> {
     shutdown: &'a Shutdown,
 }
 
+/// The wait for a shutdown.
+struct Stop<'a, F> {
+    shutdown: &'a Shutdown,
+    requested: Pin<&'a mut F>,
+    /// Who has asked, and will be woken.
+    waker: Option<Waker>,
+}
+
+impl<F: Future<Output = ()>> Stop<'_, F> {
+    /// To ask again takes a lock that all threads share, so it is not done where nothing is new.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_known && !self.shutdown.is_requested() {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
+        self.requested.as_mut().poll(cx)
+    }
+}
+
 enum End {
     Closed,
     Migrate(usize),
@@ -85,9 +105,10 @@ enum Next {
 impl<R: Routes> Session<'_, R> {
     async fn run(&self, buf: &mut BytesMut) -> End {
         let mut head = RequestHead::empty();
-        let mut shutdown = pin!(self.shutdown.requested());
+        let requested = pin!(self.shutdown.requested());
+        let mut stop = Stop { shutdown: self.shutdown, requested, waker: None };
         loop {
-            match self.transaction(buf, &mut head, shutdown.as_mut()).await {
+            match self.transaction(buf, &mut head, &mut stop).await {
                 // As long as the head is kept, its buffer can't be used again.
                 Next::Transaction => head.clear(),
                 Next::Close { linger } => {
@@ -114,13 +135,13 @@ impl<R: Routes> Session<'_, R> {
         &self,
         buf: &mut BytesMut,
         head: &mut RequestHead,
-        shutdown: Pin<&mut impl Future<Output = ()>>,
+        stop: &mut Stop<'_, impl Future<Output = ()>>,
     ) -> Next {
         // A client that asks and asks and takes no replies has to wait.
         if poll_fn(|cx| self.wire.poll_room(cx)).await.is_err() {
             return Next::Cut;
         }
-        let deadline = match self.read_head(buf, head, shutdown).await {
+        let deadline = match self.read_head(buf, head, stop).await {
             Ok(Some(deadline)) => deadline,
             Ok(None) => return Next::Close { linger: false },
             Err(error) => return self.refuse(&error),
@@ -152,7 +173,7 @@ impl<R: Routes> Session<'_, R> {
         &self,
         buf: &mut BytesMut,
         head: &mut RequestHead,
-        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+        stop: &mut Stop<'_, impl Future<Output = ()>>,
     ) -> Result<Option<Option<Instant>>, TransactError> {
         let mut deadline = None;
         loop {
@@ -164,7 +185,7 @@ impl<R: Routes> Session<'_, R> {
                 continue;
             }
             let filled = poll_fn(|cx| match self.wire.poll_fill(cx, buf, Patience::Idle) {
-                Poll::Pending => shutdown.as_mut().poll(cx).map(|()| None),
+                Poll::Pending => stop.poll(cx).map(|()| None),
                 filled => filled.map(Some),
             });
             match filled.await {

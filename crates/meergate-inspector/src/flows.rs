@@ -3,12 +3,12 @@
 //! Knows nothing of the engine: `F` is whatever stands for a flow there.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::dialogue::{Dialogue, Turn};
-use crate::origin::FlowKey;
+use crate::origin::{FlowKey, FlowMap};
 
 /// One flow. Shared by the table and by the transactions that run on it.
 #[derive(Debug)]
@@ -44,9 +44,9 @@ enum Home {
 pub(crate) struct Table<F> {
     /// Hears of connections whose flow has left the table.
     left: Box<dyn Fn(FlowKey)>,
-    connections: HashMap<FlowKey, Shared<F>>,
-    spare: HashMap<FlowKey, Vec<Shared<F>>>,
-    waiting: HashMap<FlowKey, VecDeque<Shared<F>>>,
+    connections: FlowMap<Shared<F>>,
+    spare: FlowMap<Vec<Shared<F>>>,
+    waiting: FlowMap<VecDeque<Shared<F>>>,
     /// Flows in the order they were last used; entries whose stamp is old are skipped.
     order: VecDeque<(u64, Shared<F>)>,
     stamps: u64,
@@ -67,9 +67,9 @@ impl<F> Table<F> {
     ) -> Self {
         Self {
             left: Box::new(left),
-            connections: HashMap::new(),
-            spare: HashMap::new(),
-            waiting: HashMap::new(),
+            connections: FlowMap::default(),
+            spare: FlowMap::default(),
+            waiting: FlowMap::default(),
             order: VecDeque::new(),
             stamps: 0,
             len: 0,

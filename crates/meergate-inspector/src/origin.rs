@@ -1,6 +1,7 @@
 //! Who a transaction belongs to, as far as the ICAP client says.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use icap::Headers;
@@ -25,6 +26,28 @@ pub(crate) struct Keys(RandomState, RandomState);
 impl Keys {
     fn key(&self, value: impl Hash) -> FlowKey {
         FlowKey(self.0.hash_one(&value), self.1.hash_one(&value))
+    }
+}
+
+/// A map by flow.
+pub(crate) type FlowMap<V> = HashMap<FlowKey, V, BuildHasherDefault<AsItIs>>;
+
+/// Takes the second half of a [`FlowKey`] for its hash, which it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write_u64(&mut self, half: u64) {
+        self.0 = half;
+    }
+
+    /// Not called for a key, which has numbers alone.
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |so_far, &b| so_far.rotate_left(8) ^ u64::from(b));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -1,9 +1,8 @@
 //! Which worker has a connection's flow.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::origin::FlowKey;
+use crate::origin::{FlowKey, FlowMap};
 
 const SHARDS: usize = 64;
 
@@ -11,7 +10,7 @@ const SHARDS: usize = 64;
 /// all workers, in shards so that they seldom meet.
 #[derive(Debug)]
 pub(crate) struct Owners {
-    shards: Box<[Mutex<HashMap<FlowKey, usize>>]>,
+    shards: Box<[Mutex<FlowMap<usize>>]>,
 }
 
 impl Owners {
@@ -38,7 +37,7 @@ impl Owners {
         }
     }
 
-    fn shard(&self, key: FlowKey) -> MutexGuard<'_, HashMap<FlowKey, usize>> {
+    fn shard(&self, key: FlowKey) -> MutexGuard<'_, FlowMap<usize>> {
         // A map is whole even if a thread panicked with the lock in hand.
         self.shards[key.bucket(SHARDS)].lock().unwrap_or_else(PoisonError::into_inner)
     }
