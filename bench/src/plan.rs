@@ -53,7 +53,7 @@ pub enum Who {
     #[serde(rename = "null server")]
     Null,
     /// A relay that ends TLS on both sides and does nothing else. The limit of whatever is to look
-    /// inside.
+    /// inside small messages.
     #[serde(rename = "TLS relay")]
     Relay,
     /// Squid alone.

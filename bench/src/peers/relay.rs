@@ -1,5 +1,6 @@
 //! A relay that ends TLS on both sides and reads nothing: the least that any proxy costs that is to look
-//! inside, with the libraries that ours is built on.
+//! inside small messages, with the libraries that ours is built on. For large bodies it is no limit: what it
+//! reads at once, a record, it writes by itself, where `meergate` gathers four.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::load::link::{Route, Tls};
 use crate::pki::Pki;
 
-/// Bytes that are read at once, and fit a segment of loopback TCP once they are encrypted.
+/// Room for what was read in one direction and not written yet, bytes.
 const BUFFER: usize = 64 << 10;
 
 /// A running relay, as a process of its own, so that its cost can be counted.
