@@ -33,6 +33,7 @@ mod listener;
 mod output;
 mod peer;
 mod reply;
+mod round;
 mod router;
 mod service;
 mod shutdown;

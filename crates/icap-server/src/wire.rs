@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::input;
 use crate::output::{Chunk, Output};
+use crate::round::Round;
 use crate::timer::Timer;
 use crate::{Config, TransactError};
 
@@ -25,6 +26,7 @@ pub(crate) struct Wire<T: ?Sized = dyn Io> {
     pub(crate) output: RefCell<Output>,
     pub(crate) timer: RefCell<Timer>,
     pub(crate) config: Config,
+    round: Round,
     io: RefCell<T>,
 }
 
@@ -56,6 +58,7 @@ impl<T> Wire<T> {
             output: RefCell::default(),
             timer: RefCell::new(Timer::new()),
             config,
+            round: Round::default(),
             io: RefCell::new(io),
         }
     }
@@ -66,9 +69,9 @@ impl<T> Wire<T> {
 }
 
 impl Wire {
-    /// Reads once into `buf`. Before it waits, what waits to be sent is sent: so a reply leaves
-    /// at the latest when there is nothing else to do, and a client that waits for it is never
-    /// waited for.
+    /// Reads once into `buf`. Before it waits, what waits to be sent is sent, between two requests
+    /// with the other replies of the [round](crate::round): so a reply leaves at the latest when
+    /// there is nothing else to do, and a client that waits for it is never waited for.
     pub(crate) fn poll_fill(
         &self,
         cx: &mut Context<'_>,
@@ -84,6 +87,13 @@ impl Wire {
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.into()),
             });
+        }
+        if idle {
+            match self.output.borrow().waiting() {
+                0 => self.round.pass(),
+                _ if self.round.may_send(cx) => {}
+                _ => return Poll::Pending,
+            }
         }
         let flushed = match self.poll_write(cx) {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
