@@ -3,15 +3,25 @@
 mod blocks;
 mod relay;
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 
 pub use blocks::{BLOCK, block};
 pub use relay::{Direction, RelayEnd, relay};
+
+/// Wakes the task when the thread's other connections had their turn, those too for which something
+/// has come since. A waker that is woken at once would not do: the event loop looks for what came
+/// only when nobody is awake, or after many turns.
+pub(crate) fn give_way(cx: &mut Context<'_>) {
+    // Asking is all that its first poll does.
+    let _ = pin!(yield_now()).poll(cx);
+}
 
 /// Any two-way byte stream: TCP, TLS over it, or one with bytes put back in front.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -92,5 +102,44 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_gives_way_lets_those_go_first_for_whom_something_has_come() {
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+        near.set_nonblocking(true).expect("a socket of the event loop");
+        let mut near = UnixStream::from_std(near).expect("a socket of the event loop");
+        let waiting = tokio::spawn(async move { near.read_u8().await.expect("a byte") });
+        // It waits by now, and the byte is there before the first turn.
+        yield_now().await;
+        far.write_all(b"x").expect("a byte sent");
+        let hungry = tokio::spawn(async move {
+            let mut turns = 0;
+            let until_it_had_its_turn = poll_fn(|cx| {
+                turns += 1;
+                match waiting.is_finished() {
+                    true => Poll::Ready(()),
+                    false => {
+                        give_way(cx);
+                        Poll::Pending
+                    }
+                }
+            });
+            until_it_had_its_turn.await;
+            turns
+        });
+        let turns = hungry.await.expect("the number of turns");
+        assert!(turns <= 3, "{turns} turns before the other's first");
     }
 }

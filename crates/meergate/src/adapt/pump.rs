@@ -7,9 +7,12 @@ use std::task::{Context, Poll, ready};
 use icap_client::{Body, BodyError, Frame};
 
 use super::Sink;
+use crate::io::give_way;
 
-/// Frames moved before other work of the task gets its turn.
+/// Frames moved before others get their turn.
 const BUDGET: usize = 32;
+/// The same in bytes, which take a millisecond.
+const TURN: usize = 1 << 20;
 
 /// Content bytes of one connection or stream, at the four places where they are counted, and apart
 /// from them the bytes of trailers.
@@ -112,6 +115,7 @@ impl<S: Sink> Pump<S> {
         cx: &mut Context<'_>,
         progress: &Progress,
     ) -> Poll<Result<(), Stopped>> {
+        let mut moved = 0;
         for _ in 0..BUDGET {
             // One frame is read ahead, so that the last one and the end share a write.
             if self.ahead.is_none()
@@ -133,16 +137,21 @@ impl<S: Sink> Pump<S> {
             ready!(self.sink.poll_ready(cx)).map_err(Stopped::Sink)?;
             if let Some(frame) = self.ahead.take() {
                 match &frame {
-                    Frame::Data(data) => progress.add(self.counted, data.len() as u64),
+                    Frame::Data(data) => {
+                        progress.add(self.counted, data.len() as u64);
+                        moved += data.len();
+                    }
                     Frame::Trailers(lines) => {
                         progress.add_trailers(self.counted, lines.len() as u64);
                     }
                 }
                 self.sink.push(frame).map_err(Stopped::Sink)?;
             }
+            if moved >= TURN {
+                break;
+            }
         }
-        // Other work of the task gets its turn.
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 }

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{BLOCK, Stream};
+use super::{BLOCK, Stream, give_way};
 
 thread_local! {
     // One buffer a thread instead of two a connection: what a slow peer does not take at once
@@ -139,7 +139,7 @@ impl Pipe {
                 }
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
 
