@@ -198,3 +198,33 @@ pub fn all(results: &Results) -> Vec<Bar> {
     add(what, AtMost(0.0), Median::of(vec![sum]), None);
     bars
 }
+
+/// The bars that are multiples of nginx's figures, put to vey-proxy itself where it took part: they stand for
+/// its own multiples on another machine and a margin, and the multiples differ from machine to machine.
+pub fn against_vey_proxy(results: &Results) -> Vec<Bar> {
+    use Target::{AtLeast, AtMost};
+    use Who::{Meergate, MeergateCIcap, MeergateSuricata, VeyProxy, VeyProxyEcho};
+    let rate = |sample: &Sample| sample.rate;
+    let cpu = |sample: &Sample| sample.cpu_us;
+    let mut bars = Vec::new();
+    let mut compare =
+        |work: &str, one: Who, other: Who, figure: &dyn Fn(&Sample) -> f64, name: &str, target| {
+            let Some(reached) = results.ratio(work, one, other, figure) else { return };
+            let what = format!("{work}: {name}, {} / {}", one.name(), other.name());
+            bars.push(Bar { what, target, reached: Some(reached), profile: profile(work, one) });
+        };
+    for work in ["https 1 KB kept, 8", "https 1 KB kept, 32"] {
+        compare(work, Meergate, VeyProxy, &rate, "rate", AtLeast(1.22));
+        compare(work, Meergate, VeyProxy, &cpu, "CPU", AtMost(0.85));
+    }
+    let new = "https 1 KB new, 8";
+    compare(new, Meergate, VeyProxy, &rate, "rate", AtLeast(1.25));
+    compare(new, Meergate, VeyProxy, &cpu, "CPU", AtMost(0.84));
+    let (small, large) = ("https 1 KB kept, 8", "https 1 MB kept, 8");
+    compare(large, Meergate, VeyProxy, &rate, "rate", AtLeast(1.16));
+    for (work, inspected) in [(small, 1.23), (large, 1.17)] {
+        compare(work, MeergateSuricata, VeyProxyEcho, &rate, "rate", AtLeast(inspected));
+        compare(work, MeergateCIcap, VeyProxyEcho, &rate, "rate", AtLeast(1.0));
+    }
+    bars
+}

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
+use crate::stage::Named;
+
 /// The facts that results carry.
-pub fn gather() -> BTreeMap<String, String> {
+pub fn gather(named: &Named) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let mut note = |name: &str, value: Option<String>| {
         facts.insert(name.to_owned(), value.unwrap_or_else(|| "unknown".into()));
@@ -27,12 +29,18 @@ pub fn gather() -> BTreeMap<String, String> {
     ] {
         note(package, said("dpkg-query", &["-W", "-f", "${Version}", package]));
     }
+    for program in [&named.vey_proxy, &named.sslproxy].into_iter().flatten() {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        note(&name, said(&program.to_string_lossy(), &["-V"]));
+    }
     facts
 }
 
+/// The first line that `program` says.
 fn said(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let said = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&said).lines().next()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 

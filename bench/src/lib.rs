@@ -11,6 +11,7 @@ pub mod engine;
 pub mod facts;
 pub mod flame;
 pub mod growth;
+pub mod interrupt;
 pub mod load;
 pub mod pattern;
 pub mod pcap;

@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use meergate_bench::load::Sample;
 use meergate_bench::plan::{self, Extent};
 use meergate_bench::results::{Record, Results};
-use meergate_bench::stage::{Inputs, Stage};
-use meergate_bench::{facts, growth, peers, report};
+use meergate_bench::stage::{Inputs, Named, Stage};
+use meergate_bench::{facts, growth, interrupt, peers, report};
 
 #[derive(Parser)]
 #[command(about = "Figures, side by side with the peers.")]
@@ -108,6 +108,8 @@ struct Run {
     /// Length of each window, seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    #[command(flatten)]
+    named: Named,
     #[command(flatten)]
     rules: Rules,
     #[command(flatten)]
@@ -225,12 +227,14 @@ fn measure(run: &Run) -> Result<(), String> {
         five: absolute(&run.rules.rules)?,
         et_open: run.rules.et_open.as_deref().map(absolute).transpose()?,
         window: Duration::from_secs_f64(run.seconds),
+        named: run.named.clone(),
     };
     let bodies: Vec<u64> = plan::bodies(&works).into_iter().collect();
+    interrupt::watch().map_err(|error| format!("signals: {error}"))?;
     let stage = Stage::new(inputs, &bodies);
     // Limits and growth of an earlier run stay until they are measured again.
     let mut results = output_or_empty(&run.output);
-    results.facts = facts::gather();
+    results.facts = facts::gather(&run.named);
     results.records.retain(|old| run.add && works.iter().all(|work| work.name != old.work));
     for round in 0..run.rounds {
         for work in &works {
@@ -239,7 +243,11 @@ fn measure(run: &Run) -> Result<(), String> {
             let turn = round % order.len();
             order.rotate_left(turn);
             for who in order {
-                let Some(sample) = stage.run(work, who) else { continue };
+                let sample = stage.run(work, who);
+                if interrupt::came() {
+                    return Err("interrupted".into());
+                }
+                let Some(sample) = sample else { continue };
                 show(round, &work.name, &who.name(), &sample);
                 results.records.push(Record { work: work.name.clone(), who, round, sample });
             }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
 };
 use tempfile::TempDir;
 
@@ -66,7 +66,9 @@ fn authority(folder: &Path, file: &str, name: &str) -> Issuer<'static, KeyPair> 
 fn leaf(folder: &Path, file: &str, key: &KeyPair, issuer: &Issuer<'_, KeyPair>) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     params.distinguished_name.push(DnType::CommonName, "localhost");
+    // As public CAs issue them; vey-proxy's agent can't mimic a leaf that lacks one of both.
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = params.signed_by(key, issuer).expect("a leaf");
     save(folder, file, &certificate.pem(), key);
 }

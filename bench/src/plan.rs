@@ -21,6 +21,9 @@ pub enum Who {
     /// Our `/echo`.
     #[serde(rename = "inspector /echo")]
     Echo,
+    /// icapsuricata, with the rules of its own settings.
+    #[serde(rename = "icapsuricata")]
+    Icapsuricata,
     /// `meergate` alone.
     #[serde(rename = "meergate")]
     Meergate,
@@ -62,6 +65,9 @@ pub enum Who {
     /// Squid with c-icap's `echo`.
     #[serde(rename = "squid + c-icap echo")]
     SquidEcho,
+    /// SSLproxy in split mode.
+    #[serde(rename = "SSLproxy")]
+    Sslproxy,
     /// sslsplit.
     #[serde(rename = "sslsplit")]
     Sslsplit,
@@ -71,6 +77,12 @@ pub enum Who {
     /// Our `/suricata`, ET Open.
     #[serde(rename = "inspector /suricata ET")]
     SuricataEt,
+    /// vey-proxy alone, with its certificate agent.
+    #[serde(rename = "vey-proxy")]
+    VeyProxy,
+    /// vey-proxy with c-icap's `echo`.
+    #[serde(rename = "vey-proxy + c-icap echo")]
+    VeyProxyEcho,
     /// c-icap's `virus_scan` with clamd.
     #[serde(rename = "virus_scan")]
     VirusScan,
@@ -191,7 +203,10 @@ pub fn bodies(works: &[Work]) -> BTreeSet<u64> {
 }
 
 fn icap(full: bool) -> Vec<Work> {
-    use Who::{CIcapEcho, CIcapEx206, E2guardian, Echo, Null, Suricata, SuricataEt, VirusScan};
+    use Who::{
+        CIcapEcho, CIcapEx206, E2guardian, Echo, Icapsuricata, Null, Suricata, SuricataEt,
+        VirusScan,
+    };
     let respmod = |body| IcapJob { kind: Kind::Respmod, body, preview: None, allow_204: false };
     let may_204 = |job| IcapJob { allow_204: true, ..job };
     let preview = |job| IcapJob { preview: Some(1024), allow_204: true, ..job };
@@ -222,8 +237,9 @@ fn icap(full: bool) -> Vec<Work> {
         &[Null, CIcapEx206, Echo, Suricata, SuricataEt],
     );
     add("RESPMOD 1 MB preview", preview(respmod(MIB)), eight, &[Null, CIcapEx206, Echo, Suricata]);
-    add("pair 1 KB", pair(KIB), eight, &[Null, CIcapEcho, Echo, Suricata, SuricataEt]);
-    add("pair 1 MB", pair(MIB), eight, &[Null, CIcapEcho, Echo, Suricata, SuricataEt]);
+    let pairs = [Null, CIcapEcho, Echo, Suricata, SuricataEt, Icapsuricata];
+    add("pair 1 KB", pair(KIB), eight, &pairs);
+    add("pair 1 MB", pair(MIB), eight, &pairs);
     add(
         "RESPMOD 100 MB 200",
         respmod(100 * MIB),
@@ -249,7 +265,7 @@ fn http(full: bool) -> Vec<Work> {
     use Who::{
         Meergate, MeergateBypass, MeergateCIcap, MeergateEcho, MeergateSuricata,
         MeergateSuricataEt, MeergateSuricataUnix, Mitmproxy, Nginx, Relay, Squid, SquidEcho,
-        Sslsplit,
+        Sslproxy, Sslsplit, VeyProxy, VeyProxyEcho,
     };
     let job = |body, use_of| HttpJob { body, use_of, rsa: false, streams: None };
     let mut all = Vec::new();
@@ -277,9 +293,12 @@ fn http(full: bool) -> Vec<Work> {
         SquidEcho,
         Sslsplit,
         Mitmproxy,
+        Sslproxy,
+        VeyProxy,
+        VeyProxyEcho,
     ];
-    let plain = [Nginx, MeergateBypass, Relay, Meergate, Squid, Sslsplit];
-    let ours = [Nginx, Meergate, MeergateSuricata];
+    let plain = [Nginx, MeergateBypass, Relay, Meergate, Squid, Sslsplit, Sslproxy, VeyProxy];
+    let h2_too = [Nginx, Meergate, MeergateSuricata, VeyProxy];
     let inspected = [Nginx, MeergateBypass, Relay, Meergate, MeergateSuricata, Squid, Sslsplit];
     let many: &[usize] = if full { &[1, 64, 512] } else { &[64, 512] };
     add("1 KB kept", job(KIB, Kept), &[8], &adapted);
@@ -288,7 +307,7 @@ fn http(full: bool) -> Vec<Work> {
     add("1 KB new", job(KIB, New), &[8], &adapted);
     add("1 MB kept", job(MIB, Kept), &[8], &adapted);
     let h2 = HttpJob { streams: Some(100), ..job(KIB, Kept) };
-    add("h2 1 KB, 100 streams", h2, &[1, 8], &ours);
+    add("h2 1 KB, 100 streams", h2, &[1, 8], &h2_too);
     add("1 KB resumed", job(KIB, Resumed), &[8], &plain);
     add("1 KB new, RSA origin", HttpJob { rsa: true, ..job(KIB, New) }, &[8], &plain);
     if full {
@@ -298,10 +317,10 @@ fn http(full: bool) -> Vec<Work> {
         add("100 MB kept", job(100 * MIB, Kept), &[1, 8], &adapted);
         add("1 KB new", job(KIB, New), &[1, 64, 512], &plain);
         let h2 = |body, n| HttpJob { streams: Some(n), ..job(body, Kept) };
-        add("h2 1 KB, 1 stream", h2(KIB, 1), levels, &ours);
-        add("h2 1 KB, 10 streams", h2(KIB, 10), &[8], &ours);
-        add("h2 1 MB, 1 stream", h2(MIB, 1), &[8], &ours);
-        add("h2 1 MB, 100 streams", h2(MIB, 100), &[1], &ours);
+        add("h2 1 KB, 1 stream", h2(KIB, 1), levels, &h2_too);
+        add("h2 1 KB, 10 streams", h2(KIB, 10), &[8], &h2_too);
+        add("h2 1 MB, 1 stream", h2(MIB, 1), &[8], &h2_too);
+        add("h2 1 MB, 100 streams", h2(MIB, 100), &[1], &h2_too);
     }
     all
 }

@@ -73,7 +73,8 @@ impl Stat {
     }
 }
 
-fn tree(roots: &[u32]) -> BTreeSet<u32> {
+/// `roots` and all their descendants.
+pub fn tree(roots: &[u32]) -> BTreeSet<u32> {
     let mut found: BTreeSet<u32> = roots.iter().copied().collect();
     let all: Vec<(u32, u32)> = fs::read_dir("/proc")
         .expect("/proc")

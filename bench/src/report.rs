@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::bars::{self, Target};
+use crate::bars::{self, Bar, Target};
 use crate::load::Sample;
 use crate::plan::Who;
 use crate::results::{Curve, Median, Results};
@@ -45,7 +45,11 @@ pub fn page(results: &Results) -> String {
          <code>make bench</code> repeats all of it.</p>"
     );
     facts(&mut html, results);
-    bars_table(&mut html, results);
+    bars_table(&mut html, "Bars", &bars::all(results));
+    let against = bars::against_vey_proxy(results);
+    if !against.is_empty() {
+        bars_table(&mut html, "The multiples of nginx, put to vey-proxy itself", &against);
+    }
     html.push_str("<h2>Side by side</h2>");
     for (work, unit) in PLOTS {
         if let Some(plot) = plot(results, work, unit) {
@@ -73,7 +77,7 @@ pub fn picture(results: &Results) -> String {
 /// The bars as plain text.
 pub fn bars_text(results: &Results) -> String {
     let mut text = String::new();
-    for bar in bars::all(results) {
+    for bar in bars::all(results).iter().chain(&bars::against_vey_proxy(results)) {
         let verdict = match bar.is_met() {
             Some(true) => "met    ",
             Some(false) => "NOT MET",
@@ -91,11 +95,12 @@ fn facts(html: &mut String, results: &Results) {
     let _infallible = write!(html, "<p>{}</p>", facts.collect::<Vec<_>>().join(" · "));
 }
 
-fn bars_table(html: &mut String, results: &Results) {
-    html.push_str(
-        "<h2>Bars</h2><div class='wide'><table><tr><th>what<th>bar<th>reached (low–high)<th></tr>",
+fn bars_table(html: &mut String, title: &str, bars: &[Bar]) {
+    let _infallible = write!(
+        html,
+        "<h2>{title}</h2><div class='wide'><table><tr><th>what<th>bar<th>reached (low–high)<th></tr>",
     );
-    for bar in bars::all(results) {
+    for bar in bars {
         let (class, verdict) = match bar.is_met() {
             Some(true) => ("met", "met"),
             Some(false) => ("missed", "not met"),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::load::link::{Route, Tls};
 use crate::load::{Amount, Effort, Sample, Watched, h2, http1, icap};
 use crate::peers::{
-    CIcap, Clamd, E2Guardian, Inspector, Meergate, Mitmproxy, Nginx, Null, Relay, Squid, Sslsplit,
+    CIcap, Clamd, E2Guardian, Icapsuricata, Inspector, Meergate, Mitmproxy, Nginx, Null, Relay,
+    Squid, Sslproxy, Sslsplit, VeyProxy,
 };
 use crate::pki::Pki;
 use crate::plan::{Connections, HttpJob, IcapJob, Job, Who, Work};
@@ -25,6 +26,22 @@ pub struct Inputs {
     pub et_open: Option<PathBuf>,
     /// Length of each window.
     pub window: Duration,
+    /// Programs that Debian does not have.
+    pub named: Named,
+}
+
+/// Peers that Debian does not have: who has built one names it, and it takes part.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Named {
+    /// icapsuricata's module for c-icap, `srv_suricata.so`.
+    #[arg(long, value_name = "MODULE")]
+    pub icapsuricata: Option<PathBuf>,
+    /// SSLproxy's program.
+    #[arg(long, value_name = "PROGRAM")]
+    pub sslproxy: Option<PathBuf>,
+    /// The program of vey-proxy, or of g3proxy; that of its certificate agent lies beside it.
+    #[arg(long, value_name = "PROGRAM")]
+    pub vey_proxy: Option<PathBuf>,
 }
 
 /// Everyone who takes part so far.
@@ -37,6 +54,7 @@ pub struct Stage {
     c_icap: OnceCell<CIcap>,
     virus_scan: OnceCell<CIcap>,
     e2guardian: OnceCell<E2Guardian>,
+    icapsuricata: OnceCell<Icapsuricata>,
     five: OnceCell<Inspector>,
     et_open: OnceCell<Inspector>,
     meergate: OnceCell<Meergate>,
@@ -49,7 +67,10 @@ pub struct Stage {
     relay: OnceCell<Relay>,
     squid: OnceCell<Squid>,
     squid_echo: OnceCell<Squid>,
+    sslproxy: OnceCell<Sslproxy>,
     sslsplit: OnceCell<Sslsplit>,
+    vey_proxy: OnceCell<VeyProxy>,
+    vey_proxy_echo: OnceCell<VeyProxy>,
     mitmproxy: OnceCell<Mitmproxy>,
 }
 
@@ -84,6 +105,7 @@ impl Stage {
             c_icap: OnceCell::new(),
             virus_scan: OnceCell::new(),
             e2guardian: OnceCell::new(),
+            icapsuricata: OnceCell::new(),
             five: OnceCell::new(),
             et_open: OnceCell::new(),
             meergate: OnceCell::new(),
@@ -96,7 +118,10 @@ impl Stage {
             relay: OnceCell::new(),
             squid: OnceCell::new(),
             squid_echo: OnceCell::new(),
+            sslproxy: OnceCell::new(),
             sslsplit: OnceCell::new(),
+            vey_proxy: OnceCell::new(),
+            vey_proxy_echo: OnceCell::new(),
             mitmproxy: OnceCell::new(),
         }
     }
@@ -144,9 +169,11 @@ impl Stage {
         load.server = server.addr;
         load.paths = (server.paths.0.into(), server.paths.1.into());
         load.tuple = server.tuple.then(|| self.runs.replace(self.runs.get() + 1));
-        if who == Who::E2guardian {
-            load.extra = self.e2guardian_context(&load);
-        }
+        load.extra = match who {
+            Who::E2guardian => answered(&load, "X-ICAP-E2G:"),
+            Who::Icapsuricata => answered(&load, "X-Response-Vars:"),
+            _ => String::new(),
+        };
         Some(load.run(&effort, &Watched { subject: server.pids, services: vec![] }))
     }
 
@@ -168,6 +195,11 @@ impl Stage {
                 let peer = self.e2guardian.get_or_init(E2Guardian::start);
                 server(peer.addr(), ("/request", "/response"), vec![peer.process.pid()])
             }
+            Who::Icapsuricata => {
+                let module = self.inputs.named.icapsuricata.as_ref()?;
+                let peer = self.icapsuricata.get_or_init(|| Icapsuricata::start(module));
+                server(peer.addr(), both("/suricata"), vec![peer.pid()])
+            }
             Who::Echo => {
                 let inspector = self.five();
                 server(inspector.addr(), both("/echo"), vec![inspector.pid()])
@@ -179,22 +211,6 @@ impl Stage {
             }
             _ => unreachable!("{who:?} is no ICAP server"),
         })
-    }
-
-    /// The header that E2Guardian gives with a REQMOD and wants back with the RESPMOD.
-    fn e2guardian_context(&self, load: &icap::Load) -> String {
-        use std::io::{Read, Write};
-        let one = icap::Load { kind: icap::Kind::Reqmod, ..load.clone() };
-        let mut stream = std::net::TcpStream::connect(load.server).expect("E2Guardian");
-        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
-        for piece in one.exchanges(0).iter().flat_map(|exchange| exchange.first.clone()) {
-            stream.write_all(&piece).expect("E2Guardian");
-        }
-        let mut buffer = vec![0; 16 << 10];
-        let n = stream.read(&mut buffer).expect("a reply of E2Guardian");
-        let reply = String::from_utf8_lossy(&buffer[..n]);
-        let line = reply.split("\r\n").find(|line| line.starts_with("X-ICAP-E2G:"));
-        line.map_or_else(String::new, |line| format!("{line}\r\n"))
     }
 
     fn http(&self, work: &Work, job: &HttpJob, who: Who) -> Option<Sample> {
@@ -285,6 +301,27 @@ impl Stage {
                 let addr = if rsa { peer.rsa() } else { peer.ec() };
                 HttpServer { proxy: false, ..proxy(addr, peer.pid(), &[]) }
             }
+            Who::Sslproxy => {
+                let program = self.inputs.named.sslproxy.as_ref()?;
+                let start = || Sslproxy::start(program, &self.pki, &self.nginx);
+                let peer = self.sslproxy.get_or_init(start);
+                let addr = if rsa { peer.rsa() } else { peer.ec() };
+                HttpServer { proxy: false, ..proxy(addr, peer.pid(), &[]) }
+            }
+            Who::VeyProxy | Who::VeyProxyEcho => {
+                let program = self.inputs.named.vey_proxy.as_ref()?;
+                let (cell, service) = match who {
+                    Who::VeyProxy => (&self.vey_proxy, None),
+                    _ => (&self.vey_proxy_echo, Some(self.c_icap())),
+                };
+                let icap = service.map(|service| format!("{}/echo", service.addr()));
+                let start = || VeyProxy::start(program, &self.pki, icap.as_deref());
+                let peer = cell.get_or_init(start);
+                let mut server = proxy(peer.addr(), 0, &[]);
+                server.watched.subject = peer.pids().to_vec();
+                server.watched.services = service.map(CIcap::pid).into_iter().collect();
+                server
+            }
             Who::Mitmproxy => {
                 let peer = self.mitmproxy.get_or_init(|| Mitmproxy::start(&self.pki));
                 proxy(peer.addr(), peer.pid(), &[])
@@ -305,4 +342,21 @@ impl Stage {
         let rules = self.inputs.et_open.as_ref()?;
         Some(self.et_open.get_or_init(|| Inspector::start(rules)))
     }
+}
+
+/// The header line that begins with `name` in the answer to a REQMOD, which the server wants back with the
+/// RESPMOD; nothing if there is none.
+fn answered(load: &icap::Load, name: &str) -> String {
+    use std::io::{Read, Write};
+    let one = icap::Load { kind: icap::Kind::Reqmod, ..load.clone() };
+    let mut stream = std::net::TcpStream::connect(load.server).expect("the ICAP server");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+    for piece in one.exchanges(0).iter().flat_map(|exchange| exchange.first.clone()) {
+        stream.write_all(&piece).expect("a REQMOD sent");
+    }
+    let mut buffer = vec![0; 16 << 10];
+    let n = stream.read(&mut buffer).expect("a reply to a REQMOD");
+    let reply = String::from_utf8_lossy(&buffer[..n]);
+    let line = reply.split("\r\n").find(|line| line.starts_with(name));
+    line.map_or_else(String::new, |line| format!("{line}\r\n"))
 }

@@ -4,24 +4,30 @@
 
 mod c_icap;
 mod clamd;
+mod icapsuricata;
 mod mitmproxy;
 mod nginx;
 mod null;
 mod ours;
 mod relay;
 mod squid;
+mod sslproxy;
 mod sslsplit;
+mod vey_proxy;
 
 pub use c_icap::CIcap;
 pub use clamd::Clamd;
 pub use e2e::peers::e2guardian::E2Guardian;
+pub use icapsuricata::Icapsuricata;
 pub use mitmproxy::Mitmproxy;
 pub use nginx::Nginx;
 pub use null::{Null, serve as serve_null};
 pub use ours::{Inspector, Meergate};
 pub use relay::{Relay, Relaying, serve as serve_relay};
 pub use squid::Squid;
+pub use sslproxy::Sslproxy;
 pub use sslsplit::Sslsplit;
+pub use vey_proxy::VeyProxy;
 
 use std::fs;
 use std::path::{Path, PathBuf};
