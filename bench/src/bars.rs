@@ -25,6 +25,7 @@ fn profile(work: &str, who: Who) -> Option<&'static str> {
     };
     let small = work.contains("1 KB");
     Some(match who {
+        Meergate if work.contains("new") => "new.svg",
         Meergate if small => "kept.svg",
         Meergate => "large.svg",
         MeergateSuricata | MeergateSuricataUnix | MeergateEcho | MeergateCIcap if small => {
