@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::proc;
+use crate::{interrupt, proc};
 
 /// A transaction that takes longer than this is an error.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -210,7 +210,8 @@ where
 
     thread::sleep(effort.warmup);
     let patience = Instant::now() + PATIENCE;
-    while gate.warm.load(Ordering::Relaxed) < effort.connections && Instant::now() < patience {
+    let is_warm = || gate.warm.load(Ordering::Relaxed) >= effort.connections;
+    while !is_warm() && Instant::now() < patience && !interrupt::came() {
         thread::sleep(Duration::from_millis(2));
     }
     proc::reset_peak(&watched.subject);
