@@ -55,7 +55,8 @@ impl VeyProxy {
         );
         if let Some(icap) = icap {
             for key in ["reqmod", "respmod"] {
-                // With a preview it waits without end for the rest of a body that is just as long.
+                // With a preview it waits without end for the rest of a body that is just as long, as the
+                // load's 1 KB is with c-icap.
                 conf += &format!(
                     "    icap_{key}_service:\n      url: icap://{icap}\n      no_preview: true\n"
                 );
