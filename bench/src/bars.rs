@@ -201,8 +201,7 @@ pub fn all(results: &Results) -> Vec<Bar> {
 }
 
 /// The bars that are multiples of nginx's figures, put to vey-proxy itself where it took part: they stand for
-/// its own multiples on another machine and a margin, and the multiples differ from machine to machine. Where
-/// services take part it has no preview, which may cost it much: see its peer.
+/// its own multiples on another machine and a margin, and the multiples differ from machine to machine.
 pub fn against_vey_proxy(results: &Results) -> Vec<Bar> {
     use Target::{AtLeast, AtMost};
     use Who::{Meergate, MeergateCIcap, MeergateSuricata, VeyProxy, VeyProxyEcho};

@@ -9,7 +9,7 @@ use crate::load::link::{Route, Tls};
 use crate::load::{Amount, Effort, Sample, Watched, h2, http1, icap};
 use crate::peers::{
     CIcap, Clamd, E2Guardian, Icapsuricata, Inspector, Meergate, Mitmproxy, Nginx, Null, Relay,
-    Squid, Sslproxy, Sslsplit, VeyProxy,
+    Splitter, Squid, VeyProxy,
 };
 use crate::pki::Pki;
 use crate::plan::{Connections, HttpJob, IcapJob, Job, Who, Work};
@@ -67,8 +67,8 @@ pub struct Stage {
     relay: OnceCell<Relay>,
     squid: OnceCell<Squid>,
     squid_echo: OnceCell<Squid>,
-    sslproxy: OnceCell<Sslproxy>,
-    sslsplit: OnceCell<Sslsplit>,
+    sslproxy: OnceCell<Splitter>,
+    sslsplit: OnceCell<Splitter>,
     vey_proxy: OnceCell<VeyProxy>,
     vey_proxy_echo: OnceCell<VeyProxy>,
     mitmproxy: OnceCell<Mitmproxy>,
@@ -252,6 +252,10 @@ impl Stage {
             let meergate = cell.get_or_init(|| Meergate::start(&self.pki, &urls));
             proxy(meergate.addr(), meergate.pid(), &services)
         };
+        let splitter = |peer: &Splitter| {
+            let addr = if rsa { peer.rsa() } else { peer.ec() };
+            HttpServer { proxy: false, ..proxy(addr, peer.pid(), &[]) }
+        };
         let tcp = |addr, path, pid| Some((format!("icap://{addr}{path}"), pid));
         let inspector = |inspector: &Inspector, path| tcp(inspector.addr(), path, inspector.pid());
         Some(match who {
@@ -297,16 +301,13 @@ impl Stage {
                 proxy(squid.addr(), squid.pid(), &[c_icap.pid()])
             }
             Who::Sslsplit => {
-                let peer = self.sslsplit.get_or_init(|| Sslsplit::start(&self.pki, &self.nginx));
-                let addr = if rsa { peer.rsa() } else { peer.ec() };
-                HttpServer { proxy: false, ..proxy(addr, peer.pid(), &[]) }
+                let start = || Splitter::sslsplit(&self.pki, &self.nginx);
+                splitter(self.sslsplit.get_or_init(start))
             }
             Who::Sslproxy => {
                 let program = self.inputs.named.sslproxy.as_ref()?;
-                let start = || Sslproxy::start(program, &self.pki, &self.nginx);
-                let peer = self.sslproxy.get_or_init(start);
-                let addr = if rsa { peer.rsa() } else { peer.ec() };
-                HttpServer { proxy: false, ..proxy(addr, peer.pid(), &[]) }
+                let start = || Splitter::sslproxy(program, &self.pki, &self.nginx);
+                splitter(self.sslproxy.get_or_init(start))
             }
             Who::VeyProxy | Who::VeyProxyEcho => {
                 let program = self.inputs.named.vey_proxy.as_ref()?;

@@ -11,6 +11,10 @@ use super::{Clamd, folder, write};
 
 const MODULES: &str = "/usr/lib/x86_64-linux-gnu/c_icap";
 
+/// The preview that `echo` asks for, bytes. vey-proxy waits without end for the rest of a body that is just as
+/// long as the preview, and its default, 1,024, is the load's small body.
+const PREVIEW: usize = 1025;
+
 /// A running c-icap.
 #[derive(Debug)]
 pub struct CIcap {
@@ -33,7 +37,8 @@ impl CIcap {
              MaxRequestsPerChild 0\nUser root\nGroup root\nTmpDir {here}\nMaxMemObject 131072\n\
              DebugLevel 0\nModulesDir {MODULES}\nServicesDir {MODULES}\n\
              TemplateDir /usr/share/c_icap/templates/\nLoadMagicFile /etc/c-icap/c-icap.magic\n\
-             ServerLog {here}/server.log\nService echo srv_echo.so\nService ex206 srv_ex206.so\n",
+             ServerLog {here}/server.log\nService echo srv_echo.so\n\
+             echo.PreviewSize {PREVIEW}\nService ex206 srv_ex206.so\n",
             port.addr()
         );
         if let Some(clamd) = clamd {

@@ -10,9 +10,8 @@ mod nginx;
 mod null;
 mod ours;
 mod relay;
+mod splitter;
 mod squid;
-mod sslproxy;
-mod sslsplit;
 mod vey_proxy;
 
 pub use c_icap::CIcap;
@@ -24,9 +23,8 @@ pub use nginx::Nginx;
 pub use null::{Null, serve as serve_null};
 pub use ours::{Inspector, Meergate};
 pub use relay::{Relay, Relaying, serve as serve_relay};
+pub use splitter::Splitter;
 pub use squid::Squid;
-pub use sslproxy::Sslproxy;
-pub use sslsplit::Sslsplit;
 pub use vey_proxy::VeyProxy;
 
 use std::fs;

@@ -55,11 +55,7 @@ impl VeyProxy {
         );
         if let Some(icap) = icap {
             for key in ["reqmod", "respmod"] {
-                // With a preview it waits without end for the rest of a body that is just as long, as the
-                // load's 1 KB is with c-icap.
-                conf += &format!(
-                    "    icap_{key}_service:\n      url: icap://{icap}\n      no_preview: true\n"
-                );
+                conf += &format!("    icap_{key}_service:\n      url: icap://{icap}\n");
             }
         }
         let conf = write(folder.path(), "proxy.yaml", &conf);
