@@ -66,8 +66,9 @@ impl Bar {
 pub fn all(results: &Results) -> Vec<Bar> {
     use Target::{AtLeast, AtMost};
     use Who::{
-        CIcapEcho, CIcapEx206, Echo, Meergate, MeergateCIcap, MeergateEcho, MeergateSuricata,
-        MeergateSuricataUnix, Nginx, Null, Squid, SquidEcho, Sslsplit, Suricata, SuricataEt,
+        CIcapEcho, CIcapEx206, Echo, Engine, EngineEt, Meergate, MeergateCIcap, MeergateEcho,
+        MeergateSuricata, MeergateSuricataUnix, Nginx, Null, Squid, SquidEcho, Sslsplit, Suricata,
+        SuricataEt,
     };
     let rate = |sample: &Sample| sample.rate;
     let cpu = |sample: &Sample| sample.cpu_us;
@@ -125,34 +126,26 @@ pub fn all(results: &Results) -> Vec<Bar> {
     compare(large, MeergateCIcap, Nginx, &rate, "rate (vey-proxy: 0.47)", AtLeast(0.47));
 
     // The engine's limit.
-    for (who, rules, target) in [(Suricata, "5 rules", 1.5), (SuricataEt, "ET Open", 1.3)] {
+    for (who, engine, target) in [(Suricata, Engine, 1.5), (SuricataEt, EngineEt, 1.3)] {
         let work = "icap RESPMOD 1 KB 204, 8";
-        let engine = results.engine(&format!("1 KB, {rules}")).map(|limit| limit.0.value);
-        let reached = engine.and_then(|engine| {
-            let mine = results.samples(work, who);
-            let null = results.samples(work, Null);
-            let ratios = mine.iter().filter_map(|(round, sample)| {
-                Some(sample.cpu_us / (null.get(round)?.cpu_us + engine))
-            });
-            Median::of(ratios.collect())
+        let (null, engine) = (results.samples(work, Null), results.samples(work, engine));
+        let mine = results.samples(work, who);
+        let ratios = mine.iter().filter_map(|(round, sample)| {
+            Some(sample.cpu_us / (null.get(round)?.cpu_us + engine.get(round)?.cpu_us))
         });
         add(
             format!("{work}: CPU, {} / (null server + engine)", who.name()),
             AtMost(target),
-            reached,
+            Median::of(ratios.collect()),
             profile(work, who),
         );
     }
-    let of_engine = |work: &str, who: Who, limit: &str| {
-        let engine = results.engine(limit)?.1.value;
-        let rates = results.samples(work, who);
-        Median::of(rates.values().map(|sample| sample.megabytes / engine).collect())
-    };
     let work = "icap RESPMOD 100 MB 200, 1";
+    let megabytes = |sample: &Sample| sample.megabytes;
     add(
         format!("{work}: MB/s, {} / engine in 64 KB packets", SuricataEt.name()),
         AtLeast(0.8),
-        of_engine(work, SuricataEt, "100 MB, ET Open"),
+        results.ratio(work, SuricataEt, EngineEt, megabytes),
         profile(work, SuricataEt),
     );
     let work = "icap pair 1 MB, 8";

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::interrupt::{self, Interrupted};
 use crate::load::link::{Route, Tls};
 use crate::load::{Amount, Effort, Watched, http1, icap};
 use crate::peers::{Inspector, Meergate, Nginx, folder};
@@ -26,18 +27,22 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 /// All curves.
-pub fn curves(means: &Means<'_>) -> Vec<Curve> {
+///
+/// # Errors
+/// It was interrupted.
+pub fn curves(means: &Means<'_>) -> Result<Vec<Curve>, Interrupted> {
     let sizes: &[u64] = &[KIB, 10 * KIB, 100 * KIB, MIB, 10 * MIB, 100 * MIB, 1024 * MIB];
     let pki = Pki::new();
     let origin = Nginx::start(&pki, sizes);
     let inspector = Inspector::start(means.five);
-    let mut curves = body_size(means, &pki, &origin, &inspector, sizes);
-    curves.push(chain_length(means, &pki, &origin, &inspector));
-    curves.extend(connections(means, &pki, &origin, &inspector));
+    let mut curves = body_size(means, &pki, &origin, &inspector, sizes)?;
+    curves.push(chain_length(means, &pki, &origin, &inspector)?);
+    curves.extend(connections(means, &pki, &origin, &inspector)?);
     drop(inspector);
-    curves.push(rules(means));
+    curves.push(rules(means)?);
     curves.push(idle(&pki));
-    curves
+    interrupt::check()?;
+    Ok(curves)
 }
 
 /// Nanoseconds of CPU a body byte against its length, ours and the service together.
@@ -47,7 +52,7 @@ fn body_size(
     origin: &Nginx,
     inspector: &Inspector,
     sizes: &[u64],
-) -> Vec<Curve> {
+) -> Result<Vec<Curve>, Interrupted> {
     let plain = Meergate::start(pki, &[]);
     let inspected = Meergate::start(pki, &[url(inspector, "/suricata")]);
     [("meergate", &plain), ("meergate + /suricata", &inspected)]
@@ -57,17 +62,23 @@ fn body_size(
                 let watched = watched(gate, inspector);
                 let load = https(pki, origin, gate, *size);
                 let sample = load.run(&effort(means, 8, *size), &watched);
-                report(line, &format!("{size} bytes"), &sample);
+                report(line, &format!("{size} bytes"), &sample)?;
                 let cpu = sample.cpu_us + sample.services_cpu_us;
-                (*size as f64, cpu * 1000.0 / *size as f64)
+                Ok((*size as f64, cpu * 1000.0 / *size as f64))
             };
-            curve("CPU a byte", line, ("body, bytes", "ns"), sizes.iter().map(point).collect())
+            let points = sizes.iter().map(point).collect::<Result<_, _>>()?;
+            Ok(curve("CPU a byte", line, ("body, bytes", "ns"), points))
         })
         .collect()
 }
 
 /// CPU microseconds a request against the number of `/echo` services it passes.
-fn chain_length(means: &Means<'_>, pki: &Pki, origin: &Nginx, inspector: &Inspector) -> Curve {
+fn chain_length(
+    means: &Means<'_>,
+    pki: &Pki,
+    origin: &Nginx,
+    inspector: &Inspector,
+) -> Result<Curve, Interrupted> {
     let point = |length: usize| {
         // Services are named by their URL, so each has one of its own.
         let chain: Vec<String> =
@@ -75,15 +86,20 @@ fn chain_length(means: &Means<'_>, pki: &Pki, origin: &Nginx, inspector: &Inspec
         let gate = Meergate::start(pki, &chain);
         let load = https(pki, origin, &gate, KIB);
         let sample = load.run(&effort(means, 8, KIB), &watched(&gate, inspector));
-        report("chain", &format!("{length} services"), &sample);
-        (length as f64, sample.cpu_us + sample.services_cpu_us)
+        report("chain", &format!("{length} services"), &sample)?;
+        Ok((length as f64, sample.cpu_us + sample.services_cpu_us))
     };
-    let points = (0..=8).map(point).collect();
-    curve("CPU a request", "meergate + /echo …", ("services in the chain", "µs"), points)
+    let points = (0..=8).map(point).collect::<Result<_, _>>()?;
+    Ok(curve("CPU a request", "meergate + /echo …", ("services in the chain", "µs"), points))
 }
 
 /// CPU microseconds a request against the number of busy connections.
-fn connections(means: &Means<'_>, pki: &Pki, origin: &Nginx, inspector: &Inspector) -> Vec<Curve> {
+fn connections(
+    means: &Means<'_>,
+    pki: &Pki,
+    origin: &Nginx,
+    inspector: &Inspector,
+) -> Result<Vec<Curve>, Interrupted> {
     const LEVELS: &[usize] = &[1, 8, 64, 512, 2048, 4096];
     let plain = Meergate::start(pki, &[]);
     let inspected = Meergate::start(pki, &[url(inspector, "/suricata")]);
@@ -93,16 +109,16 @@ fn connections(means: &Means<'_>, pki: &Pki, origin: &Nginx, inspector: &Inspect
         for level in LEVELS {
             let load = https(pki, origin, gate, KIB);
             let sample = load.run(&effort(means, *level, KIB), &watched(gate, inspector));
-            report(line, &format!("{level} connections"), &sample);
+            report(line, &format!("{level} connections"), &sample)?;
             cost.push((*level as f64, sample.cpu_us + sample.services_cpu_us));
         }
         curves.push(curve("CPU a request, busy", line, ("connections", "µs"), cost));
     }
-    curves
+    Ok(curves)
 }
 
 /// CPU microseconds of an inspected RESPMOD of 1 KB against the number of rules.
-fn rules(means: &Means<'_>) -> Curve {
+fn rules(means: &Means<'_>) -> Result<Curve, Interrupted> {
     let folder = folder();
     let base = match means.et_open {
         Some(path) => std::fs::read_to_string(path).unwrap_or_default(),
@@ -149,10 +165,10 @@ fn rules(means: &Means<'_>) -> Curve {
         };
         let watched = Watched { subject: vec![inspector.pid()], services: vec![] };
         let sample = load.run(&effort(means, 8, KIB), &watched);
-        report("rules", &format!("{count} rules"), &sample);
+        report("rules", &format!("{count} rules"), &sample)?;
         points.push((count as f64, sample.cpu_us));
     }
-    curve("CPU of an inspected 1 KB", "inspector /suricata", ("rules", "µs"), points)
+    Ok(curve("CPU of an inspected 1 KB", "inspector /suricata", ("rules", "µs"), points))
 }
 
 /// How long the origin keeps connections that idle, as origins do.
@@ -219,7 +235,8 @@ fn effort(means: &Means<'_>, connections: usize, body: u64) -> Effort {
     Effort { connections, warmup: Duration::from_millis(500), amount }
 }
 
-fn report(line: &str, point: &str, sample: &crate::load::Sample) {
+fn report(line: &str, point: &str, sample: &crate::load::Sample) -> Result<(), Interrupted> {
+    interrupt::check()?;
     eprintln!(
         "growth {line:22} {point:18} {:>9.1}/s {:>7.1} MB/s cpu {:>9.1} + {:>9.1} us {:>5.0} MiB \
          errors {} wrong {} {:?}",
@@ -232,6 +249,7 @@ fn report(line: &str, point: &str, sample: &crate::load::Sample) {
         sample.wrong,
         sample.kinds
     );
+    Ok(())
 }
 
 fn curve(plot: &str, line: &str, axes: (&str, &str), points: Vec<(f64, f64)>) -> Curve {

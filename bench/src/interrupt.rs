@@ -39,6 +39,24 @@ pub fn came() -> bool {
     CAME.load(Ordering::Relaxed)
 }
 
+/// The run was interrupted: what was measured last is of servers that were ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+/// As [`came`], for `?`.
+///
+/// # Errors
+/// The run was interrupted.
+pub fn check() -> Result<(), Interrupted> {
+    if came() { Err(Interrupted) } else { Ok(()) }
+}
+
 fn end_all() {
     let own = process::id();
     for pid in proc::tree(&[own]).into_iter().filter(|pid| *pid != own) {

@@ -26,22 +26,6 @@ enum Command {
         /// `<bytes of request>=<file with the reply>`, in a cycle.
         turns: Vec<String>,
     },
-    /// Measure what the engine alone costs, and add it to the results.
-    Engine {
-        /// The `suricata` program of the same build as the library.
-        #[arg(long)]
-        suricata: PathBuf,
-        /// Its settings.
-        #[arg(long, default_value = "bench/suricata.yaml")]
-        yaml: PathBuf,
-        /// How often.
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
-        #[command(flatten)]
-        rules: Rules,
-        #[command(flatten)]
-        output: Output,
-    },
     /// The relay, started by `run`.
     #[command(hide = true)]
     Relay(peers::Relaying),
@@ -108,6 +92,9 @@ struct Run {
     /// Length of each window, seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Settings of the engine alone, which `--suricata` names.
+    #[arg(long, default_value = "bench/suricata.yaml")]
+    yaml: PathBuf,
     #[command(flatten)]
     named: Named,
     #[command(flatten)]
@@ -134,11 +121,15 @@ struct Output {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Growth { .. } | Command::Reload { .. } | Command::Run(_))
+        && let Err(error) = interrupt::watch()
+    {
+        eprintln!("meergate-bench: signals: {error}");
+        return ExitCode::FAILURE;
+    }
+    let done = match command {
         Command::Null { turns } => peers::serve_null(&turns).map_err(|error| error.to_string()),
-        Command::Engine { suricata, yaml, rounds, rules, output } => {
-            engine(&suricata, &yaml, rounds, &rules, &output)
-        }
         Command::Flame { title, file } => flame(&title, &file),
         Command::Growth { seconds, rules, output } => grow(seconds, &rules, &output),
         Command::Relay(relaying) => peers::serve_relay(&relaying).map_err(|e| e.to_string()),
@@ -153,21 +144,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn engine(
-    suricata: &Path,
-    yaml: &Path,
-    rounds: usize,
-    rules: &Rules,
-    output: &Output,
-) -> Result<(), String> {
-    let mut results = output.read()?;
-    let mut sets = vec![("5 rules", rules.rules.as_path())];
-    sets.extend(rules.et_open.as_deref().map(|path| ("ET Open", path)));
-    results.engine = meergate_bench::engine::limits(suricata, yaml, &sets, rounds)
-        .map_err(|error| error.to_string())?;
-    output.write(&results)
 }
 
 fn flame(title: &str, file: &Path) -> Result<(), String> {
@@ -185,7 +161,7 @@ fn grow(seconds: f64, rules: &Rules, output: &Output) -> Result<(), String> {
         et_open: et_open.as_deref(),
         window: Duration::from_secs_f64(seconds),
     };
-    results.growth = growth::curves(&means);
+    results.growth = growth::curves(&means).map_err(|error| error.to_string())?;
     output.write(&results)
 }
 
@@ -226,13 +202,13 @@ fn measure(run: &Run) -> Result<(), String> {
     let inputs = Inputs {
         five: absolute(&run.rules.rules)?,
         et_open: run.rules.et_open.as_deref().map(absolute).transpose()?,
+        engine_settings: absolute(&run.yaml)?,
         window: Duration::from_secs_f64(run.seconds),
         named: run.named.clone(),
     };
     let bodies: Vec<u64> = plan::bodies(&works).into_iter().collect();
-    interrupt::watch().map_err(|error| format!("signals: {error}"))?;
     let stage = Stage::new(inputs, &bodies);
-    // Limits and growth of an earlier run stay until they are measured again.
+    // The growth curves of an earlier run stay until they are measured again.
     let mut results = output_or_empty(&run.output);
     results.facts = facts::gather(&run.named);
     results.records.retain(|old| run.add && works.iter().all(|work| work.name != old.work));
@@ -244,9 +220,7 @@ fn measure(run: &Run) -> Result<(), String> {
             order.rotate_left(turn);
             for who in order {
                 let sample = stage.run(work, who);
-                if interrupt::came() {
-                    return Err("interrupted".into());
-                }
+                interrupt::check().map_err(|error| error.to_string())?;
                 let Some(sample) = sample else { continue };
                 show(round, &work.name, &who.name(), &sample);
                 results.records.push(Record { work: work.name.clone(), who, round, sample });

@@ -21,6 +21,12 @@ pub enum Who {
     /// Our `/echo`.
     #[serde(rename = "inspector /echo")]
     Echo,
+    /// The engine alone, five rules: `suricata -r` on one thread. The limit of `/suricata`.
+    #[serde(rename = "engine")]
+    Engine,
+    /// The same, ET Open.
+    #[serde(rename = "engine ET")]
+    EngineEt,
     /// icapsuricata, with the rules of its own settings.
     #[serde(rename = "icapsuricata")]
     Icapsuricata,
@@ -95,6 +101,12 @@ impl Who {
             Ok(serde_json::Value::String(name)) => name,
             _ => unreachable!("a unit variant is a string"),
         }
+    }
+
+    /// Whether it is there to show what the others could reach.
+    pub fn is_limit(self) -> bool {
+        use Who::{Engine, EngineEt, MeergateBypass, Nginx, Null, Relay};
+        matches!(self, Engine | EngineEt | MeergateBypass | Nginx | Null | Relay)
     }
 
     /// Whether it is a program of ours that is measured.
@@ -204,8 +216,8 @@ pub fn bodies(works: &[Work]) -> BTreeSet<u64> {
 
 fn icap(full: bool) -> Vec<Work> {
     use Who::{
-        CIcapEcho, CIcapEx206, E2guardian, Echo, Icapsuricata, Null, Suricata, SuricataEt,
-        VirusScan,
+        CIcapEcho, CIcapEx206, E2guardian, Echo, Engine, EngineEt, Icapsuricata, Null, Suricata,
+        SuricataEt, VirusScan,
     };
     let respmod = |body| IcapJob { kind: Kind::Respmod, body, preview: None, allow_204: false };
     let may_204 = |job| IcapJob { allow_204: true, ..job };
@@ -230,21 +242,22 @@ fn icap(full: bool) -> Vec<Work> {
     add("REQMOD", reqmod, eight, &[Null, CIcapEcho, Echo, Suricata]);
     add("RESPMOD 1 KB 200", respmod(KIB), few, &[Null, CIcapEcho, Echo, Suricata]);
     add("RESPMOD 1 MB 200", respmod(MIB), few, &[Null, CIcapEcho, Echo, Suricata]);
-    add(
-        "RESPMOD 1 KB 204",
-        may_204(respmod(KIB)),
-        if full { few } else { &[8, 64, 512] },
-        &[Null, CIcapEx206, Echo, Suricata, SuricataEt],
-    );
+    let inspected = [Null, CIcapEx206, Echo, Suricata, SuricataEt, Engine, EngineEt];
+    add("RESPMOD 1 KB 204", may_204(respmod(KIB)), &[8], &inspected);
+    let others: &[usize] = if full { &[1, 64, 512] } else { &[64, 512] };
+    add("RESPMOD 1 KB 204", may_204(respmod(KIB)), others, &inspected[..5]);
     add("RESPMOD 1 MB preview", preview(respmod(MIB)), eight, &[Null, CIcapEx206, Echo, Suricata]);
     let pairs = [Null, CIcapEcho, Echo, Suricata, SuricataEt, Icapsuricata];
     add("pair 1 KB", pair(KIB), eight, &pairs);
-    add("pair 1 MB", pair(MIB), eight, &pairs);
+    add("pair 1 MB", pair(MIB), &[8], &[&pairs[..], &[Engine, EngineEt]].concat());
+    if full {
+        add("pair 1 MB", pair(MIB), &[1, 64, 512], &pairs);
+    }
     add(
         "RESPMOD 100 MB 200",
         respmod(100 * MIB),
         &[1],
-        &[Null, CIcapEcho, Echo, Suricata, SuricataEt],
+        &[Null, CIcapEcho, Echo, Suricata, SuricataEt, Engine, EngineEt],
     );
     add("RESPMOD 1 KB scan", may_204(respmod(KIB)), &[8], &[VirusScan, E2guardian, SuricataEt]);
     if full {

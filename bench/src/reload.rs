@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::interrupt;
 use crate::load::icap::{Caller, Kind, Load};
 use crate::peers::Inspector;
 use crate::proc;
@@ -67,6 +68,7 @@ pub fn measure(rules: &Path, connections: usize, times: usize) -> Result<String,
     let seconds = began.elapsed().as_secs_f64();
     let cpu = proc::cpu_seconds(&[inspector.pid()]) - cpu;
     stop.store(true, Ordering::Relaxed);
+    interrupt::check().map_err(|error| error.to_string())?;
     let mut shots = Vec::new();
     for thread in threads {
         shots.extend(thread.join().expect("a generator thread")?);
@@ -135,6 +137,7 @@ fn reloads(inspector: &Inspector, times: usize) -> Result<Vec<Change>, String> {
             }
         };
         changes.push((Instant::now(), Phase::Quiet));
+        interrupt::check().map_err(|error| error.to_string())?;
         if !ended.success() {
             return Err("a reload was refused".to_owned());
         }

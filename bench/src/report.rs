@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use crate::bars::{self, Bar, Target};
 use crate::load::Sample;
-use crate::plan::Who;
 use crate::results::{Curve, Median, Results};
 use crate::svg::{self, Line, escape, number};
 
@@ -42,6 +41,8 @@ pub fn page(results: &Results) -> String {
          rounds, with the lowest and highest. Ratios are taken within a round. Every body is \
          compared byte for byte. CPU is user and system time of all threads and processes of the \
          program under test; what it called on (the ICAP service of a proxy) is counted apart. \
+         <code>engine</code> is <code>suricata -r</code> over a capture of the same transactions in \
+         packets of up to 64 KB, its start taken off: one thread, and a second is one of its CPU. \
          <code>make bench</code> repeats all of it.</p>"
     );
     facts(&mut html, results);
@@ -57,7 +58,6 @@ pub fn page(results: &Results) -> String {
         }
     }
     growth(&mut html, results);
-    engine(&mut html, results);
     html.push_str("<h2>Every figure</h2>");
     for work in results.works() {
         table(&mut html, results, work);
@@ -141,8 +141,8 @@ fn plot(results: &Results, work: &str, unit: &str) -> Option<String> {
             value: median.value,
             low: median.low,
             high: median.high,
-            ours: who.is_ours() && !is_limit(who),
-            limit: is_limit(who),
+            ours: who.is_ours() && !who.is_limit(),
+            limit: who.is_limit(),
         });
     }
     (!rows.is_empty()).then(|| svg::bars(unit, &rows))
@@ -153,10 +153,6 @@ fn title(work: &str) -> String {
         Some((what, connections)) => format!("{what}, {connections} connections"),
         None => work.to_owned(),
     }
-}
-
-fn is_limit(who: Who) -> bool {
-    matches!(who, Who::Null | Who::Nginx | Who::MeergateBypass | Who::Relay)
 }
 
 fn growth(html: &mut String, results: &Results) {
@@ -177,32 +173,10 @@ fn growth(html: &mut String, results: &Results) {
     }
 }
 
-fn engine(html: &mut String, results: &Results) {
-    if results.engine.is_empty() {
-        return;
-    }
-    html.push_str(
-        "<h2>The engine alone</h2><p><code>suricata -r</code> over a capture of the same \
-         transactions in packets of up to 64 KB, one thread, its start taken off.</p>\
-         <table><tr><th>transactions<th>CPU µs each<th>MB a second of CPU</tr>",
-    );
-    for limit in &results.engine {
-        let show = |values: &Vec<f64>| Median::of(values.clone()).map_or_else(String::new, spread);
-        let _infallible = write!(
-            html,
-            "<tr><td>{}<td>{}<td>{}</tr>",
-            escape(&limit.name),
-            show(&limit.cpu_us),
-            show(&limit.megabytes)
-        );
-    }
-    html.push_str("</table>");
-}
-
 fn table(html: &mut String, results: &Results, work: &str) {
     let everyone = results.who(work);
     let rounds = everyone.iter().map(|who| results.samples(work, *who).len()).max().unwrap_or(0);
-    let limit = everyone.iter().copied().find(|who| is_limit(*who));
+    let limit = everyone.iter().copied().find(|who| who.is_limit());
     let _infallible = write!(
         html,
         "<h3>{} ({rounds} rounds)</h3><div class='wide'><table><tr><th>who<th>a second<th>of the limit<th>MB/s\
@@ -211,7 +185,9 @@ fn table(html: &mut String, results: &Results, work: &str) {
     );
     for who in everyone {
         let show = |figure: fn(&Sample) -> f64| {
-            results.median(work, who, figure).map_or_else(String::new, |m| number(m.value))
+            // What is nothing does not apply: the engine alone has no latency, most have no service.
+            let median = results.median(work, who, figure).filter(|median| median.value > 0.0);
+            median.map_or_else(String::new, |median| number(median.value))
         };
         let rate = results.median(work, who, |s| s.rate).map_or_else(String::new, spread);
         let share = limit

@@ -14,9 +14,6 @@ pub struct Results {
     pub facts: BTreeMap<String, String>,
     /// Each measurement in the order made.
     pub records: Vec<Record>,
-    /// What the engine alone costs.
-    #[serde(default)]
-    pub engine: Vec<EngineLimit>,
     /// How cost grows.
     #[serde(default)]
     pub growth: Vec<Curve>,
@@ -33,17 +30,6 @@ pub struct Record {
     pub round: usize,
     /// What it gave.
     pub sample: Sample,
-}
-
-/// `suricata -r` over a pcap of the transactions of a work.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct EngineLimit {
-    /// What the pcap holds.
-    pub name: String,
-    /// CPU microseconds a transaction, the engine's start taken off; one value a round.
-    pub cpu_us: Vec<f64>,
-    /// Body bytes a second of CPU, MB.
-    pub megabytes: Vec<f64>,
 }
 
 /// One figure against what grows.
@@ -129,12 +115,6 @@ impl Results {
         figure: impl Fn(&Sample) -> f64,
     ) -> Option<Median> {
         self.ratio_across((work, one), (work, other), figure)
-    }
-
-    /// CPU microseconds a transaction and MB a second of the engine alone.
-    pub fn engine(&self, name: &str) -> Option<(Median, Median)> {
-        let limit = self.engine.iter().find(|limit| limit.name == name)?;
-        Some((Median::of(limit.cpu_us.clone())?, Median::of(limit.megabytes.clone())?))
     }
 
     /// As [`Results::ratio`], of two works.

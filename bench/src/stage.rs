@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::engine::Engine;
 use crate::load::link::{Route, Tls};
 use crate::load::{Amount, Effort, Sample, Watched, h2, http1, icap};
 use crate::peers::{
@@ -24,13 +25,15 @@ pub struct Inputs {
     pub five: PathBuf,
     /// The ET Open rules, if they are there.
     pub et_open: Option<PathBuf>,
+    /// Settings of the engine where it runs alone.
+    pub engine_settings: PathBuf,
     /// Length of each window.
     pub window: Duration,
     /// Programs that Debian does not have.
     pub named: Named,
 }
 
-/// Peers that Debian does not have: who has built one names it, and it takes part.
+/// Programs that Debian does not have: who has built one names it, and it takes part.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Named {
     /// icapsuricata's module for c-icap, `srv_suricata.so`.
@@ -39,6 +42,9 @@ pub struct Named {
     /// SSLproxy's program.
     #[arg(long, value_name = "PROGRAM")]
     pub sslproxy: Option<PathBuf>,
+    /// The engine's program, of the same build as the library.
+    #[arg(long, value_name = "PROGRAM")]
+    pub suricata: Option<PathBuf>,
     /// The program of vey-proxy, or of g3proxy; that of its certificate agent lies beside it.
     #[arg(long, value_name = "PROGRAM")]
     pub vey_proxy: Option<PathBuf>,
@@ -146,7 +152,18 @@ impl Stage {
         Effort { connections, warmup: Duration::from_millis(500), amount }
     }
 
+    fn engine(&self, job: &IcapJob, rules: &Path) -> Option<Sample> {
+        let program = self.inputs.named.suricata.clone()?;
+        let engine = Engine { program, settings: self.inputs.engine_settings.clone() };
+        Some(engine.run(rules, job.body))
+    }
+
     fn icap(&self, work: &Work, job: &IcapJob, who: Who) -> Option<Sample> {
+        match who {
+            Who::Engine => return self.engine(job, &self.inputs.five),
+            Who::EngineEt => return self.engine(job, self.inputs.et_open.as_ref()?),
+            _ => {}
+        }
         let mut load = icap::Load {
             // Replaced below; five digits, as the null server's port has.
             server: SocketAddr::from(([127, 0, 0, 1], 12_345)),
