@@ -15,6 +15,8 @@ pub struct BodyReader<'a> {
     /// Bytes at the front of `buf` that the last event lent out.
     lent: usize,
     read: u64,
+    /// Whether anything of the body, be it framing, may have been taken off `buf`.
+    asked: bool,
 }
 
 /// What comes next in a request's body.
@@ -34,7 +36,7 @@ pub enum BodyEvent<'a> {
 
 impl<'a> BodyReader<'a> {
     pub(crate) fn new(wire: &'a Wire, buf: &'a mut BytesMut) -> Self {
-        Self { wire, buf, lent: 0, read: 0 }
+        Self { wire, buf, lent: 0, read: 0, asked: false }
     }
 
     /// Waits for the next event. Before it waits for input it sends what the reply has gathered.
@@ -66,6 +68,11 @@ impl<'a> BodyReader<'a> {
         self.read
     }
 
+    /// Whether the body was never asked for: all of it is still to come.
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.asked
+    }
+
     /// Takes off the bytes lent last, at the end of the transaction.
     pub(crate) fn release(&mut self) {
         self.buf.advance(self.lent);
@@ -74,6 +81,7 @@ impl<'a> BodyReader<'a> {
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<RequestEvent, TransactError>> {
         self.release();
+        self.asked = true;
         loop {
             let event = self.wire.core.borrow_mut().body(self.buf)?;
             if let Some(event) = event {

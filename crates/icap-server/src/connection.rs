@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::wire::{Patience, Wire};
 use crate::{
-    BodyEvent, BodyReader, Config, Peer, Place, Router, Routes, Shutdown, TransactError,
-    Transaction, access,
+    BodyEvent, BodyReader, Config, Peer, Router, Routes, Shutdown, TransactError, Transaction,
+    access,
 };
 
 /// How the serving of a connection ended.
@@ -150,16 +150,6 @@ impl<R: Routes> Session<'_, R> {
             "*" => Some(0),
             path => self.routes.find(path),
         };
-        if let Some(index) = route
-            && head.method() != Method::Options
-            && let Place::Worker(worker) = self.routes.place(index, head)
-        {
-            let mut whole = BytesMut::with_capacity(head.bytes().len() + buf.len());
-            whole.extend_from_slice(head.bytes());
-            whole.extend_from_slice(buf);
-            *buf = whole;
-            return Next::Migrate(worker);
-        }
         let heads = match self.read_heads(buf, deadline).await {
             Ok(heads) => heads,
             Err(error) => return self.refuse(&error),
@@ -229,6 +219,13 @@ impl<R: Routes> Session<'_, R> {
         let mut transaction = Transaction::new(self.wire, buf, head, heads, &self.peer);
         let result = self.dispatch(&mut transaction, route).await;
         transaction.body.release();
+        if let Err(TransactError::Elsewhere(worker)) = result
+            && transaction.body.is_untouched()
+            && !self.wire.core.borrow().reply_started()
+        {
+            *buf = unread(head, heads, buf);
+            return Next::Migrate(worker);
+        }
         if let Err(error) = &result {
             tracing::debug!(peer = %self.peer, path = head.path(), %error, "transaction failed");
         }
@@ -269,6 +266,9 @@ impl<R: Routes> Session<'_, R> {
             _ if started && !finished => Some(Next::Cut),
             Ok(()) => self.fail_service("the service gave no reply"),
             Err(TransactError::Failed(reason)) => self.fail_service(&reason),
+            Err(TransactError::Elsewhere(_)) => {
+                self.fail_service("the service wants another thread too late")
+            }
             Err(TransactError::Protocol(error)) if error.kind() == ErrorKind::Sequence => {
                 if finished {
                     None
@@ -305,7 +305,9 @@ impl<R: Routes> Session<'_, R> {
                 // If a reply was complete, only its being sent is left to do.
                 let _ = core.refuse(408, reason, &Headers::new(), output.buffer());
             }
-            TransactError::Failed(_) | TransactError::Io(_) => return Next::Cut,
+            TransactError::Failed(_) | TransactError::Elsewhere(_) | TransactError::Io(_) => {
+                return Next::Cut;
+            }
         }
         Next::Close { linger: true }
     }
@@ -361,4 +363,18 @@ impl<R: Routes> Session<'_, R> {
     fn head_deadline(&self, deadline: &mut Option<Instant>) -> Instant {
         *deadline.get_or_insert_with(|| Instant::now() + self.wire.config.head_timeout)
     }
+}
+
+/// A transaction from its first byte on, up to what `buf` has of its body.
+fn unread(head: &RequestHead, heads: &Heads, buf: &BytesMut) -> BytesMut {
+    let encapsulated = [&heads.req_hdr, &heads.res_hdr].into_iter().flatten();
+    let parts = || {
+        [head.bytes()]
+            .into_iter()
+            .chain(encapsulated.clone().map(|head| &head[..]))
+            .chain([&buf[..]])
+    };
+    let mut whole = BytesMut::with_capacity(parts().map(<[u8]>::len).sum());
+    parts().for_each(|part| whole.extend_from_slice(part));
+    whole
 }

@@ -16,6 +16,10 @@ pub enum TransactError {
     /// The client broke the protocol, or (`Sequence`) the service asked for a reply that does not
     /// fit the transaction.
     Protocol(icap::Error),
+    /// The transaction had better run on the thread of this number, where its service must not say so
+    /// again: [`Outcome::Migrate`](crate::Outcome) hands over the connection. After the service has asked
+    /// for the body or begun a reply, it is a failure.
+    Elsewhere(usize),
     /// The client neither sent nor took anything for too long: 408.
     Stalled,
 }
@@ -26,6 +30,7 @@ impl fmt::Display for TransactError {
             Self::Failed(reason) => write!(f, "service failed: {reason}"),
             Self::Io(error) => write!(f, "connection broken: {error}"),
             Self::Protocol(error) => write!(f, "protocol error: {error}"),
+            Self::Elsewhere(worker) => write!(f, "a transaction of thread {worker}"),
             Self::Stalled => f.write_str("client stalled"),
         }
     }
@@ -36,7 +41,7 @@ impl std::error::Error for TransactError {
         match self {
             Self::Io(error) => Some(error),
             Self::Protocol(error) => Some(error),
-            Self::Failed(_) | Self::Stalled => None,
+            Self::Failed(_) | Self::Elsewhere(_) | Self::Stalled => None,
         }
     }
 }

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Futures here are not `Send`: a connection stays on its thread, unless its service asks for
-//! another one ([`Place`]), which hands the connection back to the caller to be moved.
+//! another one ([`TransactError::Elsewhere`]), which hands the connection back to the caller to be moved.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -55,7 +55,7 @@ pub use listener::Listener;
 pub use peer::Peer;
 pub use reply::Reply;
 pub use router::{NoRoute, Route, Router, Routes};
-pub use service::{Options, Place, Service};
+pub use service::{Options, Service};
 pub use shutdown::Shutdown;
 pub use stream::{DetachedStream, Stream};
 #[cfg(feature = "tls")]

@@ -1,6 +1,6 @@
-use icap::{IsTag, Method, RequestHead};
+use icap::{IsTag, Method};
 
-use crate::{Options, Place, Service, TransactError, Transaction};
+use crate::{Options, Service, TransactError, Transaction};
 
 /// Services by path. Built once, with the services' types kept, so that calling one costs no
 /// allocation.
@@ -55,9 +55,6 @@ pub trait Routes {
     /// As [`Service::methods`].
     fn methods(&self, index: usize) -> &'static [Method];
 
-    /// As [`Service::place`].
-    fn place(&self, index: usize, head: &RequestHead) -> Place;
-
     /// As [`Service::transact`].
     ///
     /// # Errors
@@ -104,10 +101,6 @@ impl Routes for NoRoute {
         &[]
     }
 
-    fn place(&self, _: usize, _: &RequestHead) -> Place {
-        Place::Here
-    }
-
     async fn transact(&self, _: usize, _: &mut Transaction<'_>) -> Result<(), TransactError> {
         Err(TransactError::Failed("no such service".to_owned()))
     }
@@ -145,13 +138,6 @@ impl<T: Service, R: Routes> Routes for Route<T, R> {
         match index.checked_sub(1) {
             None => self.service.methods(),
             Some(index) => self.rest.methods(index),
-        }
-    }
-
-    fn place(&self, index: usize, head: &RequestHead) -> Place {
-        match index.checked_sub(1) {
-            None => self.service.place(head),
-            Some(index) => self.rest.place(index, head),
         }
     }
 

@@ -2,7 +2,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use icap::{Headers, IsTag, Method, RequestHead};
+use icap::{Headers, IsTag, Method};
 
 use crate::{TransactError, Transaction};
 
@@ -21,13 +21,6 @@ pub trait Service {
         &[Method::Reqmod, Method::Respmod]
     }
 
-    /// Asked before a transaction starts: whether it had better run on another thread. Must say
-    /// [`Place::Here`] there, or the connection will never come to rest.
-    fn place(&self, head: &RequestHead) -> Place {
-        let _ = head;
-        Place::Here
-    }
-
     /// Runs one transaction: reads the body as far as it needs, replies. What it leaves unread is
     /// read off by the server.
     ///
@@ -38,16 +31,6 @@ pub trait Service {
         &self,
         transaction: &mut Transaction<'_>,
     ) -> impl Future<Output = Result<(), TransactError>>;
-}
-
-/// Where a transaction is to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On this thread.
-    Here,
-    /// On the thread of this number: [`Outcome::Migrate`](crate::Outcome) hands over the
-    /// connection.
-    Worker(usize),
 }
 
 /// What a service says of itself in answer to OPTIONS (RFC 3507 section 4.10.2). Methods, ISTag
@@ -133,10 +116,6 @@ macro_rules! delegate {
 
             fn methods(&self) -> &'static [Method] {
                 (**self).methods()
-            }
-
-            fn place(&self, head: &RequestHead) -> Place {
-                (**self).place(head)
             }
 
             async fn transact(

@@ -97,6 +97,7 @@ fn what_keeps_the_framing_keeps_the_connection() {
             (reqmod("/req?fail", ""), "500 no disk"),
             (reqmod("/req?twice", ""), "403 once"),
             (reqmod("/req?misuse", ""), "500 "),
+            (reqmod("/req?late", ""), "500 the service wants another thread too late"),
         ] {
             client.send(&request).await;
             let head = client.head().await;
@@ -126,7 +127,7 @@ impl Service for RequestsOnly {
     async fn transact(&self, transaction: &mut Transaction<'_>) -> Result<(), TransactError> {
         let none = Headers::new();
         let uri = transaction.head().uri();
-        let (_, reply) = transaction.split();
+        let (body, reply) = transaction.split();
         match uri.split_once('?').map(|(_, query)| query) {
             Some("fail") => Err(TransactError::Failed("no disk".to_owned())),
             Some("twice") => {
@@ -134,6 +135,10 @@ impl Service for RequestsOnly {
                 reply.respond_error(403, "twice")
             }
             Some("misuse") => reply.no_content(&none),
+            Some("late") => {
+                body.next().await?;
+                Err(TransactError::Elsewhere(7))
+            }
             Some("half") => {
                 let http = Http::Request(b"GET / HTTP/1.1\r\n\r\n");
                 reply.start(&ReplyHead { status: 200, headers: &none, http, has_body: true })?;

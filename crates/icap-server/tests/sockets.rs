@@ -10,10 +10,10 @@ use std::thread;
 
 use bytes::BytesMut;
 use common::{RES, local, reqmod, respmod};
-use icap::{IsTag, RequestHead};
+use icap::IsTag;
 use icap_server::{
-    Config, ConnectionLimit, Echo, Listener, Options, Outcome, Peer, Place, Router, Service,
-    Shutdown, TransactError, Transaction, refuse_overloaded, serve_connection,
+    Config, ConnectionLimit, Echo, Listener, Options, Outcome, Peer, Router, Service, Shutdown,
+    TransactError, Transaction, refuse_overloaded, serve_connection,
 };
 
 #[test]
@@ -139,14 +139,13 @@ impl Service for Pinned {
         Options::default()
     }
 
-    fn place(&self, head: &RequestHead) -> Place {
-        match head.headers().text("X-Worker").and_then(|worker| worker.parse().ok()) {
-            Some(worker) if worker != self.0 => Place::Worker(worker),
-            _ => Place::Here,
-        }
-    }
-
     async fn transact(&self, transaction: &mut Transaction<'_>) -> Result<(), TransactError> {
+        let worker = transaction.head().headers().text("X-Worker").map(|worker| worker.parse());
+        if let Some(Ok(worker)) = worker
+            && worker != self.0
+        {
+            return Err(TransactError::Elsewhere(worker));
+        }
         Echo::new().transact(transaction).await
     }
 }

@@ -11,9 +11,9 @@ use std::thread::{self, JoinHandle};
 
 use bytes::BytesMut;
 use common::{in_no_time, local, reqmod, respmod};
-use icap::{IsTag, RequestHead};
+use icap::IsTag;
 use icap_server::{
-    Config, Echo, Listener, Options, Outcome, Place, Router, Service, Shutdown, Tls, TlsIdentity,
+    Config, Echo, Listener, Options, Outcome, Router, Service, Shutdown, Tls, TlsIdentity,
     TransactError, Transaction, serve_connection,
 };
 use rcgen::{
@@ -214,14 +214,13 @@ impl Service for Pinned {
         Options::default()
     }
 
-    fn place(&self, head: &RequestHead) -> Place {
-        match head.headers().text("X-Worker").and_then(|worker| worker.parse().ok()) {
-            Some(worker) if worker != self.0 => Place::Worker(worker),
-            _ => Place::Here,
-        }
-    }
-
     async fn transact(&self, transaction: &mut Transaction<'_>) -> Result<(), TransactError> {
+        let worker = transaction.head().headers().text("X-Worker").map(|worker| worker.parse());
+        if let Some(Ok(worker)) = worker
+            && worker != self.0
+        {
+            return Err(TransactError::Elsewhere(worker));
+        }
         Echo::new().transact(transaction).await
     }
 }

@@ -91,11 +91,6 @@ impl Desk {
         })
     }
 
-    /// Number of this worker.
-    pub(crate) fn index(&self) -> usize {
-        self.index
-    }
-
     /// This worker's counters.
     pub(crate) fn counters(&self) -> &Counters {
         &self.state.metrics.workers[self.index]
@@ -104,6 +99,18 @@ impl Desk {
     /// A ring for a body; a `small` one if nothing is to be held in it.
     pub(crate) fn ring(&self, small: bool) -> Option<PooledRing> {
         if small { self.rings.passing.lend() } else { self.rings.holding.lend() }
+    }
+
+    /// The worker that has the flow, if that is another one.
+    pub(crate) fn elsewhere(&self, correlation: Correlation) -> Option<usize> {
+        let worker = match correlation {
+            Correlation::Connection(key) | Correlation::Stream { stream: key, .. } => {
+                self.state.owners.find(key)
+            }
+            Correlation::Client(key) => Some(key.bucket(self.state.settings.workers)),
+            Correlation::None => None,
+        };
+        worker.filter(|worker| *worker != self.index)
     }
 
     /// A flow on which this request may go. It has been told that the request starts.
@@ -116,8 +123,7 @@ impl Desk {
         mark: &Rc<Mark>,
         head: &RequestHead,
     ) -> Result<Carrier, Error> {
-        let correlation = origin.correlation(&self.state.keys);
-        let found = match correlation {
+        let found = match origin.correlation {
             Correlation::Connection(key) | Correlation::Stream { stream: key, .. } => {
                 let (found, leaving) = self.flows.borrow_mut().for_request(key);
                 self.dispose(leaving);
@@ -127,7 +133,7 @@ impl Desk {
         };
         let talk = match found {
             Some(talk) => talk,
-            None => self.open(origin, Some(head), correlation)?,
+            None => self.open(origin, Some(head))?,
         };
         talk.borrow_mut().dialogue.ask(Asked::new(head.method(), head.target()));
         Ok(self.carrier(talk, mark))
@@ -144,8 +150,7 @@ impl Desk {
         mark: &Rc<Mark>,
         request: Option<&RequestHead>,
     ) -> Result<(Carrier, Turn), Error> {
-        let correlation = origin.correlation(&self.state.keys);
-        let found = match (correlation, request) {
+        let found = match (origin.correlation, request) {
             (Correlation::Connection(key) | Correlation::Stream { stream: key, .. }, _) => {
                 let line = request.map(|head| (head.method(), head.target()));
                 let (found, leaving) = self.flows.borrow_mut().for_response(key, line);
@@ -160,7 +165,7 @@ impl Desk {
         };
         let (talk, turn) = match found {
             Some(found) => found,
-            None => (self.open(origin, request, correlation)?, Turn::AskFirst),
+            None => (self.open(origin, request)?, Turn::AskFirst),
         };
         Ok((self.carrier(talk, mark), turn))
     }
@@ -172,7 +177,7 @@ impl Desk {
         head: &RequestHead,
         carrier: &Carrier,
     ) {
-        if let Correlation::Client(_) = origin.correlation(&self.state.keys) {
+        if let Correlation::Client(_) = origin.correlation {
             let key = self.request_key(origin, head);
             let leaving = self.flows.borrow_mut().keep_waiting(key, &carrier.talk);
             self.displace(leaving);
@@ -245,8 +250,8 @@ impl Desk {
         &self,
         origin: &Origin<'_>,
         request: Option<&RequestHead>,
-        correlation: Correlation,
     ) -> Result<Shared<Flow>, Error> {
+        let correlation = origin.correlation;
         if let Correlation::Stream { connection, .. } = correlation {
             let spare = self.flows.borrow_mut().spare(connection);
             if let Some(talk) = spare {

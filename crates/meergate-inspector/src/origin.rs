@@ -52,7 +52,7 @@ impl Hasher for AsItIs {
 }
 
 /// How the parts of one flow are told from those of others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Correlation {
     /// Only the client's address is known (Squid): request and response are joined by the request
     /// head, and everything of one client meets on one thread.
@@ -67,6 +67,7 @@ pub(crate) enum Correlation {
         connection: FlowKey,
     },
     /// Nothing is known: each transaction is a flow.
+    #[default]
     None,
 }
 
@@ -89,9 +90,11 @@ pub(crate) struct Origin<'a> {
     pub(crate) transaction: Option<&'a str>,
     /// A header was there, but no address, port or number that means anything.
     pub(crate) absurd: bool,
+    /// How to find the transaction's flow.
+    pub(crate) correlation: Correlation,
 }
 
-/// The headers that say it. They are looked for in one pass, twice a transaction.
+/// The headers that say it.
 const NAMES: [&[u8]; 7] = [
     b"X-Client-IP",
     b"X-Client-Port",
@@ -107,7 +110,7 @@ const MAX_ID: usize = 128;
 
 impl<'a> Origin<'a> {
     /// Reads the headers. Of several with one name the first counts.
-    pub(crate) fn read(headers: &'a Headers) -> Self {
+    pub(crate) fn read(headers: &'a Headers, keys: &Keys) -> Self {
         let mut said = [None; NAMES.len()];
         for (name, value) in headers.iter().filter(|(name, _)| name.get(1) == Some(&b'-')) {
             if let Some(place) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name)) {
@@ -132,7 +135,7 @@ impl<'a> Origin<'a> {
         let stream = parsed(stream, &mut absurd, |text: &str| text.parse().ok());
         let mut id = |text| parsed(text, &mut absurd, |text: &'a str| identifier(text));
         let (connection, transaction) = (id(connection), id(transaction));
-        Self {
+        let mut origin = Self {
             client_ip,
             client_port,
             server_ip,
@@ -141,14 +144,15 @@ impl<'a> Origin<'a> {
             stream,
             transaction,
             absurd,
-        }
+            correlation: Correlation::None,
+        };
+        origin.correlation = origin.correlate(keys);
+        origin
     }
 
-    /// How to find this transaction's flow.
-    ///
     /// An identifier is not trusted alone: two ICAP clients may count from one, so that the
     /// addresses are part of the key.
-    pub(crate) fn correlation(&self, keys: &Keys) -> Correlation {
+    pub(crate) fn correlate(&self, keys: &Keys) -> Correlation {
         let client = self.client_ip.zip(self.client_port);
         let server = self.server_ip.zip(self.server_port);
         match (self.connection, client, server) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_wire::{RequestHead, ResponseHead};
 use icap::{Headers, IsTag, Method};
-use icap_server::{Http, Options, Place, Reply, ReplyHead, Service, TransactError, Transaction};
+use icap_server::{Http, Options, Reply, ReplyHead, Service, TransactError, Transaction};
 use suricata::{Direction, Dropped};
 
 use crate::desk::{Carrier, Desk, Mark};
@@ -14,7 +14,7 @@ use crate::dialogue::{Asked, Turn};
 use crate::framing::{BodyFraming, Contradiction};
 use crate::halt::Halt;
 use crate::metrics::{Outcome, Uninspected};
-use crate::origin::{Correlation, Origin};
+use crate::origin::Origin;
 use crate::page::Blocked;
 use crate::passage::Passage;
 
@@ -51,27 +51,14 @@ impl Service for Inspection {
         }
     }
 
-    fn place(&self, head: &icap::RequestHead) -> Place {
-        let state = &self.desk.state;
-        let origin = Origin::read(head.headers());
-        let worker = match origin.correlation(&state.keys) {
-            Correlation::Connection(key) | Correlation::Stream { stream: key, .. } => {
-                state.owners.find(key)
-            }
-            Correlation::Client(key) => Some(key.bucket(state.settings.workers)),
-            Correlation::None => None,
-        };
-        match worker {
-            Some(worker) if worker != self.desk.index() => Place::Worker(worker),
-            _ => Place::Here,
-        }
-    }
-
     async fn transact(&self, transaction: &mut Transaction<'_>) -> Result<(), TransactError> {
+        let head = transaction.head();
+        let origin = Origin::read(head.headers(), &self.desk.state.keys);
+        if let Some(worker) = self.desk.elsewhere(origin.correlation) {
+            return Err(TransactError::Elsewhere(worker));
+        }
         let mut tally =
             Tally { desk: &self.desk, began: Instant::now(), outcome: Outcome::Aborted };
-        let head = transaction.head();
-        let origin = Origin::read(head.headers());
         if origin.absurd {
             self.desk.counters().absurd.one();
         }

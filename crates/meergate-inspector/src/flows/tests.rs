@@ -8,7 +8,7 @@ const WAIT: Duration = Duration::from_secs(10);
 fn key(id: &str) -> FlowKey {
     let origin = Origin { connection: Some(id), ..Origin::default() };
     thread_local!(static KEYS: Keys = Keys::default());
-    match KEYS.with(|keys| origin.correlation(keys)) {
+    match KEYS.with(|keys| origin.correlate(keys)) {
         Correlation::Connection(key) => key,
         other => panic!("{other:?}"),
     }
