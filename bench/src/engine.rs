@@ -7,7 +7,7 @@ use e2e::Process;
 
 use crate::load::Sample;
 use crate::pcap::Capture;
-use crate::peers::folder;
+use crate::peers::{folder, write};
 use crate::proc;
 
 /// The largest TCP payload of an IPv4 packet that the engine takes.
@@ -18,13 +18,14 @@ const LEAST: u64 = 4 << 10;
 /// Transactions on one connection at most.
 const A_FLOW: u64 = 800;
 
-/// The engine's program and its settings.
+/// Its settings, which belong to the measurement as the capture does.
+const SETTINGS: &str = include_str!("../suricata.yaml");
+
+/// The engine's program.
 #[derive(Clone, Debug)]
 pub struct Engine {
     /// `suricata`, of the same build as the library.
     pub program: PathBuf,
-    /// The file with its settings.
-    pub settings: PathBuf,
 }
 
 impl Engine {
@@ -60,11 +61,12 @@ impl Engine {
         }
     }
 
-    /// CPU seconds that it used after it had loaded its rules.
-    fn after_start(&self, rules: &Path, pcap: &Path, logs: &Path) -> f64 {
+    /// CPU seconds that it used after it had loaded its rules. Its files go to `folder`.
+    fn after_start(&self, rules: &Path, pcap: &Path, folder: &Path) -> f64 {
+        let settings = write(folder, "suricata.yaml", SETTINGS);
         let mut command = Command::new(&self.program);
-        command.arg("-c").arg(&self.settings).arg("-S").arg(rules);
-        command.arg("-r").arg(pcap).arg("-l").arg(logs);
+        command.arg("-c").arg(settings).arg("-S").arg(rules);
+        command.arg("-r").arg(pcap).arg("-l").arg(folder);
         command.args(["--runmode", "single", "--simulate-ips", "-k", "none", "-v"]);
         let ended = proc::ended_children_seconds();
         let mut process = Process::start("suricata", &mut command);

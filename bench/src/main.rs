@@ -92,9 +92,6 @@ struct Run {
     /// Length of each window, seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Settings of the engine alone, which `--suricata` names.
-    #[arg(long, default_value = "bench/suricata.yaml")]
-    yaml: PathBuf,
     #[command(flatten)]
     named: Named,
     #[command(flatten)]
@@ -202,7 +199,6 @@ fn measure(run: &Run) -> Result<(), String> {
     let inputs = Inputs {
         five: absolute(&run.rules.rules)?,
         et_open: run.rules.et_open.as_deref().map(absolute).transpose()?,
-        engine_settings: absolute(&run.yaml)?,
         window: Duration::from_secs_f64(run.seconds),
         named: run.named.clone(),
     };

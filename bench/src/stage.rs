@@ -25,8 +25,6 @@ pub struct Inputs {
     pub five: PathBuf,
     /// The ET Open rules, if they are there.
     pub et_open: Option<PathBuf>,
-    /// Settings of the engine where it runs alone.
-    pub engine_settings: PathBuf,
     /// Length of each window.
     pub window: Duration,
     /// Programs that Debian does not have.
@@ -154,8 +152,7 @@ impl Stage {
 
     fn engine(&self, job: &IcapJob, rules: &Path) -> Option<Sample> {
         let program = self.inputs.named.suricata.clone()?;
-        let engine = Engine { program, settings: self.inputs.engine_settings.clone() };
-        Some(engine.run(rules, job.body))
+        Some(Engine { program }.run(rules, job.body))
     }
 
     fn icap(&self, work: &Work, job: &IcapJob, who: Who) -> Option<Sample> {
