@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use e2e::Process;
+use e2e::programs::LOOPBACK;
 use tempfile::TempDir;
 
 use super::folder;
@@ -44,6 +45,7 @@ impl Meergate {
         command.arg("--config").arg(file);
         command.arg("--ca-cert").arg(ca).arg("--ca-key").arg(key);
         command.arg("--upstream-ca").arg(pki.origin_ca());
+        command.args(LOOPBACK);
         for url in icap {
             command.args(["--icap", url]);
         }

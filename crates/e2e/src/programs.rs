@@ -11,6 +11,16 @@ use tempfile::TempDir;
 
 use crate::Process;
 
+/// Flags of `meergate` for origins on loopback, at ports of their own.
+pub const LOOPBACK: [&str; 6] = [
+    "--allow-destination",
+    "127.0.0.0/8",
+    "--allow-destination",
+    "::1",
+    "--connect-ports",
+    "1-65535",
+];
+
 /// `meergate run` with a state folder of its own, on free ports.
 pub struct Gateway {
     /// The process, for its log and its end.
@@ -56,6 +66,7 @@ impl Gateway {
     }
 
     fn run(state: TempDir, mut command: Command) -> Self {
+        command.args(LOOPBACK);
         command.args(["--console", "127.0.0.1:0", "--state-dir"]).arg(state.path());
         let mut process = Process::start("meergate", &mut command);
         process.wait_for_line("ready");

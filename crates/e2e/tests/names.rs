@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use e2e::pki::Authority;
 use e2e::process::DEADLINE;
-use e2e::programs::binary;
+use e2e::programs::{LOOPBACK, binary};
 use e2e::{Curl, Origin, Port, Process, origin};
 use own_server::OwnServer;
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ fn a_name_that_stands_for_another_address_is_followed() {
     );
     fs::write(&settings, text).unwrap();
     let mut command = with_hosts(&hosts);
-    command.arg(binary("meergate")).arg("run").arg("--config").arg(&settings);
+    command.arg(binary("meergate")).arg("run").arg("--config").arg(&settings).args(LOOPBACK);
     let mut gateway = Process::start("meergate", &mut command);
     gateway.wait_for_line("ready");
     let proxy: SocketAddr = gateway.wait_for("the proxy's address", |line| {

@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, Listen, Way};
+use crate::config::{Config, Listen, Ports, Way};
 use crate::error::StartError;
 use crate::firewall::Rules;
 use crate::{run, running};
@@ -105,6 +106,14 @@ pub(crate) struct Flags {
     /// Replaces all services of the file.
     #[arg(long, value_name = "URL")]
     icap: Vec<String>,
+    /// Network that clients may reach although it is denied by default (loopback, link-local), such
+    /// as 127.0.0.0/8; may be repeated.
+    #[arg(long, value_name = "NET", value_parser = network)]
+    allow_destination: Vec<IpNet>,
+    /// Ports that CONNECT may ask for: 443, or 8000-8999; may be repeated. Replaces those of the file
+    /// [default: 80, 443, 563, 8443].
+    #[arg(long, value_name = "PORTS")]
+    connect_ports: Vec<Ports>,
     /// Address of status page, metrics and CA download, or `off` [default: 127.0.0.1:8088].
     #[arg(long, value_name = "ADDR", value_parser = address_or_off)]
     console: Option<ConsoleAddress>,
@@ -125,6 +134,13 @@ fn address_or_off(text: &str) -> Result<ConsoleAddress, String> {
         return Ok(ConsoleAddress::Off);
     }
     text.parse().map(ConsoleAddress::At).map_err(|e| format!("{e}; or \"off\""))
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse()
+        .or_else(|_| alone())
+        .map_err(|_| "expected an address or a network such as 127.0.0.0/8".to_owned())
 }
 
 fn explicit(address: SocketAddr) -> Listen {
@@ -154,6 +170,10 @@ impl Flags {
         config.upstream.ca.extend(flags.upstream_ca);
         if !flags.icap.is_empty() {
             config.icap.urls = flags.icap;
+        }
+        config.destinations.allow.extend(flags.allow_destination);
+        if !flags.connect_ports.is_empty() {
+            config.destinations.connect_ports = flags.connect_ports;
         }
         match flags.console {
             Some(ConsoleAddress::At(address)) => config.console.address = Some(address),

@@ -1,6 +1,7 @@
 //! Settings: a TOML file in which unknown keys are errors, and flags that win over it.
 
 mod capture;
+mod destinations;
 mod firewall;
 mod http;
 mod icap;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use crate::error::StartError;
 
 pub use capture::Capture;
+pub use destinations::{Destinations, Ports};
 pub use firewall::Firewall;
 pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
@@ -52,6 +54,8 @@ pub struct Config {
     pub client_certificate: Vec<ClientCertificate>,
     /// Who may use the explicit proxy and SOCKS5.
     pub users: Users,
+    /// Where clients may be led at all.
+    pub destinations: Destinations,
     /// The CA that forges leaf certificates.
     pub ca: Ca,
     /// Towards origins.

@@ -11,7 +11,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::support::wait_for;
+use crate::support::{LOOPBACK, wait_for};
 
 /// A running `meergate` with any listeners.
 pub struct Program {
@@ -140,7 +140,7 @@ impl Drop for Program {
 
 fn write_settings(dir: &TempDir, settings: &str) {
     let text = format!(
-        "state_dir = {:?}\nconsole.address = \"127.0.0.1:0\"\n{settings}\n",
+        "state_dir = {:?}\n{LOOPBACK}\nconsole.address = \"127.0.0.1:0\"\n{settings}\n",
         dir.path().join("state")
     );
     fs::write(dir.path().join("meergate.toml"), text).unwrap();

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 /// Longest wait for anything that must happen, however loaded the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Origins of tests are on loopback, at ports of their own.
+pub const LOOPBACK: &str =
+    "destinations = { allow = [\"127.0.0.0/8\", \"::1\"], connect_ports = [\"1-65535\"] }";
+
 /// A running `meergate`.
 pub struct Gateway {
     child: Child,
@@ -33,7 +37,7 @@ impl Gateway {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("meergate.toml");
         let common = format!(
-            "state_dir = {:?}\n[console]\naddress = \"127.0.0.1:0\"\n[log]\ntransactions = {:?}\n{settings}\n",
+            "state_dir = {:?}\n{LOOPBACK}\n[console]\naddress = \"127.0.0.1:0\"\n[log]\ntransactions = {:?}\n{settings}\n",
             dir.path().join("state"),
             dir.path().join("transactions.log"),
         );
