@@ -3,7 +3,7 @@
 use std::fmt;
 
 use icap_server::TransactError;
-use suricata::Dropped;
+use suricata::{Dropped, Loss};
 
 use crate::framing::Contradiction;
 use crate::metrics::Uninspected;
@@ -36,7 +36,13 @@ impl Halt {
         match self {
             Self::Blocked(_) => Some(Uninspected::AfterDrop),
             Self::Contradiction(_) => Some(Uninspected::Contradiction),
-            Self::Engine(_) | Self::GaveUp(_) | Self::FlowGone | Self::TooLong | Self::TooMany => {
+            Self::Engine(error) => Some(match error.loss() {
+                None => Uninspected::Engine,
+                Some(Loss::Memory) => Uninspected::EngineMemory,
+                Some(Loss::Stream) => Uninspected::EngineStream,
+                Some(_) => Uninspected::EngineContent,
+            }),
+            Self::GaveUp(_) | Self::FlowGone | Self::TooLong | Self::TooMany => {
                 Some(Uninspected::Engine)
             }
             Self::Client(_) => None,
@@ -47,6 +53,7 @@ impl Halt {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Contradiction(_) => 400,
+            Self::Engine(error) if error.loss() == Some(Loss::Memory) => 503,
             _ => 500,
         }
     }

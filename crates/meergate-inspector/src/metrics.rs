@@ -123,6 +123,12 @@ enumerated! {
         Contradiction => "contradiction",
         /// The engine could not inspect the flow.
         Engine => "engine",
+        /// The engine took for content something else than there was, or did not keep all of it.
+        EngineContent => "engine-content",
+        /// The engine was refused memory.
+        EngineMemory => "engine-memory",
+        /// The engine did not keep all of the stream.
+        EngineStream => "engine-stream",
         /// A request body that the client sent to no REQMOD, known from its Content-Length.
         RequestBodyUnseen => "request-body-unseen",
     }

@@ -42,8 +42,15 @@ struct mgs_field {
     uint16_t value_len;
 };
 
+/* The counters of Suricata's that tell of a loss; see losses.c. */
+#define MGS_LOSS_COUNTERS 7
+
 struct mgs_worker {
     ThreadVars *tv;
+    /* Where they are among the thread's, and where they stood. */
+    uint16_t loss_counters[MGS_LOSS_COUNTERS];
+    int64_t losses_seen;
+    int64_t memory_losses_seen;
     /* What mgs_worker_packet is at; NULL outside of it. */
     Packet *packet;
     struct mgs_outcome *outcome;
@@ -63,6 +70,19 @@ int mgs_worker_hooks(void);
 /* Creates the worker for `tv`. */
 int mgs_worker_create(unsigned index, ThreadVars *tv);
 int mgs_stats_hook(void);
+
+/* The engine did not look at something of what this thread is feeding; `loss` is one of MGS_LOST_*. */
+static inline void mgs_lost(uint8_t loss)
+{
+    struct mgs_worker *worker = mgs_current;
+
+    if (worker != NULL && worker->outcome != NULL && worker->outcome->loss == MGS_LOST_NOTHING)
+        worker->outcome->loss = loss;
+}
+/* Finds the counters of losses among those of the calling worker; once it is attached. */
+void mgs_losses_find(struct mgs_worker *worker);
+/* Looks whether one of them has moved. */
+void mgs_losses_look(struct mgs_worker *worker);
 
 /* Runs `call` on this thread; returns MGS_EXITED if Suricata wanted to exit the process within. */
 int mgs_guard(int (*call)(void));

@@ -31,6 +31,12 @@
 #define MGS_NO_PAYLOAD (1u << 7) /* payload inspection is off for this flow (pass, bypass, encrypted) */
 #define MGS_BYPASSED (1u << 8)   /* a rule took the flow out of inspection */
 
+/* mgs_outcome.loss: the engine went on without looking at something; see losses.c. */
+#define MGS_LOST_NOTHING 0
+#define MGS_LOST_MEMORY 1  /* an allocation was refused: a memory cap, or no memory */
+#define MGS_LOST_CONTENT 2 /* content of a message, or of a file in it, was not kept for the rules */
+#define MGS_LOST_STREAM 3  /* data of the stream was not kept for the parser */
+
 #define MGS_NOTE_NONE 0
 #define MGS_NOTE_HTTP1 1 /* what follows on the flow is HTTP/1, whatever it looks like */
 #define MGS_NOTE_LAST 2  /* the flow is over, whatever the packet says */
@@ -55,9 +61,11 @@ struct mgs_outcome {
     uint8_t drop_reason;
     uint8_t event_count;      /* stream events on this packet */
     uint8_t event;            /* the first of them; see mgs_event_name */
+    uint8_t loss;             /* the first MGS_LOST_* */
     uint32_t alert_count;     /* entries of alerts that are valid; appended to, never reset here */
     uint32_t alerts_lost;     /* alerts beyond MGS_ALERTS_KEPT */
     uint64_t flow_id;
+    uint64_t content[2];      /* bytes of HTTP/1 content that were kept for the rules: of requests, of responses */
     struct mgs_alert alerts[MGS_ALERTS_KEPT];
 };
 

@@ -8,7 +8,7 @@ _Static_assert(PKT_DROP_REASON_FLOW_DROP == 5, "DropReason::FLOW differs");
 _Static_assert(PKT_DROP_REASON_RULES == 8, "DropReason::RULES differs");
 _Static_assert(PKT_DROP_REASON_RULES_THRESHOLD == 9, "DropReason::THRESHOLD differs");
 _Static_assert(sizeof(struct mgs_alert) == 376, "struct mgs_alert differs from outcome.rs");
-_Static_assert(sizeof(struct mgs_outcome) == 6048, "struct mgs_outcome differs from outcome.rs");
+_Static_assert(sizeof(struct mgs_outcome) == 6064, "struct mgs_outcome differs from outcome.rs");
 
 _Thread_local struct mgs_worker *mgs_current;
 
@@ -55,7 +55,10 @@ mgs_worker *mgs_worker_at(unsigned index)
 int mgs_worker_attach(mgs_worker *worker)
 {
     mgs_current = worker;
-    return SCRunModeLibSpawnWorker(worker->tv) == 0 ? 0 : MGS_FAILED;
+    if (SCRunModeLibSpawnWorker(worker->tv) != 0)
+        return MGS_FAILED;
+    mgs_losses_find(worker);
+    return 0;
 }
 
 int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t lane, uint64_t flow_id,
@@ -68,7 +71,9 @@ int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t 
     outcome->flags = 0;
     outcome->drop_reason = 0;
     outcome->event_count = 0;
+    outcome->loss = MGS_LOST_NOTHING;
     outcome->flow_id = 0;
+    outcome->content[0] = outcome->content[1] = 0;
 
     Packet *p = PacketGetFromQueueOrAlloc();
     if (unlikely(p == NULL))
@@ -110,6 +115,7 @@ int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t 
         worker->sweep_lacking = false;
         result = MGS_NO_PACKET;
     }
+    mgs_losses_look(worker);
     worker->packet = NULL;
     worker->outcome = NULL;
     StatsSyncCountersIfSignalled(tv);

@@ -23,7 +23,7 @@ pub use main_thread::{
     Failure, MainThread, app_protocol_name, drop_reason_name, event_name, reload_pending,
     reload_start, rotate_logs, set_silent_lane, stop, stopping, version,
 };
-pub use outcome::{Alert, Outcome, flag};
+pub use outcome::{Alert, Outcome, flag, loss};
 pub use sink::{Level, RuleCounts, Sink, set_sink};
 pub use worker::{FIELD_SLOTS, Note, RawWorker, Seat};
 

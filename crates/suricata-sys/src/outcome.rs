@@ -24,6 +24,18 @@ pub mod flag {
     pub const BYPASSED: u32 = 1 << 8;
 }
 
+/// Values of [`Outcome::loss`]: what the engine went on without looking at.
+pub mod loss {
+    /// Nothing was lost.
+    pub const NOTHING: u8 = 0;
+    /// An allocation was refused, at a memory cap of Suricata's or for want of memory.
+    pub const MEMORY: u8 = 1;
+    /// Content of a message, or of a file in it, was not kept for the rules.
+    pub const CONTENT: u8 = 2;
+    /// Data of the stream was not kept for the parser.
+    pub const STREAM: u8 = 3;
+}
+
 /// An alert: one signature that matched (`struct mgs_alert`).
 #[repr(C)]
 #[derive(Clone)]
@@ -79,16 +91,20 @@ pub struct Outcome {
     pub event_count: u8,
     /// The first of them.
     pub event: u8,
+    /// The first of [`loss`] on this packet.
+    pub loss: u8,
     alert_count: u32,
     /// Alerts for which there was no room.
     pub alerts_lost: u32,
     /// The flow's identity: stays the same for its whole life.
     pub flow_id: u64,
+    /// Bytes of HTTP/1 content that this packet brought and that were kept for the rules: of requests, of responses.
+    pub content: [u64; 2],
     alerts: [Alert; ALERTS_KEPT],
 }
 
 // The shim asserts the same sizes.
-const _: () = assert!(size_of::<Alert>() == 376 && size_of::<Outcome>() == 6048);
+const _: () = assert!(size_of::<Alert>() == 376 && size_of::<Outcome>() == 6064);
 
 impl Outcome {
     pub(crate) fn new() -> Box<Self> {
@@ -110,9 +126,11 @@ impl Outcome {
             drop_reason: 0,
             event_count: 0,
             event: 0,
+            loss: loss::NOTHING,
             alert_count: 0,
             alerts_lost: 0,
             flow_id: 0,
+            content: [0; 2],
             alerts: [NONE; ALERTS_KEPT],
         })
     }

@@ -3,10 +3,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::loss::Loss;
+
 /// What went wrong, with a [kind](ErrorKind) to match on and a message for the operator.
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    loss: Option<Loss>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -37,8 +40,13 @@ impl Error {
         self.kind
     }
 
+    /// What the engine did not look at, if that is why [inspection failed](ErrorKind::InspectionFailed).
+    pub fn loss(&self) -> Option<Loss> {
+        self.loss
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), loss: None, source: None }
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
@@ -47,6 +55,10 @@ impl Error {
 
     pub(crate) fn inspection(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InspectionFailed, message)
+    }
+
+    pub(crate) fn lost(loss: Loss) -> Self {
+        Self { loss: Some(loss), ..Self::inspection(loss.to_string()) }
     }
 
     pub(crate) fn stopped() -> Self {

@@ -147,6 +147,11 @@ pub(crate) struct State {
     /// Whether the engine was once seen to recognise what was expected.
     pub(crate) recognised: bool,
     pub(crate) fed: [u64; 2],
+    /// Content in messages that were fed, and what the engine kept of it; each indexed by `Direction`.
+    pub(crate) content_fed: [u64; 2],
+    pub(crate) content_kept: [u64; 2],
+    /// A rule has taken some of it out of inspection.
+    pub(crate) excused: bool,
 }
 
 /// How a flow is.

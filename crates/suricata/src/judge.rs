@@ -2,7 +2,9 @@
 
 use suricata_sys::{Outcome, flag};
 
+use crate::error::Error;
 use crate::flow::{Expect, Flow, State};
+use crate::loss::Loss;
 use crate::verdict::{Alert, DropReason, Dropped, Verdict};
 
 /// What a packet's way through the engine amounts to.
@@ -13,24 +15,33 @@ pub(crate) enum Finding {
 }
 
 /// Anything but a drop, an excuse by rule, or inspection to the end is an error: never a pass.
-pub(crate) fn judge(outcome: &Outcome, flow: &State, has_data: bool) -> Result<Finding, String> {
+pub(crate) fn judge(outcome: &Outcome, flow: &State, has_data: bool) -> Result<Finding, Error> {
+    let fail = |reason: &str| Err(Error::inspection(reason));
     if !outcome.has(flag::RELEASED) {
-        return Err("the engine did not give a packet back".to_owned());
+        return fail("the engine did not give a packet back");
     }
-    if outcome.has(flag::DROPPED) {
-        return Ok(Finding::Dropped);
-    }
-    if !outcome.has(flag::INSPECTED | flag::HAS_FLOW) {
-        return Err("a packet did not go through detection".to_owned());
-    }
-    if flow.id != 0 && outcome.flow_id != flow.id {
-        return Err("the engine lost the flow and began another".to_owned());
-    }
-    if outcome.event_count > 0 {
-        return Err(format!("the stream is broken: {}", suricata_sys::event_name(outcome.event)));
-    }
+    let dropped = outcome.has(flag::DROPPED);
     let excused =
         [flag::PASSED, flag::NO_PAYLOAD, flag::BYPASSED].iter().any(|flag| outcome.has(*flag));
+    match Loss::new(outcome.loss) {
+        // A rule was enough to say what becomes of it.
+        _ if dropped && DropReason::new(outcome.drop_reason).is_rule() => {
+            return Ok(Finding::Dropped);
+        }
+        Some(loss) if dropped || !excused => return Err(Error::lost(loss)),
+        _ if dropped => return Ok(Finding::Dropped),
+        _ => {}
+    }
+    if !outcome.has(flag::INSPECTED | flag::HAS_FLOW) {
+        return fail("a packet did not go through detection");
+    }
+    if flow.id != 0 && outcome.flow_id != flow.id {
+        return fail("the engine lost the flow and began another");
+    }
+    if outcome.event_count > 0 {
+        let event = suricata_sys::event_name(outcome.event);
+        return Err(Error::inspection(format!("the stream is broken: {event}")));
+    }
     if !has_data {
         return Ok(Finding::Inspected);
     }
@@ -38,10 +49,10 @@ pub(crate) fn judge(outcome: &Outcome, flow: &State, has_data: bool) -> Result<F
         return Ok(Finding::Excused);
     }
     if !outcome.has(flag::ADDED) {
-        return Err("payload was not taken into the stream".to_owned());
+        return fail("payload was not taken into the stream");
     }
     if outcome.has(flag::APP_DISABLED) && flow.expect != Expect::Any {
-        return Err("the engine gave up parsing the protocol".to_owned());
+        return fail("the engine gave up parsing the protocol");
     }
     Ok(Finding::Inspected)
 }

@@ -30,6 +30,8 @@ pub struct WorkerStats {
     pub alerts: u64,
     /// Flows on which inspection failed.
     pub failures: u64,
+    /// Those of them on which the engine went on without looking: see [`Loss`](crate::Loss).
+    pub losses: u64,
     /// Flows that their owner dropped instead of closing.
     pub orphans: u64,
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::flow::{Condition, Direction, Expect, Flow, Lane, State, Tuple};
 use crate::judge::{Finding, dropped, judge, verdict};
 use crate::lanes::Lanes;
+use crate::loss::Loss;
 use crate::packet::{Gather, MAX_PACKET, Segment, Stream};
 use crate::stats::WorkerStats;
 use crate::verdict::{Alert, Verdict};
@@ -153,6 +154,30 @@ impl Worker {
         Ok(verdict(flow))
     }
 
+    /// As [`Worker::feed_parts`], of HTTP/1 messages: `content` of the bytes are content, the rest is heads and framing.
+    /// What the engine has kept as content for its rules is compared with that; from the first call on, everything on
+    /// the flow has to come this way.
+    ///
+    /// # Errors
+    /// As for [`Worker::feed`]; with [`Error::loss`] if the engine kept less or more.
+    pub fn feed_message(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+        parts: &[&[u8]],
+        content: usize,
+    ) -> Result<Verdict, Error> {
+        let verdict = self.feed_parts(flow, direction, parts)?;
+        let state = &mut flow.state;
+        state.content_fed[direction as usize] += content as u64;
+        let is_passive = matches!(self.shared.mode, Mode::Ids { .. });
+        let is_counted = state.condition == Condition::Open && !state.excused && !is_passive;
+        if is_counted && state.content_fed != state.content_kept {
+            return Err(self.fail(flow, Error::lost(Loss::Content)));
+        }
+        Ok(verdict)
+    }
+
     /// Closes a flow: the engine sees both ends finish, and what it held back until then is decided.
     ///
     /// # Errors
@@ -182,7 +207,8 @@ impl Worker {
             }
             other => {
                 let seen = other.unwrap_or("nothing it knows");
-                Err(self.fail(flow, format!("the engine takes this HTTP stream for {seen}")))
+                let reason = format!("the engine takes this HTTP stream for {seen}");
+                Err(self.fail(flow, Error::inspection(reason)))
             }
         }
     }
@@ -295,6 +321,9 @@ impl Worker {
             greeted: false,
             recognised: false,
             fed: [0; 2],
+            content_fed: [0; 2],
+            content_kept: [0; 2],
+            excused: false,
         };
         let mut flow = Flow { state, dropped: None, orphans: Rc::clone(&self.orphans) };
         self.send(&mut flow, Direction::ToServer, Segment::Syn)?;
@@ -439,7 +468,8 @@ impl Worker {
         let alerts_before = raw.outcome().alerts().len();
         let packet = &mut self.buffer[..len];
         if let Err(failure) = raw.packet(packet, lane.bits(), id, note) {
-            return Err(self.fail(flow, format!("the engine did not process a packet: {failure}")));
+            let reason = format!("the engine did not process a packet: {failure}");
+            return Err(self.fail(flow, Error::inspection(reason).with_source(failure)));
         }
         let outcome = raw.outcome();
         self.stats.alerts += (outcome.alerts().len() - alerts_before) as u64;
@@ -454,23 +484,32 @@ impl Worker {
             Ok(finding) => {
                 flow.state.id = outcome.flow_id;
                 flow.state.app_protocol = outcome.app_protocol;
+                let [requests, responses] = outcome.content;
+                flow.state.content_kept[Direction::ToServer as usize] += requests;
+                flow.state.content_kept[Direction::ToClient as usize] += responses;
                 match finding {
                     Finding::Inspected => self.stats.inspected_bytes += fed as u64,
-                    _ => self.stats.excused_bytes += fed as u64,
+                    _ => {
+                        flow.state.excused = true;
+                        self.stats.excused_bytes += fed as u64;
+                    }
                 }
                 if outcome.has(flag::BYPASSED) {
                     flow.state.condition = Condition::Bypassed;
                 }
                 Ok(())
             }
-            Err(reason) => Err(self.fail(flow, reason)),
+            Err(error) => Err(self.fail(flow, error)),
         }
     }
 
-    fn fail(&mut self, flow: &mut Flow, reason: String) -> Error {
+    fn fail(&mut self, flow: &mut Flow, error: Error) -> Error {
         flow.state.condition = Condition::Failed;
         self.stats.failures += 1;
-        Error::inspection(reason)
+        if error.loss().is_some() {
+            self.stats.losses += 1;
+        }
+        error
     }
 
     fn raw(&mut self) -> Result<&mut RawWorker, Error> {

@@ -1,0 +1,42 @@
+//! What the engine went on without looking at.
+
+use std::fmt;
+
+use suricata_sys::loss;
+
+/// Why bytes that went through the engine count as not inspected all the same: it has limits beyond which it goes on
+/// without looking, and without failing. The project's `docs/limits.md` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Not all content of a message was kept for the rules, or more than there was.
+    Content,
+    /// Memory was refused: one of Suricata's memory caps is reached, such as `app-layer.protocols.http.memcap`, or the
+    /// machine has none left.
+    Memory,
+    /// Data of the stream did not reach the parser.
+    Stream,
+}
+
+impl Loss {
+    pub(crate) fn new(code: u8) -> Option<Self> {
+        match code {
+            loss::NOTHING => None,
+            loss::MEMORY => Some(Self::Memory),
+            loss::STREAM => Some(Self::Stream),
+            _ => Some(Self::Content),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Content => "the engine did not keep all content for its rules",
+            Self::Memory => {
+                "the engine was refused memory: raise its memory caps, or serve less at once"
+            }
+            Self::Stream => "the engine did not keep all of the stream",
+        })
+    }
+}
