@@ -59,18 +59,19 @@ pub struct Codings {
 
 impl Codings {
     /// Reads the values of all `Content-Encoding` fields of a message, in their order
-    /// (RFC 9110 section 8.4: a list over all of them). Empty elements vanish, `identity` alone too.
+    /// (RFC 9110 section 8.4: a list over all of them). `identity` and empty elements vanish, if
+    /// nothing else is there.
     ///
     /// # Errors
     ///
     /// [`Unsupported`] says what no [`Decoder`](crate::Decoder) would decode as every client does.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Codings, Unsupported> {
         let mut applied = Vec::new();
-        let mut identity = false;
+        let mut nothing = false;
         let elements = values.into_iter().flat_map(|value| value.split(|byte| *byte == b','));
-        for token in elements.map(trimmed).filter(|token| !token.is_empty()) {
-            if token.eq_ignore_ascii_case(b"identity") {
-                identity = true;
+        for token in elements.map(trimmed) {
+            if token.is_empty() || token.eq_ignore_ascii_case(b"identity") {
+                nothing = true;
                 continue;
             }
             let coding = Coding::from_token(token).ok_or_else(|| Unsupported::unknown(token))?;
@@ -79,8 +80,8 @@ impl Codings {
             }
             applied.push(coding);
         }
-        match identity && !applied.is_empty() {
-            true => Err(Unsupported::IdentityBeside),
+        match nothing && !applied.is_empty() {
+            true => Err(Unsupported::NothingBeside),
             false => Ok(Codings { applied }),
         }
     }
@@ -107,8 +108,9 @@ fn trimmed(mut element: &[u8]) -> &[u8] {
 /// Why the codings of a message can't be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsupported {
-    /// `identity` in one list with a coding: Chromium then decodes nothing, others decode.
-    IdentityBeside,
+    /// `identity` or an empty element in one list with a coding. Chromium and undici then decode
+    /// nothing, urllib3 takes an empty element for `deflate`, others decode what is left.
+    NothingBeside,
     /// More than [`MAX_CODINGS`].
     TooMany,
     /// An element that is none of ours: the beginning of it, at most 32 bytes, whatever they are.
@@ -124,7 +126,9 @@ impl Unsupported {
 impl fmt::Display for Unsupported {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unsupported::IdentityBeside => to.write_str("identity beside another content coding"),
+            Unsupported::NothingBeside => {
+                to.write_str("identity or an empty element beside a content coding")
+            }
             Unsupported::TooMany => write!(to, "more than {MAX_CODINGS} content codings"),
             Unsupported::Unknown(token) => {
                 write!(to, "unknown content coding \"{}\"", token.escape_ascii())
