@@ -25,8 +25,12 @@ pub(crate) enum Contradiction {
     BodyUnexpected,
     /// No body where the head announces one.
     BodyMissing,
+    /// A `Content-Disposition` longer than the names of files that the engine takes.
+    FileName,
     /// The ICAP message has no head of the kind that its method is about.
     HeadMissing,
+    /// More fields repeat names than the engine keeps.
+    Repetitions,
     /// Trailers behind a body that only the end of the connection ends.
     TrailersUnexpected,
     /// The head itself.
@@ -42,7 +46,13 @@ impl fmt::Display for Contradiction {
             }
             Self::BodyUnexpected => f.write_str("a body where the head allows none"),
             Self::BodyMissing => f.write_str("the head announces a body and there is none"),
+            Self::FileName => f.write_str(
+                "a Content-Disposition is longer than the names of files that the engine takes, 4096 bytes",
+            ),
             Self::HeadMissing => f.write_str("there is no HTTP head"),
+            Self::Repetitions => f.write_str(
+                "more fields have a name that two before them have than the engine keeps, which is 64",
+            ),
             Self::TrailersUnexpected => {
                 f.write_str("trailers after a body that only the end of its connection ends")
             }

@@ -31,6 +31,7 @@ mod framing;
 mod halt;
 mod identity;
 mod kept;
+mod legible;
 mod link;
 mod log;
 mod manager;

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use dual_ring::PooledRing;
+use http_wire::Fields;
 use icap::Headers;
 use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError};
 use suricata::Direction;
@@ -14,6 +15,7 @@ use crate::desk::{Carrier, Desk};
 use crate::dialogue::Dialogue;
 use crate::framing::{BodyFraming, Contradiction};
 use crate::halt::Halt;
+use crate::legible;
 use crate::pause::Pause;
 use crate::settings::Hold;
 
@@ -35,6 +37,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) direction: Direction,
     /// What goes to the engine before the body, in one piece with its beginning.
     pub(crate) lead: [&'a [u8]; 2],
+    /// The fields in it.
+    pub(crate) fields: Fields<'a>,
     /// How the body goes to the engine.
     pub(crate) framing: BodyFraming,
     /// What goes back to the client if nothing is wrong and it keeps no copy.
@@ -168,6 +172,9 @@ impl Passage<'_> {
     fn conclude(&mut self, held: Option<&mut Held<'_>>, trailers: &Headers) -> Result<(), Halt> {
         let mut lines = Vec::new();
         trailers.encode(&mut lines);
+        if !lines.is_empty() {
+            legible::check(self.fields.clone(), trailers)?;
+        }
         match held {
             Some(held) => {
                 self.inspect(held, false)?;

@@ -13,6 +13,7 @@ use crate::desk::{Carrier, Desk, Mark};
 use crate::dialogue::{Asked, Turn};
 use crate::framing::{BodyFraming, Contradiction};
 use crate::halt::Halt;
+use crate::legible;
 use crate::metrics::{Outcome, Uninspected};
 use crate::origin::Origin;
 use crate::page::Blocked;
@@ -113,6 +114,7 @@ impl Case<'_> {
     async fn request(&self, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
         let raw = transaction.req_hdr().ok_or(Contradiction::HeadMissing)?;
         let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
+        legible::check(head.fields(), &Headers::new())?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
         let keeps_copy = transaction.head().allows_204();
         let (framing, end) = BodyFraming::request(&head, has_body)?;
@@ -123,6 +125,7 @@ impl Case<'_> {
             carrier: &carrier,
             direction: Direction::ToServer,
             lead: [first, second],
+            fields: head.fields(),
             framing,
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Request(raw),
@@ -146,6 +149,7 @@ impl Case<'_> {
     async fn response(&self, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
         let raw = transaction.res_hdr().ok_or(Contradiction::HeadMissing)?;
         let head = ResponseHead::from_bytes(raw.clone(), &self.limits())?;
+        legible::check(head.fields(), &Headers::new())?;
         let request = transaction
             .req_hdr()
             .map(|raw| RequestHead::from_bytes(raw.clone(), &self.limits()))
@@ -175,6 +179,7 @@ impl Case<'_> {
             carrier: &carrier,
             direction: Direction::ToClient,
             lead: [raw, b""],
+            fields: head.fields(),
             framing,
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Response(raw),

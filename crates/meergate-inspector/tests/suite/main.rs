@@ -7,6 +7,7 @@
     reason = "this is a test program"
 )]
 
+mod blind;
 mod chaos;
 mod common;
 mod holding;

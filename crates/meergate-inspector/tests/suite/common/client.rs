@@ -14,6 +14,7 @@ pub(crate) struct Request {
     res_hdr: Vec<u8>,
     /// Chunk by chunk; `None` is null-body.
     body: Option<Vec<Vec<u8>>>,
+    trailers: String,
 }
 
 impl Request {
@@ -47,6 +48,7 @@ impl Request {
             req_hdr: req_hdr.to_vec(),
             res_hdr: res_hdr.to_vec(),
             body: None,
+            trailers: String::new(),
         }
     }
 
@@ -83,6 +85,13 @@ impl Request {
         self
     }
 
+    /// With trailers behind the body.
+    pub(crate) fn trailers(mut self, fields: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.trailers =
+            fields.into_iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self
+    }
+
     /// The ICAP head with the encapsulated heads.
     pub(crate) fn head(&self, base: &str) -> Vec<u8> {
         let mut parts = Vec::new();
@@ -115,7 +124,9 @@ impl Request {
             for chunk in chunks {
                 out.extend(chunked(chunk));
             }
-            out.extend(b"0\r\n\r\n");
+            out.extend(b"0\r\n");
+            out.extend(self.trailers.bytes());
+            out.extend(b"\r\n");
         }
         out
     }

@@ -48,6 +48,11 @@ impl Server {
         Self::launch(rules, "", args).ready()
     }
 
+    /// With these rules and this settings file.
+    pub(crate) fn with_rules_and_settings(rules: &str, settings: &str) -> Self {
+        Self::launch(rules, settings, &[]).ready()
+    }
+
     /// With this settings file, and further arguments.
     pub(crate) fn with_settings(settings: &str, args: &[&str]) -> Self {
         Self::launch(RULES, settings, args).ready()

@@ -1,0 +1,85 @@
+//! What the engine would leave out of a message's fields, in silence: then the message is not inspected as its receiver
+//! would read it.
+
+use http_wire::Fields;
+use icap::Headers;
+
+use crate::framing::Contradiction;
+
+/// libhtp joins fields of one name. Of the third and later ones of each name it counts so many, all names together, and
+/// leaves out the rest (`process_request_header`, `process_response_header`).
+const REPETITIONS: usize = 64;
+
+/// Suricata cuts off the name of a file here (`SC_FILENAME_MAX`).
+const FILE_NAME: usize = 4096;
+
+/// Makes sure that the engine leaves out none of these fields: those of a head and the trailers of its message.
+///
+/// # Errors
+/// It would.
+pub(crate) fn check(fields: Fields<'_>, trailers: &Headers) -> Result<(), Contradiction> {
+    let mut count = 0;
+    for field in fields.clone() {
+        count += 1;
+        if field.value.len() > FILE_NAME && field.is("Content-Disposition") {
+            return Err(Contradiction::FileName);
+        }
+    }
+    let names =
+        || fields.clone().map(|field| field.name).chain(trailers.iter().map(|(name, _)| name));
+    // Most heads have fewer fields than it takes.
+    if count + trailers.iter().count() <= REPETITIONS + 2 {
+        return Ok(());
+    }
+    let is_third = |at: usize, name: &[u8]| {
+        names().take(at).filter(|earlier| earlier.eq_ignore_ascii_case(name)).nth(1).is_some()
+    };
+    match names().enumerate().filter(|(at, name)| is_third(*at, name)).nth(REPETITIONS) {
+        Some(_) => Err(Contradiction::Repetitions),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(names: impl IntoIterator<Item = String>) -> Vec<u8> {
+        names.into_iter().flat_map(|name| format!("{name}: v\r\n").into_bytes()).collect()
+    }
+
+    #[test]
+    fn so_many_repetitions_are_kept() {
+        let one_name =
+            |count: usize| lines((0..count).map(|n| if n % 2 == 0 { "A" } else { "a" }.to_owned()));
+        assert!(check(Fields::new(&one_name(66)), &Headers::new()).is_ok());
+        assert!(check(Fields::new(&one_name(67)), &Headers::new()).is_err());
+        let names = |count: usize, each: usize| lines((0..count).map(|n| format!("x{}", n / each)));
+        assert!(check(Fields::new(&names(199, 2)), &Headers::new()).is_ok());
+        assert!(check(Fields::new(&names(192, 3)), &Headers::new()).is_ok());
+        assert!(check(Fields::new(&names(195, 3)), &Headers::new()).is_err());
+    }
+
+    #[test]
+    fn trailers_count_with_the_head() {
+        let head = lines((0..60).map(|_| "a".to_owned()));
+        let mut trailers = Headers::new();
+        for _ in 0..6 {
+            trailers.push("A", "v").unwrap();
+        }
+        assert!(check(Fields::new(&head), &trailers).is_ok());
+        trailers.push("A", "v").unwrap();
+        assert!(check(Fields::new(&head), &trailers).is_err());
+    }
+
+    #[test]
+    fn a_file_has_a_name_of_that_length_at_most() {
+        let field =
+            |length| format!("content-disposition: {}\r\n", "n".repeat(length)).into_bytes();
+        assert!(check(Fields::new(&field(FILE_NAME)), &Headers::new()).is_ok());
+        assert_eq!(
+            check(Fields::new(&field(FILE_NAME + 1)), &Headers::new()),
+            Err(Contradiction::FileName)
+        );
+    }
+}
