@@ -378,3 +378,27 @@ fn quic_is_rejected_so_that_clients_come_back_over_tcp() {
         assert_eq!(status.code(), Some(0), "{server}");
     }
 }
+
+#[test]
+fn nothing_passes_a_gateway_that_was_killed() {
+    for kind in ["tproxy", "redirect"] {
+        let listener = format!("kind = \"{kind}\"\naddress = \"[::]:3130\"");
+        let Some(setup) = Setup::start(&listener) else { return };
+        setup.gateway.kill();
+        for family in [0, 1] {
+            for scheme in ["http", "https"] {
+                let url = format!("{scheme}://server.test/who");
+                let output = setup.curl(family, &url).arg("-k").output().unwrap();
+                let said = text(&output.stderr);
+                assert!(!output.status.success(), "{kind}: {}", text(&output.stdout));
+                // Refused at once, rather than left to time out.
+                assert!(matches!(output.status.code(), Some(7 | 56)), "{kind}: {said}");
+            }
+        }
+        // It is the one chain that holds them.
+        let chain = ["delete", "chain", "inet", "meergate", "unserved"];
+        must(setup.network.gateway("nft").args(chain).output().unwrap());
+        let passes = setup.status(0, "http://server.test/who") == "200";
+        assert_eq!(passes, kind == "tproxy");
+    }
+}

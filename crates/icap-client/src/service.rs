@@ -11,6 +11,7 @@ use crate::endpoint::{Endpoint, Offered};
 use crate::head::Message;
 use crate::incoming::Incoming;
 use crate::transaction::Rest;
+use crate::uri::Place;
 use crate::{
     ConfigError, Failure, FailureKind, MethodName, OnOverload, ServiceConfig, ServiceMetrics,
     TransactionInfo,
@@ -83,6 +84,14 @@ impl Service {
     /// Its endpoints and whether each is up, for a health page.
     pub fn endpoints(&self) -> impl Iterator<Item = (&str, bool)> {
         self.endpoints.iter().map(|e| (e.label.as_str(), !e.breaker.is_down()))
+    }
+
+    /// The host and port of each endpoint that is reached over TCP.
+    pub fn places(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.endpoints.iter().filter_map(|endpoint| match &endpoint.uri.place {
+            Place::Tcp { host, port, .. } => Some((host.as_str(), *port)),
+            Place::Unix(_) => None,
+        })
     }
 
     pub(crate) fn config(&self) -> &ServiceConfig {

@@ -27,6 +27,7 @@ impl Rules {
     pub(crate) fn of(config: &Config) -> Result<Self, StartError> {
         let mut nat = String::new();
         let mut divert = String::new();
+        let mut unserved = String::new();
         let mut families = [false; 2];
         let mut quic = false;
         for listen in &config.listen {
@@ -34,6 +35,10 @@ impl Rules {
             let ports = set(listen.ports.iter());
             quic |= listen.ports.contains(&443);
             let matching = format!("{}tcp dport {ports} fib daddr type != local", from(config));
+            if let Way::Redirect | Way::Tproxy { .. } = listen.way {
+                let only = family(address).map_or("", |v4| only(v4));
+                let _ = writeln!(unserved, "    {only}{matching} reject with tcp reset");
+            }
             match listen.way {
                 Way::Redirect => {
                     refuse_loopback(address)?;
@@ -68,7 +73,7 @@ impl Rules {
         }
         let quic = quic && config.firewall.reject_quic;
         Ok(Self {
-            nft: script(config, &nat, &divert, quic),
+            nft: script(config, &nat, &divert, &unserved, quic),
             routes: routes(&config.firewall, families),
         })
     }
@@ -104,7 +109,7 @@ impl Rules {
     }
 }
 
-fn script(config: &Config, nat: &str, divert: &str, quic: bool) -> String {
+fn script(config: &Config, nat: &str, divert: &str, unserved: &str, quic: bool) -> String {
     // Added first, so that deleting it cannot fail.
     let mut text = format!("add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n");
     let mut chain = |name: &str, hook: &str, rules: &str| {
@@ -121,6 +126,9 @@ fn script(config: &Config, nat: &str, divert: &str, quic: bool) -> String {
         );
         chain("diverted", "filter hook prerouting priority mangle", &(known + divert));
     }
+    // Nothing that is taken comes here, unless nobody listens: TPROXY without a socket, when the gateway
+    // was killed, leaves packets their way to the server.
+    chain("unserved", "filter hook forward priority filter", unserved);
     if quic {
         let rule = format!("    {}udp dport 443 reject\n", from(config));
         chain("without_quic", "filter hook forward priority filter", &rule);
@@ -244,6 +252,10 @@ mod tests {
             "    iifname { \"lan0\", \"lan1\" } tcp dport { 80, 443 } fib daddr type != local \
              redirect to :3129\n"
         ));
+        assert!(rules.nft.contains(
+            "    iifname { \"lan0\", \"lan1\" } tcp dport { 80, 443 } fib daddr type != local \
+             reject with tcp reset\n"
+        ));
         assert!(rules.nft.contains("udp dport 443 reject"));
         assert!(rules.routes.is_empty());
     }
@@ -256,6 +268,9 @@ mod tests {
         assert!(rules.nft.contains(
             "    meta nfproto ipv4 tcp dport { 8443 } fib daddr type != local \
              tproxy ip to 127.0.0.1:3130 meta mark set 0x6d67 accept\n"
+        ));
+        assert!(rules.nft.contains(
+            "    meta nfproto ipv4 tcp dport { 8443 } fib daddr type != local reject with tcp reset\n"
         ));
         assert!(!rules.nft.contains("ip6"));
         assert!(!rules.nft.contains("udp"));

@@ -5,6 +5,7 @@
 //! Rules that look at what is not known yet are passed over.
 
 mod hosts;
+mod path;
 mod request;
 mod users;
 
@@ -22,7 +23,10 @@ use crate::error::StartError;
 use crate::tls::UpstreamTls;
 use hosts::HostSet;
 
-pub use request::{decide as decide_request, decide_connection, decide_response, stricter};
+pub use path::forms as path_forms;
+pub use request::{
+    decide as decide_request, decide_connection, decide_paths, decide_response, stricter, strictest,
+};
 pub use users::{Users, hash as hash_password};
 
 /// All rules, ready to be asked.
@@ -30,7 +34,9 @@ pub struct Policy {
     rules: Vec<Compiled>,
     default: Decision,
     chains: Chains,
+    looks_at_addresses: bool,
     looks_at_certificates: bool,
+    looks_at_paths: bool,
     looks_at_responses: bool,
 }
 
@@ -148,11 +154,21 @@ impl Policy {
             .enumerate()
             .map(|(at, rule)| Compiled::new(rule, at, &names, &default))
             .collect::<Result<_, _>>()?;
+        let looks_at_addresses = rules.iter().any(|rule: &Compiled| !rule.address.is_empty());
         let looks_at_certificates = rules.iter().any(|rule: &Compiled| {
             !rule.certificate_issuer.is_empty() || !rule.certificate_fingerprint.is_empty()
         });
+        let looks_at_paths = rules.iter().any(|rule| !rule.path.is_empty());
         let looks_at_responses = rules.iter().any(|rule| !rule.content_type.is_empty());
-        Ok(Self { rules, default, chains: names.chains, looks_at_certificates, looks_at_responses })
+        Ok(Self {
+            rules,
+            default,
+            chains: names.chains,
+            looks_at_addresses,
+            looks_at_certificates,
+            looks_at_paths,
+            looks_at_responses,
+        })
     }
 
     /// What is decided about `subject`.
@@ -163,9 +179,19 @@ impl Policy {
             .map_or(&self.default, |rule| &rule.decision)
     }
 
+    /// Whether any rule has a condition on destinations' addresses.
+    pub fn looks_at_addresses(&self) -> bool {
+        self.looks_at_addresses
+    }
+
     /// Whether any rule has a condition on origins' certificates.
     pub fn looks_at_certificates(&self) -> bool {
         self.looks_at_certificates
+    }
+
+    /// Whether any rule has a condition on requests' paths.
+    pub fn looks_at_paths(&self) -> bool {
+        self.looks_at_paths
     }
 
     /// Whether any rule has a condition on responses.

@@ -29,6 +29,7 @@ use crate::session::{Settings, Shared};
 use crate::takeover::{Inherited, Offer, Sockets};
 use crate::tls;
 use crate::tls::ca::{self, Authority, Place};
+use crate::upstream::Own;
 use crate::workers::Workers;
 
 /// How long threads may take to let go of what they hold when the program ends.
@@ -68,13 +69,14 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
     if let Some(rules) = &rules {
         rules.apply()?;
     }
+    let own = open.own();
     let served = sandbox::enter(&config).and_then(|()| {
         if let Some(heir) = heir {
             heir.wait();
         }
         let logs = Logs::open(&config.log, &metrics)?;
         let capture = Capture::open(&config.capture, &metrics)?;
-        let shared = Arc::new(Shared::new(metrics, logs, capture));
+        let shared = Arc::new(Shared::new(metrics, logs, capture, own));
         let no_threads = |e: io::Error| {
             StartError::new(
                 format!("cannot start threads ({e})"),
@@ -146,6 +148,13 @@ impl Open {
             None => None,
         };
         Ok(Self { listeners, console })
+    }
+
+    /// Where they listen.
+    fn own(&self) -> Own {
+        let ways_in = self.listeners.iter().map(Listener::address).collect();
+        let console = self.console.as_ref().and_then(|(_, socket)| socket.local_addr().ok());
+        Own::new(ways_in, console)
     }
 
     /// The sockets that a successor will want, with their names.

@@ -1,5 +1,6 @@
 //! What is known of one client connection, and what all connections share.
 
+mod address;
 mod target;
 
 use std::fmt;
@@ -12,11 +13,12 @@ use tokio::sync::watch;
 use crate::capture::Capture;
 use crate::config::Config;
 use crate::log::{Logs, Notes};
-use crate::metrics::Metrics;
+use crate::metrics::{LimitLabels, Metrics};
 use crate::policy::{Policy, Users};
 use crate::tls::{self, Pinning, TlsFacts};
-use crate::upstream::{Resolver, Route};
+use crate::upstream::{Own, Resolver, Route};
 
+pub use address::{embedded, network_of};
 pub use target::{BadTarget, Target};
 
 /// One client connection from here on: who talks to whom, and by which settings.
@@ -90,6 +92,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Names to addresses, cached.
     pub resolver: Resolver,
+    /// Our own listeners, to which no client is led.
+    pub own: Own,
     /// The connection and transaction logs.
     pub logs: Logs,
     /// Captures of decrypted traffic.
@@ -102,10 +106,13 @@ pub struct Shared {
 
 impl Shared {
     /// Puts them together for a process that begins.
-    pub fn new(metrics: Metrics, logs: Logs, capture: Option<Arc<Capture>>) -> Self {
+    pub fn new(metrics: Metrics, logs: Logs, capture: Option<Arc<Capture>>, own: Own) -> Self {
+        let labels = LimitLabels { limit: "lookups_per_client" };
+        let waited = metrics.limited.get_or_create(&labels).clone();
         Self {
             metrics,
-            resolver: Resolver::new(),
+            resolver: Resolver::new(waited),
+            own,
             logs,
             capture,
             pinning: Pinning::new(),

@@ -1,6 +1,7 @@
 //! Towards origins: names, connections, and TLS over them.
 
 mod connect;
+mod destinations;
 mod dns;
 mod error;
 mod proxy;
@@ -15,7 +16,9 @@ use crate::policy::Decision;
 use crate::session::Target;
 use crate::tls::{Alpn, UpstreamTls};
 
-pub use connect::{connect, connect_for_requests};
+pub use connect::{connect, connect_for_requests, look_up};
+pub use destinations::{Chooser, Own};
+pub(crate) use destinations::{near, permitted_by_name};
 pub use dns::Resolver;
 pub use error::{UpstreamError, UpstreamErrorKind};
 pub(crate) use proxy::basic;
@@ -28,6 +31,13 @@ pub struct Route {
     /// The address to connect to where it is known already (the original destination of a
     /// redirected connection); otherwise the target's name is resolved.
     pub address: Option<SocketAddr>,
+    /// What the target's name stands for, where rules were asked about that: connections go nowhere
+    /// else.
+    pub resolved: Option<Arc<[IpAddr]>>,
+    /// Who says that it goes there.
+    pub chooser: Chooser,
+    /// The client on whose account names are looked up.
+    pub client: Option<IpAddr>,
     /// Our end's address where it is not ours (TPROXY with `keep_client_address`).
     pub source: Option<IpAddr>,
     /// TLS over the connection.
@@ -42,7 +52,33 @@ pub struct Route {
 impl Route {
     /// Plain TCP to `target`.
     pub fn plain(target: Target) -> Self {
-        Self { target, address: None, source: None, tls: None, proxy: None, capture: false }
+        Self {
+            target,
+            address: None,
+            resolved: None,
+            chooser: Chooser::Client,
+            client: None,
+            source: None,
+            tls: None,
+            proxy: None,
+            capture: false,
+        }
+    }
+
+    /// The addresses that it leads to, as far as they are known.
+    pub fn addresses(&self) -> Arc<[IpAddr]> {
+        match (self.address, self.target.ip(), &self.resolved) {
+            (Some(address), ..) => Arc::new([address.ip()]),
+            (None, Some(ip), _) => Arc::new([ip]),
+            (None, None, Some(resolved)) => resolved.clone(),
+            (None, None, None) => Arc::default(),
+        }
+    }
+
+    /// The same, on behalf of `client`.
+    #[must_use]
+    pub fn of(self, client: SocketAddr) -> Self {
+        Self { client: Some(client.ip()), ..self }
     }
 
     /// The same, reached as `decision` says.

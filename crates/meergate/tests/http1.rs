@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::thread;
 
 use support::icap::{Icap, Message, Verdict};
-use support::{Asked, Gateway, Origin, read_to_end, read_until, text, tunnel};
+use support::{Asked, Gateway, Origin, PATIENCE, read_to_end, read_until, text, tunnel, wait_for};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -398,7 +398,7 @@ fn cuts_are_seen_on_the_other_side() {
     let mut stream = tunnel(&gateway, &origin);
     let half = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
     stream.write_all(half).unwrap();
-    support::wait_for("the upload to begin", || {
+    wait_for("the upload to begin", || {
         origin.seen().first().filter(|seen| seen.ends_with(b"hello\r\n")).map(drop)
     });
     drop(stream);
@@ -636,4 +636,46 @@ fn what_never_answers_is_given_up() {
     let mut silent = tunnel(&gateway, &origin);
     write!(silent, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     read_to_end(&mut silent);
+}
+
+#[test]
+fn a_client_that_is_gone_is_noticed_while_its_origin_is_silent() {
+    for begun in [false, true] {
+        let (gone, noticed) = std::sync::mpsc::sync_channel(1);
+        let gone = std::sync::Mutex::new(gone);
+        let origin = Origin::start(move |asked| {
+            asked.head();
+            if begun {
+                let part = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+                asked.stream.write_all(part).unwrap();
+            }
+            while asked.read().is_some() {}
+            gone.lock().unwrap().send(()).unwrap();
+        });
+        let gateway = Gateway::start("");
+        let mut stream = gateway.connect();
+        let o = origin.address;
+        write!(stream, "GET http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n").unwrap();
+        if begun {
+            read_until(&mut stream, b"1\r\nx\r\n");
+        } else {
+            wait_for("the request", || (!origin.seen().concat().is_empty()).then_some(()));
+        }
+        drop(stream);
+        // Well before limits.idle_timeout, after which all would end anyway.
+        noticed.recv_timeout(PATIENCE).unwrap();
+        let records = gateway.transactions(1);
+        assert_eq!(records[0]["outcome"], "client-gone", "{records:?}");
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_side_still_gets_its_answer() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let gateway = Gateway::start("");
+    let mut stream = gateway.connect();
+    let o = origin.address;
+    write!(stream, "GET http://{o}/ HTTP/1.1\r\nHost: {o}\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert!(text(&read_to_end(&mut stream)).ends_with("ok"));
 }

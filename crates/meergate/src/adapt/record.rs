@@ -1,6 +1,6 @@
 //! What is remembered of a transaction until its record is written.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +14,7 @@ use crate::log::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3
 use crate::metrics::{LimitLabels, Towards, TransactionLabels};
 use crate::policy::{Decision, decide_request, decide_response};
 use crate::session::{Session, Target};
+use crate::upstream::Route;
 
 /// Longest path that a record holds, in bytes.
 const MAX_PATH: usize = 4096;
@@ -28,6 +29,8 @@ pub(crate) struct Transaction<'a> {
     protocol: &'static str,
     stream_id: Option<u64>,
     target: Option<Target>,
+    /// Where the target is, unless it is the session's.
+    addresses: Option<Arc<[IpAddr]>>,
     began: Instant,
     counted: Counts,
     /// It was counted and logged.
@@ -103,6 +106,7 @@ impl<'a> Transaction<'a> {
             protocol,
             stream_id,
             target: target.cloned(),
+            addresses: None,
             began: Instant::now(),
             counted: Counts::of(progress),
             finished: false,
@@ -122,11 +126,21 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// It goes along `route` instead of the session's.
+    #[must_use]
+    pub(crate) fn along(mut self, route: Option<&Route>) -> Self {
+        if let Some(route) = route {
+            self.target = Some(route.target.clone());
+            self.addresses = Some(self.known(route));
+        }
+        self
+    }
+
     /// What the rules say about its request.
     pub(super) fn decide(&self, head: &RequestHead) -> &'a Decision {
         let session = self.session;
         match self.target.as_ref().or(session.target()) {
-            Some(target) => decide_request(session, target, head),
+            Some(target) => decide_request(session, target, &self.addresses(), head),
             None => session.settings.policy.default_decision(),
         }
     }
@@ -139,8 +153,24 @@ impl<'a> Transaction<'a> {
     ) -> &'a Decision {
         let session = self.session;
         match self.target.as_ref().or(session.target()) {
-            Some(target) => decide_response(session, target, head, response),
+            Some(target) => decide_response(session, target, &self.addresses(), head, response),
             None => session.settings.policy.default_decision(),
+        }
+    }
+
+    /// The addresses that it may go to, as far as they are known and rules ask for them.
+    fn addresses(&self) -> Arc<[IpAddr]> {
+        match (&self.addresses, &self.session.route) {
+            (Some(addresses), _) => addresses.clone(),
+            (None, Some(route)) => self.known(route),
+            (None, None) => Arc::default(),
+        }
+    }
+
+    fn known(&self, route: &Route) -> Arc<[IpAddr]> {
+        match self.session.settings.policy.looks_at_addresses() {
+            true => route.addresses(),
+            false => Arc::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One transaction from its request to the end of its response.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -308,7 +308,8 @@ pub(super) async fn deliver<C: Client, S: Sink>(
     }
     let mut pump = Pump::new(body, sink, Counted::ToClient);
     let progress = tx.progress.clone();
-    let cut = match drive.run(|cx| pump.poll(cx, &progress)).await {
+    let sent = pin!(poll_fn(|cx| pump.poll(cx, &progress)));
+    let cut = match drive.run_for(client, sent).await {
         Ok(Ok(())) => {
             drive.finish().await;
             return Ok(Ended::Complete);

@@ -51,6 +51,7 @@ impl Trouble {
             Self::Reset => "reset",
             Self::SlowClient => "slow-client",
             Self::Stalled => "timeout",
+            Self::Upstream(e) if e.kind() == UpstreamErrorKind::Destination => "refused",
             Self::Upstream(_) => "origin-unreachable",
         }
     }
@@ -124,6 +125,9 @@ fn upstream_page(e: &UpstreamError) -> Page {
             ("The server's certificate is not valid", "tls_certificate_error")
         }
         UpstreamErrorKind::Connect => ("The server can't be reached", "destination_unavailable"),
+        UpstreamErrorKind::Destination => {
+            ("The proxy leads nobody there", "destination_ip_prohibited")
+        }
         UpstreamErrorKind::Name => ("The server's name has no address", "dns_error"),
         UpstreamErrorKind::Proxy => {
             ("The upstream proxy does not lead there", "destination_unavailable")

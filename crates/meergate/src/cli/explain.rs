@@ -1,12 +1,13 @@
 //! `meergate check --explain`: which rule decides about a URL, and why.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 
 use super::say;
 use crate::config::Config;
 use crate::error::StartError;
-use crate::policy::{Policy, Request, Subject};
+use crate::policy::{Policy, Request, Subject, path_forms, stricter};
 use crate::session::{Scheme, Target};
+use crate::upstream::near;
 
 /// Whose request is explained.
 #[derive(Clone, Copy, Debug)]
@@ -33,35 +34,83 @@ pub(super) fn explain(config: &Config, url: &str, who: Who<'_>) -> Result<(), St
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let path = path.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
+    let path = path.split('#').next().filter(|path| path.starts_with('/')).unwrap_or("/");
     let target = Target::from_authority(authority, scheme.default_port()).map_err(|_| refuse())?;
+    let policy = Policy::new(config)?;
+    let addresses = addresses(&target, &policy)?;
+    if let Some(why) = addresses.iter().find_map(|ip| near(&config.destinations, *ip)) {
+        say(&format!("destination:\n  -> refused: {why} (destinations.allow)"))?;
+    }
     let connection = Subject {
         client: who.client,
         user: who.user,
         host: &target.host,
-        address: target.ip(),
+        address: None,
         port: target.port,
         certificate: None,
         request: None,
         content_type: None,
     };
-    let request = Request { method: who.method.as_bytes(), path: path.as_bytes() };
-    let policy = Policy::new(config)?;
     if scheme == Scheme::Https {
-        stage(&policy, "connection", &connection)?;
+        let subjects = addresses.iter().map(|ip| Subject { address: Some(*ip), ..connection });
+        stage(&policy, "connection", strictest(&policy, connection, subjects))?;
     }
-    stage(&policy, "request", &Subject { request: Some(request), ..connection })
+    let paths = path_forms(path.as_bytes());
+    let requests = paths.iter().flat_map(|path| {
+        let request = Some(Request { method: who.method.as_bytes(), path });
+        let places =
+            addresses.iter().map(|ip| Some(*ip)).chain(addresses.is_empty().then_some(None));
+        places.map(move |address| Subject { address, request, ..connection })
+    });
+    stage(&policy, "request", strictest(&policy, connection, requests))
 }
 
-fn stage(policy: &Policy, name: &str, subject: &Subject<'_>) -> Result<(), StartError> {
+/// What the target's name stands for, where that matters.
+fn addresses(target: &Target, policy: &Policy) -> Result<Vec<IpAddr>, StartError> {
+    if let Some(ip) = target.ip() {
+        return Ok(vec![ip]);
+    }
+    if !policy.looks_at_addresses() {
+        return Ok(Vec::new());
+    }
+    let found = (&*target.host, target.port).to_socket_addrs().map_err(|e| {
+        StartError::new(
+            format!("rules ask for its address, which is not known ({e})"),
+            target.to_string(),
+            "name an address instead, or make the name resolve here",
+        )
+    })?;
+    let addresses: Vec<_> = found.map(|found| found.ip().to_canonical()).collect();
+    say(&format!(
+        "{}: {}",
+        target.host,
+        addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+    ))?;
+    Ok(addresses)
+}
+
+/// The one of these for which the rules let least pass; `otherwise` if there is none.
+fn strictest<'a>(
+    policy: &Policy,
+    otherwise: Subject<'a>,
+    subjects: impl Iterator<Item = Subject<'a>>,
+) -> Subject<'a> {
+    let of = |one: Subject<'a>, other: Subject<'a>| {
+        let (first, second) = (policy.decide(&one), policy.decide(&other));
+        if std::ptr::eq(stricter(first, second), first) { one } else { other }
+    };
+    subjects.reduce(of).unwrap_or(otherwise)
+}
+
+fn stage(policy: &Policy, name: &str, subject: Subject<'_>) -> Result<(), StartError> {
     say(&format!("{name}:"))?;
-    for (rule, mismatch) in policy.explain(subject) {
+    for (rule, mismatch) in policy.explain(&subject) {
         match mismatch {
             Some(condition) => say(&format!("  {rule}: no, its {condition} does not match"))?,
             None => say(&format!("  {rule}: matches"))?,
         }
     }
-    let decision = policy.decide(subject);
+    let decision = policy.decide(&subject);
     let by = decision.rule.as_deref().map_or("no rule".to_owned(), |rule| format!("{rule:?}"));
     let services = match &decision.chain {
         Some(chain) => {

@@ -17,7 +17,7 @@ use crate::io::Io;
 use crate::log::record_connection;
 use crate::metrics::LimitLabels;
 use crate::session::{Scheme, Session, Settings, Totals};
-use crate::upstream::Route;
+use crate::upstream::{Chooser, Route};
 
 impl Gateway {
     /// Starts a task for the connection, unless a limit is met: then it is closed at once.
@@ -135,16 +135,17 @@ async fn lead(
     match &entry.way {
         Way::Proxy => explicit::serve(session, client, read_ahead).await,
         Way::Redirect => {
-            let route = Route::original(session.local);
+            let route = Route::original(session.local).of(session.client);
             inner::serve(session, client, read_ahead, route).await
         }
         Way::Sni { port } => inner::serve_by_name(session, client, read_ahead, *port).await,
         Way::Socks5 => socks::serve(session, client, read_ahead).await,
         Way::Target(target) => {
-            inner::serve(session, client, read_ahead, Route::plain(target.clone())).await
+            let route = Route { chooser: Chooser::Operator, ..Route::plain(target.clone()) };
+            inner::serve(session, client, read_ahead, route).await
         }
         Way::Tproxy { keep_client_address } => {
-            let mut route = Route::original(session.local);
+            let mut route = Route::original(session.local).of(session.client);
             route.source = keep_client_address.then_some(session.client.ip());
             inner::serve(session, client, read_ahead, route).await
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::config::Limits;
+use crate::session::network_of;
 
 /// Counts open connections.
 #[derive(Debug)]
@@ -98,14 +99,6 @@ impl Drop for Guard {
             }
         }
         self.open.send_replace(counts.total);
-    }
-}
-
-/// A host has a whole /64 of IPv6 addresses at hand: they count as one client.
-fn network_of(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
     }
 }
 

@@ -54,7 +54,8 @@ async fn tunnel(session: Session, request: ConnectRequest) -> &'static str {
     if client.write_all(ESTABLISHED).await.is_err() || client.flush().await.is_err() {
         return "client-closed";
     }
-    inner::serve(session, client, read_ahead, Route::plain(target)).await
+    let route = Route::plain(target).of(session.client);
+    inner::serve(session, client, read_ahead, route).await
 }
 
 /// The user that the first request names, whose head stays in `read_ahead`. The connection is the

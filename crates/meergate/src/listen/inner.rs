@@ -19,7 +19,9 @@ use crate::tls::{
     self, ClientHello, InterceptError, Intercepted, MAX_HELLO, Prepared, Refuser, TlsFacts,
     UpstreamTls, looks_like_tls,
 };
-use crate::upstream::{self, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot};
+use crate::upstream::{
+    self, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, look_up,
+};
 
 /// How long a client may be silent before it is taken for one whose server speaks first.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -45,7 +47,7 @@ pub(super) async fn serve(
     let opening = match timeout(limit.min(SILENCE), open(&mut client, &mut read_ahead)).await {
         Ok(opening) => opening,
         // Where the server speaks first, only a bypass leads on.
-        Err(_) if decide_and_note(&session, &mut route) == Action::Bypass => {
+        Err(_) if decide_and_note(&session, &mut route).await == Action::Bypass => {
             return bypass(&session, client, read_ahead, route).await;
         }
         Err(_) => match timeout(limit, open(&mut client, &mut read_ahead)).await {
@@ -57,12 +59,12 @@ pub(super) async fn serve(
         Err(_) => "client-closed",
         Ok(Opening::Hello(hello)) => intercept(session, hello, client, read_ahead, route).await,
         Ok(Opening::Http) => {
-            decide_and_note(&session, &mut route);
+            decide_and_note(&session, &mut route).await;
             session.scheme = Scheme::Http;
             session.route = Some(route);
             finish(client, read_ahead, &session, UpstreamSlot::Unconnected).await
         }
-        Ok(Opening::Unknown) => match decide_and_note(&session, &mut route) {
+        Ok(Opening::Unknown) => match decide_and_note(&session, &mut route).await {
             Action::Bypass => bypass(&session, client, read_ahead, route).await,
             _ => {
                 tracing::warn!(
@@ -97,7 +99,8 @@ pub(super) async fn serve_by_name(
         tracing::info!("closed: the ClientHello names no host");
         return "no-server-name";
     };
-    intercept(session, hello, client, read_ahead, Route::plain(target)).await
+    let route = Route::plain(target).of(session.client);
+    intercept(session, hello, client, read_ahead, route).await
 }
 
 /// A connection that began with `hello`, which is still to be read from `read_ahead`.
@@ -108,6 +111,7 @@ async fn intercept(
     read_ahead: BytesMut,
     mut route: Route,
 ) -> &'static str {
+    look_up(&session.shared, &session.settings, &mut route).await;
     let asked = route.clone();
     let mut decision = decide_hello(&session, &hello, &mut route, None);
     note(&session, &decision, &route);
@@ -229,7 +233,8 @@ fn note_interception(
 }
 
 /// What the rules want of the connection; `route` leads on as they say.
-fn decide_and_note(session: &Session, route: &mut Route) -> Action {
+async fn decide_and_note(session: &Session, route: &mut Route) -> Action {
+    look_up(&session.shared, &session.settings, route).await;
     let decision = decide_connection(session, route, None);
     note(session, decision, route);
     *route = route.clone().as_decided(decision);
@@ -281,7 +286,9 @@ fn decide_hello(
         return asked.clone();
     }
     let target = Target { host: name.clone(), port: route.target.port };
-    let named = Route { target, ..route.clone() };
+    // Whatever it is called, it is where the route leads.
+    let resolved = Some(route.addresses()).filter(|known| !known.is_empty());
+    let named = Route { target, resolved, ..route.clone() };
     let decision = decide_connection(session, &named, certificate);
     if route.address.is_some() {
         *route = named;
@@ -317,7 +324,7 @@ fn way_past(
 ) -> Route {
     match permits(decide_connection(session, asked, None)) {
         true => route,
-        false => Route { address: None, ..route },
+        false => Route { address: None, resolved: None, ..route },
     }
 }
 
@@ -328,7 +335,17 @@ fn refusal_by_rule(decision: &Decision, route: &Route) -> UpstreamError {
 }
 
 /// Relays what nobody looks into, and counts it.
-async fn bypass(session: &Session, client: Io, read_ahead: BytesMut, route: Route) -> &'static str {
+async fn bypass(
+    session: &Session,
+    client: Io,
+    read_ahead: BytesMut,
+    mut route: Route,
+) -> &'static str {
+    // The way may lead to other addresses than those that the rules were asked about.
+    look_up(&session.shared, &session.settings, &mut route).await;
+    if matches!(decide_connection(session, &route, None).action, Action::Block | Action::Reset) {
+        return "blocked";
+    }
     let upstream = match upstream::connect(&session.shared, &session.settings, &route).await {
         Ok(upstream) => upstream,
         Err(error) => {

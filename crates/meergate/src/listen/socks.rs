@@ -40,7 +40,8 @@ pub(super) async fn serve(
     match timeout(limit, negotiate(&mut client, &mut read_ahead, users.as_deref())).await {
         Ok(Ok((target, user))) => {
             session.user = user;
-            inner::serve(session, client, read_ahead, Route::plain(target)).await
+            let route = Route::plain(target).of(session.client);
+            inner::serve(session, client, read_ahead, route).await
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "no SOCKS5");

@@ -136,3 +136,61 @@ fn wrong_fingerprints_are_refused() {
         assert!(of(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn of_all_that_a_path_may_be_the_strictest_counts() {
+    let policy = policy(
+        "[[rule]]\npath = [\"/admin*\"]\naction = \"block\"\n\
+         [[rule]]\npath = [\"/public/*\"]\naction = \"bypass\"\n\
+         [[rule]]\npath = [\"/cut/*\"]\naction = \"reset\"\n",
+    )
+    .unwrap();
+    let decide = |target: &str| {
+        let paths = path_forms(target.as_bytes());
+        decide_paths(&policy, &subject("a.example"), b"GET", &paths).action
+    };
+    for target in ["/admin", "//admin", "/./admin", "/x/..%2fadmin", "/public/../admin", "/;/admin"]
+    {
+        assert_eq!(decide(target), Action::Block, "{target}");
+    }
+    for target in ["/cut/x", "/admin/../cut/x", "/public/..;/cut/x", "/public\\..\\cut\\x"] {
+        assert_eq!(decide(target), Action::Reset, "{target}");
+    }
+    for target in ["/public/x", "/public/a%20b", "/public/a;b", "/public/x?/../y", "/public//x"] {
+        assert_eq!(decide(target), Action::Bypass, "{target}");
+    }
+    for target in [
+        "/x",
+        "/public/../x",
+        "/public/..%2fx",
+        "/public/%2e%2e/x",
+        "/public/..;/x",
+        "/public/..%5cx",
+        "/public/%252e%252e/x",
+        "/x/../public/x",
+        "//public/x",
+        "/./public/x",
+    ] {
+        assert_eq!(decide(target), Action::Intercept, "{target}");
+    }
+}
+
+#[test]
+fn of_several_addresses_the_strictest_counts() {
+    let policy = policy(
+        "[[rule]]\naddress = [\"10.0.0.0/8\"]\naction = \"block\"\n\
+         [[rule]]\naddress = [\"192.0.2.0/24\"]\naction = \"bypass\"\n",
+    )
+    .unwrap();
+    let decide = |addresses: &[&str]| {
+        let addresses: Vec<_> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let about = |address| policy.decide(&Subject { address, ..subject("a.example") });
+        strictest(&addresses, about).action
+    };
+    assert_eq!(decide(&[]), Action::Intercept);
+    assert_eq!(decide(&["192.0.2.1", "::ffff:192.0.2.2"]), Action::Bypass);
+    assert_eq!(decide(&["192.0.2.1", "198.51.100.1"]), Action::Intercept);
+    assert_eq!(decide(&["192.0.2.1", "10.0.0.1"]), Action::Block);
+    assert_eq!(decide(&["64:ff9b::10.0.0.1"]), Action::Block);
+    assert_eq!(decide(&["64:ff9b::192.0.2.1"]), Action::Intercept, "it may be either");
+}

@@ -69,7 +69,7 @@ pub(super) async fn serve(
             }
             Next::End(why) => return End::Closed(why),
         };
-        let destination = match destination(&head, session) {
+        let destination = match destination(&head, session).await {
             Ok(destination) => destination,
             Err(trouble) => {
                 let why = trouble.outcome();
@@ -163,11 +163,11 @@ impl Connection<'_> {
     }
 
     async fn exchange(&mut self, head: RequestHead, route: Option<Route>) -> After {
-        let target = route.as_ref().map(|r| r.target.clone());
-        let target = target.as_ref().or(self.session.target());
-        let mut tx =
+        let target = self.session.target();
+        let tx =
             Transaction::begin(self.session, "http", None, &self.progress, Some(&head), target);
-        let mut client = WireClient::new(&self.wire, &head);
+        let mut tx = tx.along(route.as_ref());
+        let mut client = WireClient::new(&self.wire, &head, &self.progress);
         let framing = match head.expects_continue().and_then(|c| Ok((head.framing()?, c))) {
             Ok((framing, continues)) => {
                 WireBody::begin(&self.wire, framing, &self.progress, Counted::FromClient, continues)
@@ -194,7 +194,7 @@ impl Connection<'_> {
 
     async fn refuse(&mut self, head: Option<&RequestHead>, trouble: Trouble) {
         let mut tx = Transaction::begin(self.session, "http", None, &self.progress, head, None);
-        let mut client = WireClient::unknown(&self.wire, head);
+        let mut client = WireClient::unknown(&self.wire, head, &self.progress);
         refuse(&mut tx, trouble, &mut client, &mut self.watch).await;
     }
 

@@ -41,7 +41,7 @@ impl Target {
             if bracketed && address.is_ipv4() {
                 return Err(BadTarget);
             }
-            return Ok(Self { host: address.to_string().into(), port });
+            return Ok(Self { host: address.to_canonical().to_string().into(), port });
         }
         if bare.len() != host.len() || !is_host_name(host) {
             return Err(BadTarget);
@@ -121,6 +121,7 @@ mod tests {
         assert_eq!(target("example.org.").as_deref(), Some("example.org:443"));
         assert_eq!(target("127.0.0.1:80").as_deref(), Some("127.0.0.1:80"));
         assert_eq!(target("[::1]:80").as_deref(), Some("[::1]:80"));
+        assert_eq!(target("[::ffff:192.0.2.7]:80").as_deref(), Some("192.0.2.7:80"));
         assert_eq!(target("[2001:DB8::0]").as_deref(), Some("[2001:db8::]:443"));
         assert_eq!(target("_dmarc.example.org").as_deref(), Some("_dmarc.example.org:443"));
     }

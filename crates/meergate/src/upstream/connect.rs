@@ -12,8 +12,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Route, Upstream, UpstreamError, UpstreamErrorKind, proxy};
-use crate::config::{Upstream as Limits, UpstreamProxy};
+use super::{Chooser, Route, Upstream, UpstreamError, UpstreamErrorKind, destinations, proxy};
+use crate::config::UpstreamProxy;
 use crate::io::{Io, Prefixed};
 use crate::metrics::{HandshakeLabels, OutcomeLabels};
 use crate::session::{Settings, Shared, Target};
@@ -71,12 +71,10 @@ async fn open(
     let limits = &settings.config.upstream;
     let deadline = began + limits.connect_timeout.0;
     let (tcp, ahead) = match &route.proxy {
-        None => {
-            let (address, source) = (route.address, route.source);
-            let tcp = reach(shared, limits, &route.target, address, source, deadline).await?;
-            (tcp, BytesMut::new())
+        None => (reach(shared, settings, route, deadline).await?, BytesMut::new()),
+        Some(proxy) => {
+            through(shared, settings, proxy, route, forwards.is_some(), deadline).await?
         }
-        Some(proxy) => through(shared, limits, proxy, route, forwards.is_some(), deadline).await?,
     };
     let of_socket = |e: io::Error| UpstreamError::from_io(&route.target, &e);
     let peer = tcp.peer_addr().map_err(of_socket)?;
@@ -107,34 +105,56 @@ async fn open(
     Ok(Upstream { io, address, local, alpn, tls, forwards, took: began.elapsed() })
 }
 
-/// TCP to `target`, at `address` where that is known already.
+/// TCP to the route's target, at its address where that is known already. The addresses that are
+/// judged are those that are connected to.
 async fn reach(
     shared: &Shared,
-    limits: &Limits,
-    target: &Target,
-    address: Option<SocketAddr>,
-    source: Option<IpAddr>,
+    settings: &Settings,
+    route: &Route,
     deadline: Instant,
 ) -> Result<TcpStream, UpstreamError> {
-    if let Some(address) = address {
-        return attempt(target, address, source, deadline).await;
-    }
-    let addresses = shared.resolver.resolve(target, limits.dns_cache.0, deadline).await?;
-    let addresses: Vec<_> = match source {
-        Some(source) => {
-            let same = |ip: &&IpAddr| ip.is_ipv4() == source.is_ipv4();
-            addresses.iter().filter(same).copied().collect()
-        }
-        None => addresses.to_vec(),
+    let Route { target, address, source, chooser, .. } = route;
+    let permitted = |addresses: Arc<[IpAddr]>| async move {
+        destinations::permitted(shared, settings, target, &addresses, *chooser, deadline).await
     };
-    happy_eyeballs(target, &addresses, source, deadline).await
+    if let Some(address) = *address {
+        permitted(Arc::new([address.ip()])).await?;
+        return attempt(target, address, *source, deadline).await;
+    }
+    let addresses = match &route.resolved {
+        Some(addresses) => addresses.clone(),
+        None => {
+            let keep = settings.config.upstream.dns_cache.0;
+            shared.resolver.resolve(target, route.client, keep, deadline).await?
+        }
+    };
+    let mut addresses = permitted(addresses).await?;
+    if let Some(source) = source {
+        addresses.retain(|ip| ip.is_ipv4() == source.is_ipv4());
+    }
+    happy_eyeballs(target, &addresses, *source, deadline).await
+}
+
+/// Looks up the name that `route` leads to, if rules ask for addresses. A name that has none now
+/// leads nowhere, whatever it stands for a moment later.
+pub async fn look_up(shared: &Shared, settings: &Settings, route: &mut Route) {
+    let known = route.address.is_some() || route.resolved.is_some() || route.target.ip().is_some();
+    if known || !settings.policy.looks_at_addresses() {
+        return;
+    }
+    let limits = &settings.config.upstream;
+    let deadline = Instant::now() + limits.connect_timeout.0;
+    let keep = limits.dns_cache.0;
+    let found =
+        Box::pin(shared.resolver.resolve(&route.target, route.client, keep, deadline)).await;
+    route.resolved = Some(found.unwrap_or_default());
 }
 
 /// TCP to `proxy`, and the tunnel in it unless it is to take requests itself; with what came of the
 /// tunnel's far end already.
 async fn through(
     shared: &Shared,
-    limits: &Limits,
+    settings: &Settings,
     proxy: &UpstreamProxy,
     route: &Route,
     forwards: bool,
@@ -144,9 +164,13 @@ async fn through(
         let detail = format!("{} ({}): {why}", proxy.name, proxy.target);
         UpstreamError::new(UpstreamErrorKind::Proxy, &route.target, detail)
     };
-    let mut tcp = reach(shared, limits, &proxy.target, None, None, deadline)
-        .await
-        .map_err(|e| refuse(e.detail().to_owned()))?;
+    if route.chooser == Chooser::Client {
+        let to = proxy::destination(&route.target, route.address);
+        destinations::permitted_by_name(&settings.config.destinations, &to)?;
+    }
+    let way = Route { chooser: Chooser::Operator, ..Route::plain(proxy.target.clone()) };
+    let mut tcp =
+        reach(shared, settings, &way, deadline).await.map_err(|e| refuse(e.detail().to_owned()))?;
     if forwards {
         return Ok((tcp, BytesMut::new()));
     }
@@ -243,7 +267,13 @@ fn interleave(addresses: &[IpAddr]) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::net::TcpListener;
+
+    use crate::config::Config;
+    use crate::log::Logs;
+    use crate::metrics::Metrics;
+    use crate::upstream::{Own, Resolver};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -269,5 +299,66 @@ mod tests {
 
         let refused = happy_eyeballs(&target, &addresses[..2], None, deadline).await.unwrap_err();
         assert_eq!(refused.kind(), UpstreamErrorKind::Connect);
+    }
+
+    /// What connecting needs, with `asked` in the place of name servers.
+    fn ours(
+        settings: &str,
+        asked: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static,
+    ) -> (Arc<Shared>, Arc<Settings>) {
+        let state = tempfile::tempdir().unwrap();
+        let text = format!("state_dir = {:?}\nupstream.dns_cache = 0\n{settings}", state.path());
+        let config = Config::from_toml(&text, "m.toml").unwrap();
+        let metrics = Metrics::new();
+        let logs = Logs::open(&config.log, &metrics).unwrap();
+        let settings = crate::run::settings(config, &metrics).unwrap();
+        let mut shared = Shared::new(metrics, logs, None, Own::default());
+        shared.resolver = Resolver::asking(move |host| Ok(asked(host)));
+        (Arc::new(shared), Arc::new(settings))
+    }
+
+    #[tokio::test]
+    async fn only_the_addresses_that_were_judged_are_connected_to() {
+        let denied = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = denied.local_addr().unwrap().port();
+        let allowed = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+        let many = ["127.0.0.1", "::1", "169.254.169.254", "127.0.0.2", "::ffff:127.0.0.1"];
+        let (shared, settings) =
+            ours("destinations.allow = [\"127.0.0.2\"]", move |_| many.map(ip).to_vec());
+        let route = Route::plain(Target::new("many.example", port).unwrap());
+        let upstream = connect(&shared, &settings, &route).await.unwrap();
+        assert_eq!(upstream.address, allowed.local_addr().unwrap());
+
+        let (shared, settings) = ours("", move |_| many.map(ip).to_vec());
+        let e = connect(&shared, &settings, &route).await.unwrap_err();
+        assert_eq!(e.kind(), UpstreamErrorKind::Destination);
+        let none = timeout_at(Instant::now() + Duration::from_millis(50), denied.accept()).await;
+        assert!(none.is_err(), "somebody was led there");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_moves_between_check_and_connection_gains_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // First an address that rules allow, then one that they block.
+        let turn = AtomicUsize::new(0);
+        let (shared, settings) = ours(
+            "destinations.allow = [\"127.0.0.0/8\"]\nupstream.connect_timeout = \"1s\"\n\
+             [[rule]]\naddress = [\"127.0.0.1\"]\naction = \"block\"",
+            move |host| match (host, turn.fetch_add(1, Ordering::SeqCst)) {
+                ("moves.example", 0) => vec![ip("127.0.0.9")],
+                ("appears.example", 1) => Vec::new(),
+                _ => vec![ip("127.0.0.1")],
+            },
+        );
+        for name in ["moves.example", "appears.example"] {
+            let mut route = Route::plain(Target::new(name, port).unwrap());
+            look_up(&shared, &settings, &mut route).await;
+            let known = route.addresses();
+            assert!(!known.contains(&ip("127.0.0.1")), "{name}: {known:?}");
+            connect(&shared, &settings, &route).await.unwrap_err();
+        }
+        let none = timeout_at(Instant::now() + Duration::from_millis(50), listener.accept()).await;
+        assert!(none.is_err(), "somebody was led there");
     }
 }

@@ -23,6 +23,8 @@ pub enum UpstreamErrorKind {
     Certificate,
     /// TCP was refused, reset or unreachable.
     Connect,
+    /// Nobody is led there, whatever the rules say.
+    Destination,
     /// The name has no address.
     Name,
     /// The upstream proxy cannot be reached or refuses.
@@ -40,6 +42,7 @@ impl UpstreamErrorKind {
             Self::Blocked => "blocked",
             Self::Certificate => "certificate",
             Self::Connect => "connect",
+            Self::Destination => "destination",
             Self::Name => "name",
             Self::Proxy => "proxy",
             Self::Timeout => "timeout",
@@ -47,10 +50,10 @@ impl UpstreamErrorKind {
         }
     }
 
-    /// The HTTP status that a client is answered with: 403 for rules, 504 for time limits, else 502.
+    /// The HTTP status that a client is answered with: 403 for what is not allowed, 504 for time limits, else 502.
     pub fn status(self) -> u16 {
         match self {
-            Self::Blocked => 403,
+            Self::Blocked | Self::Destination => 403,
             Self::Timeout => 504,
             _ => 502,
         }
@@ -107,6 +110,7 @@ impl fmt::Display for UpstreamError {
             UpstreamErrorKind::Blocked => "not allowed",
             UpstreamErrorKind::Certificate => "the certificate is not valid",
             UpstreamErrorKind::Connect => "cannot connect",
+            UpstreamErrorKind::Destination => "nobody is led there",
             UpstreamErrorKind::Name => "the name has no address",
             UpstreamErrorKind::Proxy => "the upstream proxy does not lead there",
             UpstreamErrorKind::Timeout => "no answer in time",

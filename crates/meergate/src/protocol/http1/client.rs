@@ -2,14 +2,22 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http_wire::{Error, RequestHead, ResponseHead, Version};
 use icap_client::Body;
+use tokio::time::{Sleep, sleep};
 
 use super::framing;
 use super::sink::{Encoding, WireSink};
 use super::wire::SharedWire;
-use crate::adapt::{Client, Trouble};
+use crate::adapt::{Client, Progress, Trouble};
+
+/// How long a client that has ended its side is still waited for while nothing moves.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// Whoever sent one request and gets its response.
 pub(super) struct WireClient {
@@ -17,11 +25,23 @@ pub(super) struct WireClient {
     version: Version,
     method_is_head: bool,
     keep_alive: bool,
+    progress: Arc<Progress>,
+    /// The client has ended its side; since when nothing moved.
+    ended: Option<Ended>,
+}
+
+/// A client that has ended its side may read on, as HTTP/1.0 programs do, or be gone: its system
+/// tells only when something is sent to it.
+struct Ended {
+    patience: Pin<Box<Sleep>>,
+    moved: u64,
 }
 
 impl WireClient {
-    pub(super) fn new(wire: &SharedWire, request: &RequestHead) -> Self {
+    pub(super) fn new(wire: &SharedWire, request: &RequestHead, progress: &Arc<Progress>) -> Self {
         Self {
+            progress: progress.clone(),
+            ended: None,
             wire: wire.clone(),
             version: request.version(),
             method_is_head: request.method() == b"HEAD",
@@ -30,10 +50,15 @@ impl WireClient {
     }
 
     /// The sender of something that is not a request to be carried out; its connection ends.
-    pub(super) fn unknown(wire: &SharedWire, request: Option<&RequestHead>) -> Self {
+    pub(super) fn unknown(
+        wire: &SharedWire,
+        request: Option<&RequestHead>,
+        progress: &Arc<Progress>,
+    ) -> Self {
         let version = request.map_or(Version::Http11, RequestHead::version);
         let method_is_head = request.is_some_and(|r| r.method() == b"HEAD");
-        Self { wire: wire.clone(), version, method_is_head, keep_alive: false }
+        let (wire, progress) = (wire.clone(), progress.clone());
+        Self { wire, version, method_is_head, keep_alive: false, progress, ended: None }
     }
 
     pub(super) fn close_after(&mut self) {
@@ -75,6 +100,33 @@ impl Client for WireClient {
         self.keep_alive &= head.keep_alive() && encoding != Encoding::Close;
         self.wire.lock().out.put_head(head.bytes());
         Ok(WireSink::new(&self.wire, encoding))
+    }
+
+    /// Looks whether the client is there still while nothing is asked of it. A request that it sends
+    /// ahead stays where it is.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.ended.is_none() {
+            let mut wire = self.wire.lock();
+            if wire.in_body || !wire.input.is_empty() {
+                return Poll::Pending;
+            }
+            match ready!(wire.poll_fill(cx, 0)) {
+                Ok(0) => {}
+                Ok(_) => return Poll::Pending,
+                Err(e) => return Poll::Ready(e),
+            }
+        }
+        let moved = self.progress.total();
+        let patience = || Box::pin(sleep(HALF_CLOSED));
+        let ended = self.ended.get_or_insert_with(|| Ended { patience: patience(), moved });
+        while ended.patience.as_mut().poll(cx).is_ready() {
+            if ended.moved == moved {
+                let e = io::Error::new(io::ErrorKind::UnexpectedEof, "the client has ended it");
+                return Poll::Ready(e);
+            }
+            *ended = Ended { patience: patience(), moved };
+        }
+        Poll::Pending
     }
 
     fn fault(&self) -> Option<Error> {

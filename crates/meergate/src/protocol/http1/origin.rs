@@ -16,14 +16,14 @@ use super::sink::WireSink;
 use super::wire::SharedWire;
 use crate::adapt::{Counted, Origin, Progress, Trouble};
 use crate::capture::Tap;
-use crate::config::UpstreamProxy;
+use crate::config::{Destinations, UpstreamProxy};
 use crate::io::Io;
 use crate::pages::Page;
 use crate::session::{Session, Target};
 use crate::tls::Alpn;
 use crate::upstream::{
-    Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, basic,
-    connect_for_requests as open,
+    Chooser, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, basic,
+    connect_for_requests as open, permitted_by_name,
 };
 
 /// Whoever is asked over HTTP/1. It belongs to one client connection, so that nothing of one client
@@ -69,8 +69,10 @@ impl<'a> WireOrigin<'a> {
 
     /// Sets where the next request goes.
     pub(crate) fn lead_to(&mut self, route: Route) {
-        let same =
-            self.route.as_ref().is_some_and(|r| r.target == route.target && r.tls == route.tls);
+        // A kept connection leads to the addresses that the rules were asked about at its time.
+        let same = self.route.as_ref().is_some_and(|r| {
+            r.target == route.target && r.tls == route.tls && r.resolved == route.resolved
+        });
         if !same {
             self.connection = None;
             self.route = Some(route);
@@ -192,7 +194,7 @@ impl Origin for WireOrigin<'_> {
             return Err(Trouble::OriginGone(io::Error::other("not connected")));
         };
         if let (Some(proxy), Some(route)) = (&connection.proxy, &self.route) {
-            head = for_proxy(&head, proxy, &route.target)?;
+            head = for_proxy(&head, proxy, route, &self.session.settings.config.destinations)?;
         }
         connection.method.clear();
         connection.method.extend_from_slice(head.method());
@@ -245,8 +247,10 @@ impl Origin for WireOrigin<'_> {
 fn for_proxy(
     head: &RequestHead,
     proxy: &UpstreamProxy,
-    target: &Target,
+    route: &Route,
+    destinations: &Destinations,
 ) -> Result<RequestHead, Trouble> {
+    let target = &route.target;
     let target = match head.host().map_err(Trouble::RequestFault)? {
         Some(host) => Target::new(host.host, target.port).map_err(|e| {
             let page = Page::new(400, "The host can't be read")
@@ -256,6 +260,9 @@ fn for_proxy(
         })?,
         None => target.clone(),
     };
+    if route.chooser == Chooser::Client {
+        permitted_by_name(destinations, &target).map_err(Trouble::Upstream)?;
+    }
     let authority = target.to_string();
     let authority = authority.strip_suffix(":80").unwrap_or(&authority);
     let path: &[u8] = match head.target_form().map_err(Trouble::RequestFault)? {

@@ -9,7 +9,7 @@ use crate::pages::Page;
 use crate::policy::decide_connection;
 use crate::session::{Scheme, Session, Target};
 use crate::tls::Alpn;
-use crate::upstream::{Route, TlsPlan};
+use crate::upstream::{Route, TlsPlan, look_up};
 
 /// Where a request goes.
 pub(super) enum Destination {
@@ -25,7 +25,10 @@ pub(super) enum Destination {
 ///
 /// # Errors
 /// They contradict each other or the kind of connection.
-pub(super) fn destination(head: &RequestHead, session: &Session) -> Result<Destination, Trouble> {
+pub(super) async fn destination(
+    head: &RequestHead,
+    session: &Session,
+) -> Result<Destination, Trouble> {
     let form = head.target_form().map_err(Trouble::RequestFault)?;
     let host = head.host().map_err(Trouble::RequestFault)?;
     let explicit = session.route.is_none();
@@ -33,6 +36,13 @@ pub(super) fn destination(head: &RequestHead, session: &Session) -> Result<Desti
         TargetForm::Authority(authority) if explicit => {
             let target = target(&authority, 443)?;
             head.framing().map_err(Trouble::RequestFault)?;
+            if !session.settings.config.destinations.may_connect(target.port) {
+                let detail = format!(
+                    "No tunnels lead to port {} (destinations.connect_ports of the proxy's settings).",
+                    target.port
+                );
+                return Err(refuse(403, "This port is not allowed", &detail));
+            }
             Ok(Destination::Tunnel(target))
         }
         TargetForm::Authority(_) => Err(refuse(405, "No tunnels here", "CONNECT inside a tunnel")),
@@ -63,11 +73,12 @@ pub(super) fn destination(head: &RequestHead, session: &Session) -> Result<Desti
                 return Ok(Destination::Fixed(None));
             }
             let head = origin_form(head, path, &authority).map_err(Trouble::RequestFault)?;
-            let mut route = Route::plain(target);
+            let mut route = Route::plain(target).of(session.client);
             if scheme == Scheme::Https {
                 let server_name = Arc::clone(&route.target.host);
                 route.tls = Some(TlsPlan::new(server_name, vec![Alpn::Http1]));
             }
+            look_up(&session.shared, &session.settings, &mut route).await;
             let route = route.clone().as_decided(decide_connection(session, &route, None));
             Ok(Destination::Named { head, route: Some(route) })
         }
