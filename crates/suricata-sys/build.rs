@@ -11,6 +11,7 @@ use std::{env, fs};
 /// What the shim puts itself in front of (`ld --wrap`).
 const WRAPPED: &[&str] = &[
     "DetectEngineReload",
+    "DetectEngineSetEvent",
     "exit",
     "FileAppendData",
     "FileAppendDataById",
@@ -26,6 +27,9 @@ const WRAPPED: &[&str] = &[
     "HTPRealloc",
     "HttpRangeContainerOpenFile",
     "OutputJsonBuilderBuffer",
+    "pcre2_match_8",
+    "pcre2_set_match_limit_8",
+    "pcre2_set_recursion_limit_8",
     "RegisterHTPParsers",
     "SCLog",
     "SCLogErr",

@@ -39,6 +39,7 @@ impl Halt {
             Self::Engine(error) => Some(match error.loss() {
                 None => Uninspected::Engine,
                 Some(Loss::Memory) => Uninspected::EngineMemory,
+                Some(Loss::Rule) => Uninspected::EngineRule,
                 Some(Loss::Stream) => Uninspected::EngineStream,
                 Some(_) => Uninspected::EngineContent,
             }),

@@ -127,6 +127,8 @@ enumerated! {
         EngineContent => "engine-content",
         /// The engine was refused memory.
         EngineMemory => "engine-memory",
+        /// A rule gave up on it.
+        EngineRule => "engine-rule",
         /// The engine did not keep all of the stream.
         EngineStream => "engine-stream",
         /// A request body that the client sent to no REQMOD, known from its Content-Length.

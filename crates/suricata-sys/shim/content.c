@@ -19,6 +19,7 @@ static body_callback *keep_response;
 
 static body_callback on_request;
 static body_callback on_response;
+static void take_for_upload(HtpTxUserData *tx, const htp_tx_t *of);
 static HtpTxUserData *user_data(htp_tx_data_t *data);
 static void count(unsigned direction, uint64_t handed_on, uint64_t kept);
 
@@ -38,6 +39,9 @@ static int on_request(const htp_connp_t *connp, htp_tx_data_t *data)
 {
     HtpTxUserData *tx = user_data(data);
     uint64_t before = tx != NULL ? tx->request_body.content_len_so_far : 0;
+
+    if (tx != NULL && !tx->response_body_init)
+        take_for_upload(tx, htp_tx_data_tx(data));
     int result = keep_request(connp, data);
 
     count(0, (uint64_t)htp_tx_data_len(data), tx != NULL ? tx->request_body.content_len_so_far - before : 0);
@@ -52,6 +56,17 @@ static int on_response(const htp_connp_t *connp, htp_tx_data_t *data)
 
     count(1, (uint64_t)htp_tx_data_len(data), tx != NULL ? tx->response_body.content_len_so_far - before : 0);
     return result;
+}
+
+/* Suricata makes files, for `file.data` and others, of what POST and PUT bring; a PATCH would be a way around. */
+static void take_for_upload(HtpTxUserData *tx, const htp_tx_t *of)
+{
+    const bstr *method = htp_tx_request_method(of);
+
+    if (method == NULL || bstr_cmp_c(method, "POST") == 0)
+        return;
+    tx->response_body_init = 1;
+    tx->request_body_type = HTP_BODY_REQUEST_PUT;
 }
 
 static HtpTxUserData *user_data(htp_tx_data_t *data)

@@ -36,6 +36,7 @@
 #define MGS_LOST_MEMORY 1  /* an allocation was refused: a memory cap, or no memory */
 #define MGS_LOST_CONTENT 2 /* content of a message, or of a file in it, was not kept for the rules */
 #define MGS_LOST_STREAM 3  /* data of the stream was not kept for the parser */
+#define MGS_LOST_RULE 4    /* a rule gave up on it */
 
 #define MGS_NOTE_NONE 0
 #define MGS_NOTE_HTTP1 1 /* what follows on the flow is HTTP/1, whatever it looks like */

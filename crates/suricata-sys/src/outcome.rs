@@ -34,6 +34,8 @@ pub mod loss {
     pub const CONTENT: u8 = 2;
     /// Data of the stream was not kept for the parser.
     pub const STREAM: u8 = 3;
+    /// A rule gave up on what it looked at.
+    pub const RULE: u8 = 4;
 }
 
 /// An alert: one signature that matched (`struct mgs_alert`).

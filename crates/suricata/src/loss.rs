@@ -14,6 +14,9 @@ pub enum Loss {
     /// Memory was refused: one of Suricata's memory caps is reached, such as `app-layer.protocols.http.memcap`, or the
     /// machine has none left.
     Memory,
+    /// A rule gave up on what it looked at, at a limit of its regular expression or of the number of buffers that it
+    /// is tried on.
+    Rule,
     /// Data of the stream did not reach the parser.
     Stream,
 }
@@ -23,6 +26,7 @@ impl Loss {
         match code {
             loss::NOTHING => None,
             loss::MEMORY => Some(Self::Memory),
+            loss::RULE => Some(Self::Rule),
             loss::STREAM => Some(Self::Stream),
             _ => Some(Self::Content),
         }
@@ -36,6 +40,7 @@ impl fmt::Display for Loss {
             Self::Memory => {
                 "the engine was refused memory: raise its memory caps, or serve less at once"
             }
+            Self::Rule => "a rule gave up on it: a regular expression took too long, or there was too much to try it on",
             Self::Stream => "the engine did not keep all of the stream",
         })
     }

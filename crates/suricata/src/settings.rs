@@ -60,6 +60,11 @@ const POLICIES: &[(&str, &str)] = &[
 /// that it takes.
 const ALERTS: (&str, &str) = ("packet-alert-max", "255");
 
+/// How often a rule may look again for its contents in one buffer: Suricata's default is 3,000, and beyond it the rule
+/// does not match. As often as two bytes can be in what is looked at together, our packets and Suricata's window, so
+/// that copies of a rule's first content do not hide the match behind them.
+const LOOKS: (&str, u32) = ("detect.inspection-recursion-limit", 50_000);
+
 /// What was set over the YAML.
 #[derive(Default)]
 pub(crate) struct Applied {
@@ -90,6 +95,12 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Appl
     if main.setting(ALERTS.0).is_none() {
         force(main, ALERTS.0, ALERTS.1)?;
         applied.forced.push((ALERTS.0.to_owned(), ALERTS.1.to_owned()));
+    }
+    let looks = main.setting(LOOKS.0).and_then(|value| value.parse().ok());
+    // 0 stands for no limit.
+    if looks.is_none_or(|looks: u32| looks != 0 && looks < LOOKS.1) {
+        force(main, LOOKS.0, &LOOKS.1.to_string())?;
+        applied.forced.push((LOOKS.0.to_owned(), LOOKS.1.to_string()));
     }
     let http = http_configurations(main);
     let mut insist = |name: &str, value: &str, why| -> Result<(), Error> {

@@ -17,12 +17,13 @@ pub(super) fn places() -> Vec<Place> {
         long_target(name),
         unread_names(name),
         unread_dispositions(),
-        other_methods(data),
         no_files(data),
+        ambiguous(data),
     ]);
     for buffer in [body, data] {
         places.extend([
             parts(buffer),
+            many_files(buffer),
             nested(buffer),
             boundaries(buffer),
             lines(buffer),
@@ -65,6 +66,19 @@ fn parts(buffer: Buffer) -> Place {
                 });
             }
         }
+    }
+    place
+}
+
+/// More files in one packet than detection has buffers for, which is 1,024.
+fn many_files(buffer: Buffer) -> Place {
+    let mut place = Place::new("each of 1,400 small files in a form", buffer);
+    for n in (0..1_400).step_by(25) {
+        place.at(format!("{n}"), move |m| {
+            let content = |i| if i == n { m } else { "" };
+            let field = "Content-Disposition:x;filename=f";
+            form(&(0..1_400).map(|i| part(field, content(i).as_bytes())).collect::<Vec<_>>())
+        });
     }
     place
 }
@@ -200,7 +214,31 @@ fn lines(buffer: Buffer) -> Place {
     place
 }
 
+/// Those of [`lines`] that parsers read differently.
 const AMBIGUOUS: [usize; 4] = [6, 7, 13, 16];
+
+/// Forms in which a lenient server finds a file, and Suricata none, or another one.
+fn ambiguous(buffer: Buffer) -> Place {
+    let why = "Suricata finds no file, or another; `http.request_body` has all";
+    let mut place = Place::uncovered("file in a form that parsers read differently", buffer, why);
+    let d = DISPOSITION;
+    for body in [
+        format!("--b\n{d}\n\n{{}}\n--b--\n"),
+        format!("--b\r\n{d}\n\n{{}}\r\n--b--\r\n"),
+        format!("--b\r\n{d}\r\n\r\n--b\r\n{{}}\r\n--b--\r\n"),
+        format!("--b\r\n{d}\r\n\r\n--b{{}}\r\n--b--\r\n"),
+    ] {
+        place.at(body.clone(), move |m| whole_form(body.replace("{}", m).as_bytes()));
+    }
+    for parameter in ["boundary=b,c", "boundary=b; boundary=c"] {
+        place.at(parameter, move |m| {
+            let body = format!("--b\r\n{DISPOSITION}\r\n\r\n{m}\r\n--b--\r\n");
+            let kind = format!("multipart/form-data; {parameter}");
+            message(true, Framing::Length, &kind, body.as_bytes(), 60_000)
+        });
+    }
+    place
+}
 
 /// What is in a target beyond the length of a file's name.
 fn long_target(buffer: Buffer) -> Place {
@@ -435,22 +473,9 @@ fn uploads(mut place: Place, methods: &[&'static str]) -> Place {
     place
 }
 
-const OTHER_METHODS: [&str; 7] = ["PATCH", "DELETE", "GET", "REPORT", "PROPFIND", "QUERY", "X"];
-
 fn plain(buffer: Buffer) -> Place {
-    let place = uploads(Place::new("upload as it is, by method", buffer), &["POST", "PUT"]);
-    match buffer.keyword {
-        "file.data" => place,
-        _ => uploads(place, &OTHER_METHODS),
-    }
-}
-
-fn other_methods(buffer: Buffer) -> Place {
-    let why = "Suricata takes POST and PUT for uploads; `http.request_body` has all";
-    uploads(
-        Place::uncovered("upload by another method than POST and PUT", buffer, why),
-        &OTHER_METHODS,
-    )
+    let methods = ["POST", "PUT", "PATCH", "DELETE", "GET", "REPORT", "PROPFIND", "QUERY", "X"];
+    uploads(Place::new("upload as it is, by method", buffer), &methods)
 }
 
 /// Each value, or name, of an urlencoded form.

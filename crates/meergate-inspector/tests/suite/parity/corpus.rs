@@ -12,7 +12,8 @@ use std::io::Write;
 use crate::common::pcap::{Capture, Talk};
 use crate::common::{Dice, random};
 
-/// Rules over every part of a message; some of them drop.
+/// Rules over every part of a message; some of them drop. Those over files of uploads look at POST and PUT: of other
+/// methods `suricata -r` makes none, and the engine here does.
 pub(super) const RULES: &str = r#"
 alert http any any -> any any (msg:"uri"; http.uri; content:"/find"; sid:1;)
 alert http any any -> any any (msg:"method"; http.method; content:"PUT"; sid:2;)
@@ -21,7 +22,7 @@ alert http any any -> any any (msg:"request body"; http.request_body; content:"n
 alert http any any -> any any (msg:"status"; http.stat_code; content:"404"; sid:5;)
 alert http any any -> any any (msg:"response header"; http.response_header; content:"X-Thread"; sid:6;)
 alert http any any -> any any (msg:"response body"; http.response_body; content:"needle-down"; sid:7;)
-alert http any any -> any any (msg:"file data"; file.data; content:"inside"; sid:8;)
+alert http any any -> any any (msg:"file data"; flow:to_client; file.data; content:"inside"; sid:8;)
 drop http any any -> any any (msg:"dropped"; file.data; content:"drop-me"; sid:9;)
 drop http any any -> any any (msg:"dropped request"; http.uri; content:"/drop"; sid:10;)
 alert http any any -> any any (msg:"raw uri"; http.uri.raw; content:"%2e"; sid:11;)
@@ -48,6 +49,7 @@ drop http any any -> any any (msg:"dropped field"; http.response_header; content
 drop http any any -> any any (msg:"dropped upload"; http.request_body; content:"drop-up"; sid:32;)
 alert http any any -> any any (msg:"both ends of it"; http.request_body; content:"begin"; content:"needle-up"; distance:0; sid:33;)
 alert tcp any any -> any any (msg:"the stream"; flow:established; app-layer-protocol:http; content:"needle-raw"; sid:34;)
+alert http any any -> any any (msg:"file of an upload"; flow:to_server; http.method; pcre:"/^(POST|PUT)$/"; file.data; content:"inside"; sid:35;)
 "#;
 
 const METHODS: [&str; 9] =
