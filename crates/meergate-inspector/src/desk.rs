@@ -10,6 +10,7 @@ use dual_ring::{Pool, PooledRing};
 use http_wire::RequestHead;
 use suricata::{Direction, Error, Expect, Flow, Tuple, Verdict, Worker};
 
+use crate::clients::{Place, Share};
 use crate::dialogue::{Asked, Turn};
 use crate::flows::{Leaving, Shared, Table};
 use crate::halt::Halt;
@@ -33,12 +34,19 @@ pub(crate) struct Desk {
     pub(crate) state: Arc<State>,
     index: usize,
     worker: RefCell<Worker>,
-    flows: RefCell<Table<Flow>>,
+    flows: RefCell<Table<Leased>>,
     rings: Rings,
     /// Flows of the engine that are open here.
     open: Cell<u64>,
     /// The transaction that the engine's events are marked with.
     annotated: RefCell<Option<Rc<Mark>>>,
+}
+
+/// A flow of the engine, and its place among those of its client that later transactions may continue; without one
+/// it ends with its transaction.
+struct Leased {
+    flow: Flow,
+    place: Option<Place>,
 }
 
 /// Bytes that a ring has beyond what is held, so that reading goes on while the engine looks and
@@ -120,6 +128,7 @@ impl Desk {
     pub(crate) fn for_request(
         self: &Rc<Self>,
         origin: &Origin<'_>,
+        share: &Share,
         mark: &Rc<Mark>,
         head: &RequestHead,
     ) -> Result<Carrier, Error> {
@@ -133,7 +142,7 @@ impl Desk {
         };
         let talk = match found {
             Some(talk) => talk,
-            None => self.open(origin, Some(head))?,
+            None => self.open(origin, share, Some(head))?,
         };
         talk.borrow_mut().dialogue.ask(Asked::new(head.method(), head.target()));
         Ok(self.carrier(talk, mark))
@@ -147,6 +156,7 @@ impl Desk {
     pub(crate) fn for_response(
         self: &Rc<Self>,
         origin: &Origin<'_>,
+        share: &Share,
         mark: &Rc<Mark>,
         request: Option<&RequestHead>,
     ) -> Result<(Carrier, Turn), Error> {
@@ -165,7 +175,7 @@ impl Desk {
         };
         let (talk, turn) = match found {
             Some(found) => found,
-            None => (self.open(origin, request)?, Turn::AskFirst),
+            None => (self.open(origin, share, request)?, Turn::AskFirst),
         };
         Ok((self.carrier(talk, mark), turn))
     }
@@ -177,7 +187,13 @@ impl Desk {
         head: &RequestHead,
         carrier: &Carrier,
     ) {
-        if let Correlation::Client(_) = origin.correlation {
+        let may_wait = {
+            let talk = carrier.talk.borrow();
+            talk.flow.as_ref().is_some_and(|leased| leased.place.is_some())
+        };
+        if let Correlation::Client(_) = origin.correlation
+            && may_wait
+        {
             let key = self.request_key(origin, head);
             let leaving = self.flows.borrow_mut().keep_waiting(key, &carrier.talk);
             self.displace(leaving);
@@ -228,7 +244,7 @@ impl Desk {
         Rc::into_inner(self).map(|desk| desk.worker.into_inner())
     }
 
-    fn carrier(self: &Rc<Self>, talk: Shared<Flow>, mark: &Rc<Mark>) -> Carrier {
+    fn carrier(self: &Rc<Self>, talk: Shared<Leased>, mark: &Rc<Mark>) -> Carrier {
         Carrier { desk: self.clone(), talk, mark: mark.clone(), done: false }
     }
 
@@ -249,8 +265,9 @@ impl Desk {
     fn open(
         &self,
         origin: &Origin<'_>,
+        share: &Share,
         request: Option<&RequestHead>,
-    ) -> Result<Shared<Flow>, Error> {
+    ) -> Result<Shared<Leased>, Error> {
         let correlation = origin.correlation;
         if let Correlation::Stream { connection, .. } = correlation {
             let spare = self.flows.borrow_mut().spare(connection);
@@ -279,13 +296,19 @@ impl Desk {
         self.open.set(spread + 1);
         flow.expect(Expect::Http1);
         self.counters().flows_opened.one();
-        let talk = self.flows.borrow().begin(flow, Instant::now());
-        self.keep(&talk, correlation);
+        let place = share.flow();
+        let is_kept = place.is_some();
+        let talk = self.flows.borrow().begin(Leased { flow, place }, Instant::now());
+        if is_kept {
+            self.keep(&talk, correlation);
+        } else {
+            self.counters().flows_unkept.one();
+        }
         Ok(talk)
     }
 
     /// Lets later transactions find the flow, if they can be told to belong to it.
-    fn keep(&self, talk: &Shared<Flow>, correlation: Correlation) {
+    fn keep(&self, talk: &Shared<Leased>, correlation: Correlation) {
         let mut flows = self.flows.borrow_mut();
         let (key, leaving) = match correlation {
             Correlation::Connection(key) => (key, flows.keep(key, talk)),
@@ -304,23 +327,23 @@ impl Desk {
         origin.request_key(&self.state.keys, head.method(), head.target(), host)
     }
 
-    fn displace(&self, leaving: Leaving<Flow>) {
+    fn displace(&self, leaving: Leaving<Leased>) {
         if let Leaving::Close(flow) = leaving {
             self.counters().flows_displaced.one();
             self.close(flow);
         }
     }
 
-    fn dispose(&self, leaving: Leaving<Flow>) {
+    fn dispose(&self, leaving: Leaving<Leased>) {
         if let Leaving::Close(flow) = leaving {
             self.close(flow);
         }
     }
 
-    fn close(&self, flow: Flow) {
+    fn close(&self, leased: Leased) {
         self.open.set(self.open.get().saturating_sub(1));
         // Whatever the end of an idle flow triggers, all its transactions have their answers.
-        if let Err(error) = self.worker.borrow_mut().close(flow) {
+        if let Err(error) = self.worker.borrow_mut().close(leased.flow) {
             tracing::debug!(%error, "closing a flow");
         }
     }
@@ -330,7 +353,7 @@ impl Desk {
 /// up: nobody knows what the engine has seen of it.
 pub(crate) struct Carrier {
     desk: Rc<Desk>,
-    talk: Shared<Flow>,
+    talk: Shared<Leased>,
     mark: Rc<Mark>,
     done: bool,
 }
@@ -344,7 +367,7 @@ impl Carrier {
     /// more use.
     pub(crate) fn feed(&self, direction: Direction, parts: &[&[u8]]) -> Result<(), Halt> {
         let mut talk = self.talk.borrow_mut();
-        let Some(flow) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
+        let Some(Leased { flow, .. }) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
         self.desk.annotate(&self.mark);
         let verdict = self.desk.worker.borrow_mut().feed_parts(flow, direction, parts);
         if !matches!(verdict, Ok(Verdict::Pass)) {
@@ -359,7 +382,7 @@ impl Carrier {
     /// It sees another protocol, or none: nothing of the message was inspected as HTTP.
     pub(crate) fn check(&self) -> Result<(), Halt> {
         let mut talk = self.talk.borrow_mut();
-        let Some(flow) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
+        let Some(Leased { flow, .. }) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
         Ok(self.desk.worker.borrow_mut().check_protocol(flow)?)
     }
 
@@ -371,7 +394,7 @@ impl Carrier {
     pub(crate) fn end(&self) -> Result<(), Halt> {
         let mut talk = self.talk.borrow_mut();
         talk.spent = true;
-        let Some(flow) = talk.flow.take() else { return Err(Halt::FlowGone) };
+        let Some(Leased { flow, .. }) = talk.flow.take() else { return Err(Halt::FlowGone) };
         self.desk.open.set(self.desk.open.get().saturating_sub(1));
         self.desk.annotate(&self.mark);
         passed(self.desk.worker.borrow_mut().close(flow))

@@ -23,6 +23,8 @@ pub(crate) enum Halt {
     GaveUp(Dropped),
     /// Another transaction has ended the flow that this one was on.
     FlowGone,
+    /// Its client has its share of transactions under way.
+    OverShare,
     /// More transactions than connections: there is no ring for this one.
     TooMany,
     /// The body is longer than what may be held, all of it has to be held, and the client keeps
@@ -46,7 +48,8 @@ impl Halt {
             Self::GaveUp(_) | Self::FlowGone | Self::TooLong | Self::TooMany => {
                 Some(Uninspected::Engine)
             }
-            Self::Client(_) => None,
+            // Nothing of it was read.
+            Self::Client(_) | Self::OverShare => None,
         }
     }
 
@@ -54,6 +57,7 @@ impl Halt {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Contradiction(_) => 400,
+            Self::OverShare => 503,
             Self::Engine(error) if error.loss() == Some(Loss::Memory) => 503,
             _ => 500,
         }
@@ -69,6 +73,9 @@ impl fmt::Display for Halt {
             Self::Engine(error) => write!(f, "not inspected: {error}"),
             Self::GaveUp(dropped) => write!(f, "not inspected: {}", dropped.reason),
             Self::FlowGone => f.write_str("not inspected: its connection was closed"),
+            Self::OverShare => f.write_str(
+                "not inspected: its client has as much under way as limits.per_client_percent allows",
+            ),
             Self::TooMany => f.write_str("not inspected: no buffer is free"),
             Self::TooLong => f.write_str(
                 "not inspected: the body is longer than limits.max_held, all of it has to be \

@@ -20,6 +20,7 @@
 
 mod child;
 mod cli;
+mod clients;
 mod control;
 mod crew;
 mod desk;

@@ -161,6 +161,10 @@ pub(crate) struct Counters {
     pub(crate) mixed: Counter,
     /// Responses that came without their request.
     pub(crate) unasked: Counter,
+    /// Transactions refused because their client had its share under way.
+    pub(crate) over_share: Counter,
+    /// Flows that were not kept because their client had its share of them.
+    pub(crate) flows_unkept: Counter,
     /// Flows opened.
     pub(crate) flows_opened: Counter,
     /// Flows closed because the table was full.
@@ -265,7 +269,7 @@ impl Metrics {
             let n = self.sum(|w| &w.uninspected[r as usize]);
             out.labelled("uninspected_bytes_total", Uninspected::LABEL, r.as_str(), n);
         }
-        let counters: [Family<Counter>; 13] = [
+        let counters: [Family<Counter>; 15] = [
             ("inspected_bytes_total", "Body bytes inspected.", |w| &w.inspected),
             ("unmodified_total", "Transactions answered with 204.", |w| &w.unmodified),
             ("unheld_total", "Bodies not held because of their type.", |w| &w.unheld),
@@ -275,6 +279,8 @@ impl Metrics {
             ("absurd_headers_total", "Transactions with senseless address headers.", |w| &w.absurd),
             ("mixed_families_total", "Transactions between address families.", |w| &w.mixed),
             ("unasked_responses_total", "Responses without their request.", |w| &w.unasked),
+            ("over_share_total", "Transactions beyond their client's share.", |w| &w.over_share),
+            ("flows_unkept_total", "Flows beyond their client's share.", |w| &w.flows_unkept),
             ("flows_opened_total", "Flows opened.", |w| &w.flows_opened),
             ("flows_displaced_total", "Flows closed to make room.", |w| &w.flows_displaced),
             ("flows_expired_total", "Flows closed after idling.", |w| &w.flows_expired),

@@ -289,6 +289,9 @@ pub(crate) fn engine_config(settings: &Settings) -> Result<EngineConfig, String>
     }
     // Heads that are let in here must not be too long there.
     config = config.set(META_FIELD_LIMIT, settings.limits.max_head.to_string());
+    let limits = &settings.limits;
+    // Each connection has at most one body under way.
+    config = config.room(limits.max_connections, limits.max_connections + limits.max_flows);
     for (name, value) in &settings.suricata {
         config = config.set(name, value);
     }

@@ -9,6 +9,7 @@ use icap::{Headers, IsTag, Method};
 use icap_server::{Http, Options, Reply, ReplyHead, Service, TransactError, Transaction};
 use suricata::{Direction, Dropped};
 
+use crate::clients::{Client, Share};
 use crate::desk::{Carrier, Desk, Mark};
 use crate::dialogue::{Asked, Turn};
 use crate::framing::{BodyFraming, Contradiction};
@@ -70,10 +71,16 @@ impl Service for Inspection {
             },
             stream: origin.stream.map(|stream| stream.to_string().into()),
         });
+        let client = Client::new(origin.client_ip, transaction.peer());
+        let share = self.desk.state.clients.admit(client);
         let case = Case { desk: &self.desk, origin, mark };
-        let run = match head.method() {
-            Method::Reqmod => case.request(transaction).await,
-            _ => case.response(transaction).await,
+        let run = match (&share, head.method()) {
+            (None, _) => {
+                self.desk.counters().over_share.one();
+                Err(Halt::OverShare)
+            }
+            (Some(share), Method::Reqmod) => case.request(share, transaction).await,
+            (Some(share), _) => case.response(share, transaction).await,
         };
         let (_, reply) = transaction.split();
         let (outcome, result) = case.settle(run, reply);
@@ -111,14 +118,14 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    async fn request(&self, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
+    async fn request(&self, share: &Share, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
         let raw = transaction.req_hdr().ok_or(Contradiction::HeadMissing)?;
         let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
         legible::check(head.fields(), &Headers::new())?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
         let keeps_copy = transaction.head().allows_204();
         let (framing, end) = BodyFraming::request(&head, has_body)?;
-        let carrier = self.desk.for_request(&self.origin, &self.mark, &head)?;
+        let carrier = self.desk.for_request(&self.origin, share, &self.mark, &head)?;
         let (first, second) = end.split(raw);
         let passage = Passage {
             desk: self.desk,
@@ -146,7 +153,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    async fn response(&self, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
+    async fn response(&self, share: &Share, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
         let raw = transaction.res_hdr().ok_or(Contradiction::HeadMissing)?;
         let head = ResponseHead::from_bytes(raw.clone(), &self.limits())?;
         legible::check(head.fields(), &Headers::new())?;
@@ -156,7 +163,8 @@ impl Case<'_> {
             .transpose()?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
         let keeps_copy = transaction.head().allows_204();
-        let (carrier, turn) = self.desk.for_response(&self.origin, &self.mark, request.as_ref())?;
+        let (carrier, turn) =
+            self.desk.for_response(&self.origin, share, &self.mark, request.as_ref())?;
         if turn == Turn::AskFirst {
             self.ask(&carrier, request.as_ref())?;
         }

@@ -270,6 +270,8 @@ impl Default for Sandbox {
 pub(crate) struct Limits {
     /// ICAP connections at once; more wait unanswered in the listening sockets' queue.
     pub(crate) max_connections: usize,
+    /// How much of `max_connections` and `max_flows` one client may have, in percent: 1 to 100.
+    pub(crate) per_client_percent: usize,
     /// Flows at once, idle ones included; when full, the longest idle one is closed.
     pub(crate) max_flows: usize,
     /// Seconds after which a flow that nobody used is closed.
@@ -296,6 +298,7 @@ impl Default for Limits {
         Self {
             max_connections: 10_000,
             max_flows: 65_536,
+            per_client_percent: 25,
             flow_idle_seconds: 120,
             response_wait_seconds: 60,
             io_seconds: 60,
@@ -424,6 +427,12 @@ impl Settings {
                 ));
             }
             None => {}
+        }
+        if !(1..=100).contains(&self.limits.per_client_percent) {
+            return Err(SettingsError(format!(
+                "a client's share cannot be {} percent: limits.per_client_percent: name a number from 1 to 100",
+                self.limits.per_client_percent
+            )));
         }
         if self.workers == 0 {
             self.workers = std::thread::available_parallelism().map_or(1, usize::from);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use icap::IsTag;
 
+use crate::clients::Clients;
 use crate::metrics::Metrics;
 use crate::origin::{Keys, StandIns};
 use crate::owners::Owners;
@@ -22,6 +23,8 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     /// Who has which flow.
     pub(crate) owners: Owners,
+    /// Who has how much under way.
+    pub(crate) clients: Clients,
     rules: AtomicU64,
     transactions: AtomicU64,
     /// Distinguishes transaction ids of this run from those of others.
@@ -34,6 +37,7 @@ impl State {
     /// At the start of the engine.
     pub(crate) fn new(settings: Settings, metrics: Metrics) -> Self {
         Self {
+            clients: Clients::new(&settings.limits),
             settings,
             metrics,
             keys: Keys::default(),

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::room::Room;
+
 /// When the engine inspects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -57,6 +59,7 @@ pub struct EngineConfig {
     pub(crate) patterns: PatternCache,
     pub(crate) mode: Mode,
     pub(crate) overrides: Vec<(String, String)>,
+    pub(crate) room: Option<Room>,
     pub(crate) tolerate_bad_rules: bool,
     pub(crate) patience: Duration,
 }
@@ -72,6 +75,7 @@ impl Default for EngineConfig {
             patterns: PatternCache::default(),
             mode: Mode::default(),
             overrides: Vec::new(),
+            room: None,
             tolerate_bad_rules: false,
             patience: Duration::from_secs(120),
         }
@@ -141,6 +145,14 @@ impl EngineConfig {
     #[must_use]
     pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.overrides.push((name.into(), value.into()));
+        self
+    }
+
+    /// Makes room: the engine's memory caps are at least what so many bodies under way at once need, on so many open
+    /// flows, unless [`set`](Self::set) names them. What goes beyond fails, with [`Loss::Memory`](crate::Loss::Memory).
+    #[must_use]
+    pub fn room(mut self, bodies: usize, flows: usize) -> Self {
+        self.room = Some(Room { bodies: bodies as u64, flows: flows as u64 });
         self
     }
 

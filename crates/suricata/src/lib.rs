@@ -62,6 +62,7 @@ mod loss;
 mod monitor;
 mod packet;
 mod phase;
+mod room;
 mod rules;
 mod seed;
 mod settings;

@@ -8,6 +8,7 @@ use suricata_sys::{CLASSIFICATION, MainThread, REFERENCES};
 
 use crate::config::{EngineConfig, EveOutput, Mode, Override, PatternCache};
 use crate::error::Error;
+use crate::room;
 
 const TRACKING: &str = "flows with one tuple are told apart by it";
 const INLINE: &str = "streams are inspected inline";
@@ -102,6 +103,7 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Appl
         force(main, LOOKS.0, &LOOKS.1.to_string())?;
         applied.forced.push((LOOKS.0.to_owned(), LOOKS.1.to_string()));
     }
+    room::make(main, config, &mut applied)?;
     let http = http_configurations(main);
     let mut insist = |name: &str, value: &str, why| -> Result<(), Error> {
         let wished = config.overrides.iter().rev().find(|(wish, _)| wish == name);
@@ -154,7 +156,7 @@ fn is_forced(name: &str) -> bool {
             && HTTP.iter().any(|(forced, _, _)| name.rsplit('.').next() == Some(forced)))
 }
 
-fn force(main: &mut MainThread, name: &str, value: &str) -> Result<(), Error> {
+pub(crate) fn force(main: &mut MainThread, name: &str, value: &str) -> Result<(), Error> {
     main.force(name, value).map_err(|failure| {
         Error::config(format!("the setting {name} = {value} was refused")).with_source(failure)
     })

@@ -54,7 +54,8 @@ fn bodies_beyond_the_memory_cap_of_http_fail_and_never_pass_unseen() {
             let mut flow = worker.open(tuple(2), None).unwrap();
             match answer(worker, &mut flow, EICAR) {
                 Ok(Verdict::Drop(dropped)) => {
-                    let signature = dropped.signature.clone().unwrap_or_else(|| panic!("{dropped}"));
+                    let signature =
+                        dropped.signature.clone().unwrap_or_else(|| panic!("{dropped}"));
                     assert_eq!(signature.sid, 1_000_001);
                     found += 1;
                 }

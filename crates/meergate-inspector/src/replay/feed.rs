@@ -50,6 +50,8 @@ pub(super) fn feed(
     let eve = folder.join("replay.json");
     let mut settings = settings.clone();
     settings.workers = 1;
+    // There is nobody to share with.
+    settings.limits.per_client_percent = 100;
     let config = crate::process::engine_config(&settings)?;
     let config = config.log_dir(folder).eve(EveOutput::File(eve.clone()));
     let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;

@@ -16,6 +16,7 @@ mod parity;
 mod reloading;
 mod rivals;
 mod sandbox;
+mod sharing;
 mod supervision;
 mod verdicts;
 mod yaml;
