@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, Listen, Ports, Way};
 use crate::error::StartError;
 use crate::firewall::Rules;
-use crate::{run, running};
+use crate::{rights, run, takeover};
 
 use explain::Who;
 
@@ -231,7 +231,8 @@ pub fn main() -> ExitCode {
 /// Settings that cannot be used are told here, where somebody sees it, instead of in a log.
 fn reload(flags: &Flags) -> Result<(), StartError> {
     run::check(flags)?;
-    let pid = running::reload(&flags.config()?)?;
+    let config = flags.config()?;
+    let pid = rights::as_owner(&config, || takeover::reload(&config))?;
     say(&format!("process {pid} reloads; its log says how it went"))
 }
 

@@ -50,6 +50,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// What becomes of connections and requests; the first rule that matches decides.
     pub rule: Vec<Rule>,
+    /// That there is no rule is meant: a reload may take the last one away.
+    pub no_rules: bool,
     /// Certificates for origins that ask for one; rules choose.
     pub client_certificate: Vec<ClientCertificate>,
     /// Who may use the explicit proxy and SOCKS5.

@@ -10,7 +10,8 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::listen::Gateway;
 use crate::metrics::OutcomeLabels;
-use crate::run::settings;
+use crate::run::{settings, show};
+use crate::session::Settings;
 
 /// How often the files of host lists are looked at.
 const WATCH: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ impl Gateway {
             }
         }
         let new = settings(config, &self.shared.metrics)?;
+        loses_nothing(&former, &new)?;
+        show(&new, &self.shared.metrics);
         self.settings.store(Arc::new(new));
         Ok(())
     }
@@ -85,6 +88,45 @@ impl Gateway {
             rules.flat_map(|rule| rule.host_file.iter().map(|path| State::of(path))).collect()
         };
         tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+}
+
+/// Whether `new` still has services, rules and users where `former` has, or says that it is meant to have
+/// none: a file that was cut, or is being written, is right as far as it goes, and lets everything pass.
+fn loses_nothing(former: &Settings, new: &Settings) -> Result<(), StartError> {
+    let inspects = |settings: &Settings| settings.policy.chains().any(|chain| !chain.is_empty());
+    let inspects_all = |settings: &Settings| settings.policy.default_decision().chain.is_some();
+    let config = &new.config;
+    let file =
+        config.file.as_ref().map_or("the settings".into(), |path| path.display().to_string());
+    let lost = [
+        (inspects(former) && !inspects(new), config.icap.none, "no ICAP service", "icap.none"),
+        (
+            inspects_all(former) && !inspects_all(new),
+            config.icap.none,
+            "no ICAP service in the default chain",
+            "icap.none",
+        ),
+        (
+            !former.config.rule.is_empty() && config.rule.is_empty(),
+            config.no_rules,
+            "no rule",
+            "no_rules",
+        ),
+        (
+            former.users.is_some() && new.users.is_none(),
+            config.users.none,
+            "no users",
+            "users.none",
+        ),
+    ];
+    match lost.into_iter().find(|(lost, meant, ..)| *lost && !meant) {
+        None => Ok(()),
+        Some((_, _, what, key)) => Err(StartError::new(
+            format!("{what} is left, where there was one"),
+            file,
+            format!("complete it; if that is meant, set {key} = true"),
+        )),
     }
 }
 

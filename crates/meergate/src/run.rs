@@ -23,6 +23,7 @@ use crate::log::Logs;
 use crate::manager;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Users};
+use crate::rights;
 use crate::running::Running;
 use crate::sandbox;
 use crate::session::{Settings, Shared};
@@ -54,7 +55,11 @@ pub(crate) fn check(flags: &Flags) -> Result<(), StartError> {
 /// is itself the successor of a running program.
 pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
     let config = flags.config()?;
-    let mut inherited = if replace { Some(Inherited::ask(&config)?) } else { None };
+    rights::give_state(&config)?;
+    let mut inherited = match replace {
+        true => Some(rights::as_owner(&config, || Inherited::ask(&config))?),
+        false => None,
+    };
     let open = Open::new(&config, &mut inherited)?;
     let rules = match config.firewall.apply {
         true => Some(Rules::of(&config)?),
@@ -62,9 +67,17 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
     };
     let metrics = Metrics::new();
     let settings = settings(config.clone(), &metrics)?;
-    let heir = if replace { Running::inherit(&config) } else { None };
-    let running = if replace { None } else { Running::mark(&config) };
-    let offer = (replace || running.is_some()).then(|| Offer::open(&config)).flatten();
+    show(&settings, &metrics);
+    let (running, heir, offer) = rights::as_owner(&config, || {
+        Ok(match &mut inherited {
+            Some(former) => (None, Running::inherit(&config), former.take_offer()),
+            None => {
+                let running = Running::mark(&config);
+                let offer = running.as_ref().and_then(|_| Offer::open(&config));
+                (running, None, offer)
+            }
+        })
+    })?;
     // What netfilter brings from here on waits in the listeners' queues.
     if let Some(rules) = &rules {
         rules.apply()?;
@@ -113,6 +126,7 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
         rules.remove()?;
         tracing::warn!("the firewall rules are removed: clients now reach servers directly");
     }
+    drop(running);
     served.map(drop)
 }
 
@@ -179,10 +193,7 @@ async fn serve(
     let mut signals = Signals::catch().map_err(|e| {
         StartError::new(format!("cannot catch signals ({e})"), "the system", "report this as a bug")
     })?;
-    if let Some(offer) = succession.offer {
-        let sockets = open.duplicates(&gateway.settings.load().config);
-        signals.wait_for_successor(offer, sockets);
-    }
+    let sockets = open.duplicates(&gateway.settings.load().config);
     let mut names = Vec::new();
     for listener in open.listeners {
         names.push((listener.address(), listener.kind()));
@@ -203,15 +214,19 @@ async fn serve(
     {
         tracing::warn!(%error, "the former program cannot be told that this one serves");
     }
+    // Only now: until then the former one is asked.
+    if let Some(offer) = succession.offer {
+        signals.wait_for_others(offer, sockets);
+    }
     say("ready")?;
     manager::ready();
 
     let end = loop {
         match signals.next().await {
-            Order::Reload => {
+            Order::Reload(why) => {
                 let (gateway, flags) = (gateway.clone(), flags.clone());
                 // A panic in there has been told; the former settings stay.
-                let _ = tokio::task::spawn_blocking(move || gateway.reload(&flags, "SIGHUP")).await;
+                let _ = tokio::task::spawn_blocking(move || gateway.reload(&flags, why)).await;
             }
             end => break end,
         }
@@ -235,7 +250,10 @@ async fn serve(
 /// All that a reload replaces.
 pub(crate) fn settings(config: Config, metrics: &Metrics) -> Result<Settings, StartError> {
     let place = Place::of(&config)?;
-    let (authority, made) = ca::load_or_make(&place)?;
+    let (authority, made) = match place.ours {
+        true => rights::as_owner(&config, || ca::load_or_make(&place))?,
+        false => ca::load_or_make(&place)?,
+    };
     if made {
         tracing::info!(
             certificate = %place.cert.display(),
@@ -255,7 +273,6 @@ fn settings_with(
     authority: Authority,
     metrics: &Metrics,
 ) -> Result<Settings, StartError> {
-    let expires = authority.expires();
     let tls = tls::Context::new(&config, Arc::new(authority), metrics)?;
     let policy = Policy::new(&config)?;
     if policy.default_decision().chain.is_none() {
@@ -265,9 +282,23 @@ fn settings_with(
         Some(path) => Some(Arc::new(Users::load(path, &config.users.realm)?)),
         None => None,
     };
-    metrics.watch(policy.services(), policy.chains().map(Chain::unseen));
-    metrics.ca_expires.set(expires);
+    let meant_to_have_none = [
+        (config.icap.none && policy.chains().any(|chain| !chain.is_empty()), "icap.none"),
+        (config.no_rules && !config.rule.is_empty(), "no_rules"),
+        (config.users.none && users.is_some(), "users.none"),
+    ];
+    if let Some((_, key)) = meant_to_have_none.into_iter().find(|(contradicts, _)| *contradicts) {
+        let what = format!("{key} is set, and the settings have some");
+        return Err(StartError::new(what, key, "leave one of the two out"));
+    }
     Ok(Settings { config, tls, policy, users })
+}
+
+/// Shows on the metrics page what is now in force.
+pub(crate) fn show(settings: &Settings, metrics: &Metrics) {
+    let policy = &settings.policy;
+    metrics.watch(policy.services(), policy.chains().map(Chain::unseen));
+    metrics.ca_expires.set(settings.tls.authority().expires());
 }
 
 fn bind_console(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
@@ -289,8 +320,8 @@ fn console_error(error: &io::Error, place: &str) -> StartError {
 /// What the program is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// Read the settings anew.
-    Reload,
+    /// Read the settings anew; who wants it.
+    Reload(&'static str),
     /// End.
     Stop,
     /// End, since a successor serves.
@@ -302,6 +333,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    asked: Arc<Notify>,
     successor: Arc<Notify>,
 }
 
@@ -311,18 +343,20 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            asked: Arc::default(),
             successor: Arc::default(),
         })
     }
 
-    /// Hands `sockets` to a successor that asks for them, in a thread of its own.
-    fn wait_for_successor(&self, offer: Offer, sockets: Sockets) {
-        let successor = self.successor.clone();
-        let wait = move || match offer.wait(&sockets) {
+    /// Hands `sockets` to a successor that asks for them, and has the settings read anew for others who
+    /// want that, in a thread of its own.
+    fn wait_for_others(&self, offer: Offer, sockets: Sockets) {
+        let (asked, successor) = (self.asked.clone(), self.successor.clone());
+        let wait = move || match offer.wait(&sockets, || asked.notify_one()) {
             Ok(()) => successor.notify_one(),
             Err(error) => tracing::warn!(%error, "nobody can take this program's place"),
         };
-        if let Err(error) = std::thread::Builder::new().name("successor".into()).spawn(wait) {
+        if let Err(error) = std::thread::Builder::new().name("control".into()).spawn(wait) {
             tracing::warn!(%error, "nobody can take this program's place");
         }
     }
@@ -331,7 +365,8 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Order::Stop,
             _ = self.interrupt.recv() => Order::Stop,
-            _ = self.hang_up.recv() => Order::Reload,
+            _ = self.hang_up.recv() => Order::Reload("SIGHUP"),
+            () = self.asked.notified() => Order::Reload("`meergate reload`"),
             () = self.successor.notified() => Order::Yield,
         }
     }

@@ -1,16 +1,14 @@
-//! The mark of a running program in its state directory, so that it can be told to reload.
+//! The mark of a running program in its state directory: of two, one is asked for reloads and
+//! successions. The process id in it is for people; nobody is signalled by it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use crate::config::Config;
 use crate::error::StartError;
+use crate::files;
 
 /// Held as long as the program runs; a lock tells a running program from one that was killed.
 #[derive(Debug)]
@@ -18,7 +16,7 @@ pub(crate) struct Running(#[expect(dead_code, reason = "held for its lock")] Fil
 
 impl Running {
     /// Marks this process as the one that runs with the state directory. `None` if another one
-    /// does, or there is no such directory: then `meergate reload` does not reach this one.
+    /// does, or there is no such directory: then nobody asks this one for anything.
     pub(crate) fn mark(config: &Config) -> Option<Self> {
         let file = open(&path(config).ok()?).ok()?;
         file.try_lock().ok()?;
@@ -47,35 +45,9 @@ impl Heir {
                 }
             }
         };
-        // Without it only `meergate reload` does not find this program.
+        // Without it the next one to start believes that it is alone.
         let _ = thread::Builder::new().name("mark".into()).spawn(wait);
     }
-}
-
-/// Tells the program that runs with the state directory to reload; its process id.
-///
-/// # Errors
-/// None runs with it, or it may not be told.
-pub(crate) fn reload(config: &Config) -> Result<i32, StartError> {
-    let path = path(config)?;
-    let refuse = |what: String| {
-        StartError::new(
-            what,
-            path.display().to_string(),
-            "name the state directory of a running meergate with --state-dir or --config",
-        )
-    };
-    let file = File::open(&path).map_err(|e| refuse(format!("no program runs here ({e})")))?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => {}
-        Ok(()) => return Err(refuse("no program runs here".into())),
-        Err(TryLockError::Error(e)) => return Err(refuse(e.to_string())),
-    }
-    let text = fs::read_to_string(&path).map_err(|e| refuse(e.to_string()))?;
-    let pid = text.trim().parse().map_err(|_| refuse("no process id in it".into()))?;
-    kill(Pid::from_raw(pid), Signal::SIGHUP)
-        .map_err(|e| refuse(format!("process {pid} cannot be told ({e})")))?;
-    Ok(pid)
 }
 
 fn write_id(mut file: &File) -> io::Result<()> {
@@ -88,7 +60,7 @@ fn path(config: &Config) -> Result<PathBuf, StartError> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)
+    files::open(OpenOptions::new().write(true), path, 0o644)
 }
 
 #[cfg(test)]
@@ -96,14 +68,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_program_that_runs_is_told() {
+    fn one_at_a_time_has_the_mark() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { state_dir: Some(dir.path().into()), ..Config::default() };
-        assert!(reload(&config).is_err());
         let running = Running::mark(&config).unwrap();
         assert!(Running::mark(&config).is_none());
         drop(running);
-        let e = reload(&config).unwrap_err().to_string();
-        assert!(e.contains("no program runs here"), "{e}");
+        assert!(Running::mark(&config).is_some());
     }
 }

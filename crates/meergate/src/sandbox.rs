@@ -13,12 +13,12 @@ use landlock::{
 };
 use nix::libc;
 use nix::sys::prctl;
-use nix::unistd::{Uid, User, setgid, setgroups, setuid};
+use nix::unistd::{setgid, setgroups, setuid};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
 use crate::config::{Config, Way};
 use crate::error::StartError;
-use crate::tls::ca::Place;
+use crate::rights;
 
 /// What name look-ups and the programs `nft` and `ip` read.
 const SYSTEM: [&str; 10] = [
@@ -79,6 +79,7 @@ pub(crate) fn enter(config: &Config) -> Result<(), StartError> {
     if let Some(name) = &config.user {
         become_user(name, config)?;
     }
+    rights::settle();
     if config.sandbox.landlock {
         match confine(config) {
             Ok(RulesetStatus::FullyEnforced) => tracing::debug!("landlock is on"),
@@ -104,38 +105,17 @@ fn become_user(name: &str, config: &Config) -> Result<(), StartError> {
     let refuse = |what: String| {
         StartError::new(what, format!("user = {name:?}"), "start as root, or leave `user` out")
     };
-    let user = User::from_name(name)
-        .map_err(|e| refuse(format!("cannot look up the user ({e})")))?
-        .ok_or_else(|| refuse("there is no such user".into()))?;
-    if Uid::effective() == user.uid {
-        return Ok(());
-    }
-    give_state(config, &user)
-        .map_err(|e| refuse(format!("cannot give the state directory to the user ({e})")))?;
+    let Some(user) = rights::owner(config)? else { return Ok(()) };
     let net_admin = needs_net_admin(config);
     let changed = (|| {
         prctl::set_keepcaps(net_admin)?;
-        setgroups(&[])?;
+        setgroups(&rights::groups(&user)?)?;
         setgid(user.gid)?;
         setuid(user.uid)
     })();
     changed.map_err(|e| refuse(format!("cannot become the user ({e})")))?;
     if net_admin {
         keep_net_admin().map_err(|e| refuse(format!("cannot keep CAP_NET_ADMIN ({e})")))?;
-    }
-    Ok(())
-}
-
-/// A reload reads the CA again, and what we made ourselves must not stand in its way.
-fn give_state(config: &Config, user: &User) -> std::io::Result<()> {
-    let Ok(place) = Place::of(config) else { return Ok(()) };
-    if !place.ours {
-        return Ok(());
-    }
-    let former = Some(place.former()).filter(|path| path.exists());
-    let files = [Some(&*place.cert), Some(&*place.key), former.as_deref()];
-    for path in [place.cert.parent()].into_iter().chain(files).flatten() {
-        std::os::unix::fs::chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
     Ok(())
 }

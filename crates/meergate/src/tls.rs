@@ -23,6 +23,7 @@ use tokio_rustls::client::TlsStream;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::metrics::Metrics;
+use crate::rights;
 use crate::session::Target;
 use crate::upstream::{TlsPlan, UpstreamError};
 
@@ -107,7 +108,7 @@ impl Context {
     ) -> Result<Self, StartError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key_log: Arc<dyn rustls::KeyLog> = match &config.tls.keylog {
-            Some(path) => Arc::new(KeyLogFile::open(path)?),
+            Some(path) => Arc::new(rights::as_owner(config, || KeyLogFile::open(path))?),
             None => Arc::new(rustls::NoKeyLog),
         };
         let leaves = Leaves::new(

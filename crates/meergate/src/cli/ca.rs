@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::say;
 use crate::config::Config;
 use crate::error::StartError;
+use crate::rights;
 use crate::tls::ca::{self, Authority, Place};
 
 #[derive(Args, Debug)]
@@ -83,23 +84,38 @@ impl Ca {
             config.state_dir.clone_from(&self.state_dir);
         }
         let place = Place::of(&config)?;
+        rights::give_state(&config)?;
+        let load = || own(&config, &place, || ca::load(&place));
         match &self.action {
-            Action::Export { form } => export(&ca::load(&place)?, *form),
+            Action::Export { form } => export(&load()?, *form),
             Action::Import { cert, key, replace } => {
                 let names = [cert, key].map(|path| path.display().to_string());
                 let authority =
                     Authority::from_pem(&read(cert)?, &read(key)?, &names[0], &names[1])?;
-                ca::import(&place, &authority, *replace)?;
+                own(&config, &place, || ca::import(&place, &authority, *replace))?;
                 describe(&place, &authority)
             }
-            Action::New { replace } => describe(&place, &ca::make(&place, *replace)?),
+            Action::New { replace } => {
+                let made = own(&config, &place, || ca::make(&place, *replace))?;
+                describe(&place, &made)
+            }
             Action::Rotate { overlap, at_once } => {
                 let overlap = Duration::from_secs(u64::from(*overlap) * 86_400);
-                describe(&place, &ca::rotate(&place, overlap, *at_once)?)
+                let new = own(&config, &place, || ca::rotate(&place, overlap, *at_once))?;
+                describe(&place, &new)
             }
-            Action::Show => describe(&place, &ca::load(&place)?),
+            Action::Show => describe(&place, &load()?),
         }
     }
+}
+
+/// Does `work` with the rights of whoever the state directory belongs to, if it is about files in there.
+fn own<T>(
+    config: &Config,
+    place: &Place,
+    work: impl FnOnce() -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    if place.ours { rights::as_owner(config, work) } else { work() }
 }
 
 fn describe(place: &Place, authority: &Authority) -> Result<(), StartError> {

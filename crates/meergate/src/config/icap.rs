@@ -21,6 +21,8 @@ pub struct Icap {
     pub service: Vec<ServiceConfig>,
     /// Named orders of services.
     pub chain: Vec<ChainConfig>,
+    /// That there is no service is meant: a reload may take the last one away.
+    pub none: bool,
 }
 
 impl Icap {
@@ -41,7 +43,7 @@ impl Icap {
         let mut orders = self.chain.clone();
         if !orders.iter().any(|chain| chain.name == DEFAULT_CHAIN) {
             let services = self.service.iter().map(|service| service.name.clone()).collect();
-            orders.push(ChainConfig { name: DEFAULT_CHAIN.into(), services });
+            orders.push(ChainConfig::new(DEFAULT_CHAIN, services));
         }
         let chains = Chains::from_config(&self.service, &orders)?;
         let default = match self.urls.is_empty() {

@@ -8,6 +8,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Users {
+    /// That nobody is asked is meant: a reload may take the file away.
+    pub none: bool,
     /// A file with `name:hash` a line, hashes as `meergate hash-password` prints them. Without a
     /// file nobody is asked for a name.
     pub file: Option<PathBuf>,
@@ -17,6 +19,6 @@ pub struct Users {
 
 impl Default for Users {
     fn default() -> Self {
-        Self { file: None, realm: "Meergate".into() }
+        Self { none: false, file: None, realm: "Meergate".into() }
     }
 }

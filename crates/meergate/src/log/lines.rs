@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -11,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use crate::error::StartError;
+use crate::files;
 use crate::metrics::{LogLabels, Metrics};
 
 /// Lines that may wait for the disk; more are lost, and counted.
@@ -88,7 +88,7 @@ impl Drop for Lines {
 }
 
 fn append_to(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    files::open(OpenOptions::new().append(true), path, 0o640)
 }
 
 fn write_all(path: &Path, file: File, entries: &Receiver<Entry>) {

@@ -3,25 +3,24 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::StartError;
+use crate::files;
 
 /// Appends to a file in NSS key log format.
 pub(super) struct KeyLogFile(Mutex<File>);
 
 impl KeyLogFile {
     pub(super) fn open(path: &Path) -> Result<Self, StartError> {
-        let file =
-            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| {
-                StartError::new(
-                    format!("cannot write the key log ({e})"),
-                    path.display().to_string(),
-                    "name a file in a directory that this user may write to (tls.keylog)",
-                )
-            })?;
+        let file = files::open(OpenOptions::new().append(true), path, 0o600).map_err(|e| {
+            StartError::new(
+                format!("cannot write the key log ({e})"),
+                path.display().to_string(),
+                "name a file in a directory that this user may write to (tls.keylog)",
+            )
+        })?;
         tracing::warn!(
             file = %path.display(),
             "the secrets of all TLS connections are written to a file: whoever reads it can \

@@ -1,6 +1,6 @@
 //! The CA's two files: found, made on first run, never half there.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use rcgen::KeyPair;
 use super::{Authority, Former};
 use crate::config::Config;
 use crate::error::StartError;
+use crate::files;
 
 /// Where a CA's certificate and key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,13 +184,8 @@ fn lock(place: &Place) -> Result<File, StartError> {
         )
     };
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(refuse)?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(dir.join("ca.lock"))
-        .map_err(refuse)?;
+    let file =
+        files::open(OpenOptions::new().write(true), &dir.join("ca.lock"), 0o600).map_err(refuse)?;
     file.lock().map_err(refuse)?;
     Ok(file)
 }
@@ -202,6 +198,7 @@ fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), StartError> 
     let written = (|| {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
