@@ -11,9 +11,10 @@ use tokio::sync::Semaphore;
 use crate::course::Course;
 use crate::head::Message;
 use crate::incoming::Incoming;
+use crate::late::Turns;
 use crate::{
-    Adapted, AdaptedResponse, Body, ChainConfig, ConfigError, Counter, Failure, FailureKind,
-    Service, ServiceConfig, TransactionInfo, monitor,
+    Adapted, AdaptedResponse, Answers, Body, ChainConfig, ConfigError, Counter, Failure,
+    FailureKind, LateChanges, Service, ServiceConfig, Shown, TransactionInfo, monitor,
 };
 
 /// The most services of a chain, those that X-Next-Services adds included.
@@ -31,6 +32,8 @@ pub struct Chain {
     registry: Arc<Registry>,
     plan: Arc<[usize]>,
     unseen: Arc<Unseen>,
+    late_changes: LateChanges,
+    answers: Answers,
 }
 
 /// Messages that no service of a chain took part in.
@@ -86,7 +89,11 @@ impl Chains {
                     }
                 }
             }
-            let chain = Chain::new(registry.clone(), plan.into());
+            let chain = Chain {
+                late_changes: config.late_changes,
+                answers: config.answers,
+                ..Chain::new(registry.clone(), plan.into())
+            };
             if built.insert(config.name.clone(), chain).is_some() {
                 return fail("the name is used twice".into());
             }
@@ -117,7 +124,8 @@ impl Chain {
     }
 
     fn new(registry: Arc<Registry>, plan: Arc<[usize]>) -> Self {
-        Self { registry, plan, unseen: Arc::default() }
+        let (late_changes, answers) = (LateChanges::default(), Answers::default());
+        Self { registry, plan, unseen: Arc::default(), late_changes, answers }
     }
 
     /// One service with default settings for each URL, in order.
@@ -135,7 +143,7 @@ impl Chain {
     /// As [`Chains::from_config`].
     pub fn from_services(services: &[ServiceConfig]) -> Result<Self, ConfigError> {
         let names = services.iter().map(|s| s.name.clone()).collect();
-        let chain = ChainConfig { name: String::new(), services: names };
+        let chain = ChainConfig::new("", names);
         let chains = Chains::from_config(services, &[chain])?;
         Ok(chains.chain("").cloned().unwrap_or_else(Self::empty))
     }
@@ -179,7 +187,7 @@ impl Chain {
                     Some((by, block)) => (by, block),
                     None => (Arc::default(), None),
                 };
-                Adapted::Respond { head: response, body, by, block, trail }
+                Adapted::Respond { head: response, body, by, block, trail, shown: course.shown }
             }
         })
     }
@@ -208,6 +216,7 @@ impl Chain {
             changed: course.changed,
             blocked_by: course.stopped.and_then(|(_, block)| block),
             trail: course.trail,
+            unshown: matches!(course.shown, Shown::Nobody),
         })
     }
 
@@ -218,12 +227,20 @@ impl Chain {
         body: Option<Body>,
     ) -> Result<Course, Failure> {
         let mut course = Course::new(message, body.map(Incoming::new));
+        let is_request = matches!(course.message, Message::Request(_));
         let mut plan = Cow::Borrowed(&self.plan[..]);
+        let mut turns = Turns::default();
         let mut at = 0;
-        while at < plan.len() && course.stopped.is_none() {
+        while at < plan.len() {
+            if course.stopped.is_some() && (is_request || self.answers == Answers::Pass) {
+                break;
+            }
             let service = &self.registry.services[plan[at]];
             at += 1;
             if !course.concerns(service, info) {
+                if is_request && !service.config().monitor && at < plan.len() {
+                    turns.left_out(service);
+                }
                 continue;
             }
             if service.config().monitor {
@@ -232,7 +249,12 @@ impl Chain {
                     monitor::copy(service, copies, info, &course.message, course.body.take());
                 continue;
             }
+            let before = (is_request && plan.len() > 1).then(|| course.message.request().clone());
+            let steps = course.trail.steps.len();
             let next = course.step(service, info).await?;
+            if let Some(before) = before.filter(|_| course.stopped.is_none()) {
+                turns.asked(service, &before, steps, &mut course, info);
+            }
             if let Some(next) = next.filter(|_| service.config().routing) {
                 let named = self.registry.named(&next, service);
                 plan = plan[..at].iter().copied().chain(named).collect();
@@ -247,10 +269,85 @@ impl Chain {
                 }
             }
         }
+        self.judge_late_change(&course, info)?;
         if !course.trail.is_inspected() {
             self.tell_unseen(&course);
         }
+        if course.stopped.is_some() {
+            match is_request {
+                true => self.show_answer(&mut course, &plan, info).await?,
+                false if self.others(&course, &plan[at..], info).next().is_some() => {
+                    course.shown = Shown::Nobody;
+                }
+                false => {}
+            }
+        }
         Ok(course)
+    }
+
+    fn judge_late_change(&self, course: &Course, info: &TransactionInfo) -> Result<(), Failure> {
+        let Some(late) = &course.trail.late else { return Ok(()) };
+        // A request that was answered goes nowhere.
+        if self.late_changes == LateChanges::Pass || course.stopped.is_some() {
+            return Ok(());
+        }
+        let (by, unseen_by, transaction) = (&*late.by, &*late.unseen_by, &*info.transaction_id);
+        tracing::warn!(
+            by,
+            unseen_by,
+            transaction,
+            "the request is stopped: a service changed it after another one had seen it; put the \
+             one that changes before the one that inspects, or set late_changes = \"pass\""
+        );
+        let detail = format!("changed the request after {unseen_by:?} had seen it");
+        Err(Failure::new(late.by.clone(), FailureKind::Protocol, detail))
+    }
+
+    /// The services of `plan` that the course's message concerns, but the one that answered.
+    fn others<'a>(
+        &'a self,
+        course: &'a Course,
+        plan: &'a [usize],
+        info: &'a TransactionInfo,
+    ) -> impl Iterator<Item = usize> + 'a {
+        plan.iter().copied().filter(move |at| {
+            let service = &self.registry.services[*at];
+            let by = course.stopped.as_ref().map(|(by, _)| by);
+            by != Some(service.name())
+                && !service.config().monitor
+                && course.concerns(service, info)
+        })
+    }
+
+    /// Shows what a service answered in the place of a request to all others: none of them has seen
+    /// anything of it.
+    async fn show_answer(
+        &self,
+        course: &mut Course,
+        plan: &[usize],
+        info: &TransactionInfo,
+    ) -> Result<(), Failure> {
+        let others: Vec<usize> = self.others(course, plan, info).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        if self.answers == Answers::Pass {
+            course.shown = Shown::Nobody;
+            return Ok(());
+        }
+        let asked = std::mem::take(&mut course.trail);
+        for at in others {
+            let service = &self.registry.services[at];
+            if course.concerns(service, info) {
+                // Routing was for the request.
+                course.step(service, info).await?;
+            }
+        }
+        let shown = std::mem::replace(&mut course.trail, asked);
+        if !shown.steps.is_empty() {
+            course.shown = Shown::Others(shown);
+        }
+        Ok(())
     }
 
     fn tell_unseen(&self, course: &Course) {

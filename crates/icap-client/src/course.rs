@@ -16,7 +16,8 @@ use crate::live::Announced;
 use crate::metrics::Level;
 use crate::transaction::Rest;
 use crate::{
-    Block, Did, Fail, Failure, FailureKind, OnOverload, Service, Step, Trail, TransactionInfo,
+    Block, Did, Fail, Failure, FailureKind, OnOverload, Service, Shown, Step, Trail,
+    TransactionInfo,
 };
 
 /// A message on its way through the chain.
@@ -27,11 +28,20 @@ pub(crate) struct Course {
     /// The service that ended the chain, with its account if it was a block.
     pub(crate) stopped: Option<(Arc<str>, Option<Block>)>,
     pub(crate) trail: Trail,
+    /// Whether others have seen what a service answered in the place of the message.
+    pub(crate) shown: Shown,
 }
 
 impl Course {
     pub(crate) fn new(message: Message, body: Option<Incoming>) -> Self {
-        Self { message, body, changed: false, stopped: None, trail: Trail::default() }
+        Self {
+            message,
+            body,
+            changed: false,
+            stopped: None,
+            trail: Trail::default(),
+            shown: Shown::Alone,
+        }
     }
 
     /// Whether the message goes to a service at all, by the service's settings.

@@ -35,6 +35,7 @@ mod head;
 mod health;
 mod incoming;
 mod info;
+mod late;
 mod live;
 mod metrics;
 mod monitor;
@@ -51,14 +52,14 @@ pub use body::{Body, BodyError, BodySource, Frame, Full, next_frame};
 pub use capabilities::{Capabilities, Transfer};
 pub use chain::{Chain, Chains};
 pub use config::{
-    Balance, ChainConfig, Fail, FailPolicy, Filter, Health, Identity, MethodName, Network,
-    OnOverload, Seconds, ServiceConfig, Size, Subject, Timeouts, TlsConfig,
+    Answers, Balance, ChainConfig, Fail, FailPolicy, Filter, Health, Identity, LateChanges,
+    MethodName, Network, OnOverload, Seconds, ServiceConfig, Size, Subject, Timeouts, TlsConfig,
 };
 pub use error::ConfigError;
 pub use failure::{Failure, FailureKind};
 pub use icap::Headers;
 pub use info::{SharedHeaders, TransactionInfo};
 pub use metrics::{Counter, Gauge, ServiceMetrics};
-pub use outcome::{Adapted, AdaptedResponse, Block, Did, Step, Trail};
+pub use outcome::{Adapted, AdaptedResponse, Block, Did, LateChange, Shown, Step, Trail};
 pub use probe::{Ask, Probe, Told};
 pub use service::Service;

@@ -30,9 +30,23 @@ pub enum Adapted {
         by: Arc<str>,
         /// Why, if the service called it a block.
         block: Option<Block>,
-        /// What each service did.
+        /// What each service did with the request.
         trail: Trail,
+        /// Who else has seen the answer.
+        shown: Shown,
     },
+}
+
+/// Which services have seen what another one answered.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// There is no other that takes messages of its kind.
+    Alone,
+    /// There are others, and the chain is set not to ask them. Such an answer must be logged as
+    /// uninspected.
+    Nobody,
+    /// What the others did with it.
+    Others(Trail),
 }
 
 /// What became of a response.
@@ -47,6 +61,9 @@ pub struct AdaptedResponse {
     pub blocked_by: Option<Block>,
     /// What each service did.
     pub trail: Trail,
+    /// Services that follow did not see the page of `blocked_by`, since the chain is set so. Such a
+    /// page must be logged as uninspected.
+    pub unshown: bool,
 }
 
 /// A service's account of a block, from its ICAP reply headers.
@@ -67,6 +84,18 @@ pub struct Block {
 pub struct Trail {
     /// One step a service.
     pub steps: Vec<Step>,
+    /// A change of the request that services before it have not seen. Such a request must be logged
+    /// as uninspected.
+    pub late: Option<LateChange>,
+}
+
+/// A request head was changed after another service had its turn, which has not seen the change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateChange {
+    /// The service that changed it.
+    pub by: Arc<str>,
+    /// A service that has not seen what became of it.
+    pub unseen_by: Arc<str>,
 }
 
 impl Trail {

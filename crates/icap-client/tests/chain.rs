@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use common::*;
 use icap_client::{
-    Adapted, Chain, ChainConfig, Chains, Did, Fail, FailPolicy, Filter, ServiceConfig, Size,
+    Adapted, Answers, Chain, ChainConfig, Chains, Did, Fail, FailPolicy, Filter, ServiceConfig,
+    Size,
 };
 
 /// A service that adds its mark to the end of a body.
@@ -80,13 +81,12 @@ async fn long_bodies_stream_through_all() {
 #[tokio::test]
 async fn a_block_ends_the_chain() {
     let (first, block, last) = (marking("-a").await, blocking().await, marking("-b").await);
-    let chain = Chain::from_services(&[
-        named("first", &first),
-        named("block", &block),
-        named("last", &last),
-    ])
-    .unwrap();
-    match reqmod(&chain, post(4), full(b"body")).await {
+    let services = [named("first", &first), named("block", &block), named("last", &last)];
+    let names = ["first", "block", "last"].map(str::to_owned).to_vec();
+    let config = ChainConfig { answers: Answers::Pass, ..ChainConfig::new("x", names) };
+    let chains = Chains::from_config(&services, &[config]).unwrap();
+    let chain = chains.chain("x").unwrap();
+    match reqmod(chain, post(4), full(b"body")).await {
         Ok(Adapted::Respond { by, block, body, trail, .. }) => {
             assert_eq!(&*by, "block");
             assert_eq!(block.unwrap().signature_id.as_deref(), Some("7"));
@@ -95,7 +95,7 @@ async fn a_block_ends_the_chain() {
         }
         _ => panic!("the page must be the answer"),
     }
-    let got = respmod(&chain, ok(4), full(b"body")).await;
+    let got = respmod(chain, ok(4), full(b"body")).await;
     assert_eq!(&*got.blocked_by.unwrap().service, "block");
     assert_eq!(collect(got.body).await.unwrap().0, b"page");
     assert_eq!(last.connections(), 0);
@@ -141,7 +141,7 @@ async fn x_next_services_decides_what_follows_where_it_may() {
         a.routing = routing;
         let chains = Chains::from_config(
             &[a, named("b", &b), named("c", &c)],
-            &[ChainConfig { name: "x".into(), services: vec!["a".into(), "b".into()] }],
+            &[ChainConfig::new("x", vec!["a".into(), "b".into()])],
         )
         .unwrap();
         let got = forward(chains.chain("x").unwrap(), post(4), full(b"body")).await;
@@ -567,7 +567,7 @@ fn settings_that_can_not_work_are_refused_with_a_reason() {
     }
     let chains = |services: &[ServiceConfig], names: &[&str]| {
         let services_of = names.iter().map(|n| (*n).to_owned()).collect();
-        let chain = ChainConfig { name: "x".into(), services: services_of };
+        let chain = ChainConfig::new("x", services_of);
         Chains::from_config(services, &[chain]).map(|_| ()).unwrap_err().to_string()
     };
     let a = ServiceConfig::new("a", "icap://h/a");

@@ -16,6 +16,7 @@ mod drive;
 mod pace;
 mod pump;
 mod record;
+mod review;
 mod rules;
 mod transact;
 mod trouble;
@@ -24,6 +25,7 @@ mod tunnel;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http_wire::{RequestHead, ResponseHead};
@@ -35,6 +37,8 @@ pub(crate) use record::Transaction;
 pub(crate) use transact::{Ended, refuse, transact};
 pub(crate) use trouble::Trouble;
 pub(crate) use tunnel::tunnel;
+
+use crate::tls::UpstreamTls;
 
 /// Takes a message's content and sends it on.
 pub(crate) trait Sink: Send {
@@ -74,6 +78,10 @@ pub(crate) trait Client: Send {
         Poll::Pending
     }
 
+    /// Nothing more is to be asked on the client's connection, where the protocol lets it end after a
+    /// response.
+    fn close_after(&mut self) {}
+
     /// Whether the request's content broke the protocol, rather than the connection.
     fn fault(&self) -> Option<http_wire::Error>;
 }
@@ -86,6 +94,15 @@ pub(crate) trait Origin: Send {
     /// Makes sure that there is a connection; returns the origin's address.
     fn connect(&mut self) -> impl Future<Output = Result<SocketAddr, Trouble>> + Send;
 
+    /// Whether a request goes where its Host says, instead of where the connection leads. To be asked
+    /// once there is a connection.
+    fn follows_host(&self) -> bool {
+        false
+    }
+
+    /// What the origin's handshake told, of the connection that there is.
+    fn tls(&self) -> Option<&Arc<UpstreamTls>>;
+
     /// Sends (or queues) the head; its content goes to the sink.
     fn send(&mut self, head: &RequestHead, body: Option<&Body>) -> Result<Self::Sink, Trouble>;
 
@@ -95,6 +112,6 @@ pub(crate) trait Origin: Send {
     /// response came.
     fn response(
         &mut self,
-        progress: &std::sync::Arc<Progress>,
+        progress: &Arc<Progress>,
     ) -> impl Future<Output = Result<(ResponseHead, Option<Body>), Trouble>> + Send;
 }

@@ -4,6 +4,7 @@
 //! more when the origin's certificate or the response's head has come, if any rule looks at those.
 //! Rules that look at what is not known yet are passed over.
 
+mod challenge;
 mod hosts;
 mod path;
 mod request;
@@ -23,9 +24,11 @@ use crate::error::StartError;
 use crate::tls::UpstreamTls;
 use hosts::HostSet;
 
+pub use challenge::{challenge, is_of};
 pub use path::forms as path_forms;
 pub use request::{
-    decide as decide_request, decide_connection, decide_paths, decide_response, stricter, strictest,
+    covering, decide as decide_request, decide_connection, decide_paths, decide_response,
+    decide_tls, stricter, strictest,
 };
 pub use users::{Users, hash as hash_password};
 

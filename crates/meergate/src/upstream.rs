@@ -1,5 +1,6 @@
 //! Towards origins: names, connections, and TLS over them.
 
+mod again;
 mod connect;
 mod destinations;
 mod dns;
@@ -16,6 +17,7 @@ use crate::policy::Decision;
 use crate::session::Target;
 use crate::tls::{Alpn, UpstreamTls};
 
+pub(crate) use again::{CERTIFICATE_ASKED, Refused, connect_again, connect_for_requests_again};
 pub use connect::{connect, connect_for_requests, look_up};
 pub use destinations::{Chooser, Own};
 pub(crate) use destinations::{near, permitted_by_name};

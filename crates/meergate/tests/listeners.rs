@@ -11,7 +11,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::SystemTime;
 
 use program::{Program, run_to_end};
-use support::{Origin, connect, read_to_end, read_until};
+use support::icap::{Icap, Verdict};
+use support::{Origin, connect, read_to_end, read_until, text};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -116,6 +117,54 @@ fn users_are_asked_for_their_passwords() {
 }
 
 #[test]
+fn each_request_is_of_the_user_whose_the_connection_is() {
+    let origin = Origin::answering(OK);
+    let hash = |name: &str| run_to_end(&["hash-password", name], "secret\n").stdout;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users");
+    std::fs::write(&file, [hash("alice"), hash("bob")].concat()).unwrap();
+    let program = Program::start(&format!(
+        "[users]\nfile = {file:?}\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+         [[rule]]\nuser = [\"bob\"]\npath = [\"/no\"]\naction = \"block\"\n"
+    ));
+    let o = origin.address;
+    // alice:secret, bob:secret, alice:wrong
+    let (alice, bob, wrong) = ("YWxpY2U6c2VjcmV0", "Ym9iOnNlY3JldA==", "YWxpY2U6d3Jvbmc=");
+    let basic = |pair: &str| format!("Proxy-Authorization: Basic {pair}\r\n");
+    let same = format!("proxy-authorization:  bASIC   {alice}\r\n");
+    for (later, status) in [
+        (basic(alice), "200"),
+        (same, "200"),
+        (basic(bob), "407"),
+        (basic(wrong), "407"),
+        (String::new(), "407"),
+        ("Proxy-Authorization: Bearer x\r\n".to_owned(), "407"),
+        (basic(bob) + &basic(alice), "407"),
+    ] {
+        for tunnel in [false, true] {
+            let mut stream = connect(program.at("proxy"));
+            let get = |path: &str| format!("GET http://{o}{path} HTTP/1.1\r\nHost: {o}\r\n");
+            write!(stream, "{}{}\r\n", get("/"), basic(alice)).unwrap();
+            assert!(read_until(&mut stream, b"hello").starts_with(b"HTTP/1.1 200 "));
+            let before = origin.seen().concat().len();
+            let request = match tunnel {
+                true => format!("CONNECT {o} HTTP/1.1\r\nHost: {o}\r\n"),
+                false => get("/no"),
+            };
+            write!(stream, "{request}{later}\r\n").unwrap();
+            let answer = read_until(&mut stream, b"\r\n\r\n");
+            let answer = String::from_utf8(answer).unwrap();
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{later}: {answer}");
+            if status == "407" {
+                assert!(answer.contains("Proxy-Authenticate: Basic"), "{answer}");
+                assert_eq!(read_to_end(&mut stream), b"");
+                assert_eq!(origin.seen().concat().len(), before);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_client_gets_as_many_connections_as_it_may() {
     let program = Program::start(
         "[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nconnections_per_client = 2\n",
@@ -187,6 +236,71 @@ fn settings_are_reloaded_while_connections_go_on() {
     support::wait_for("the new list", || {
         (status(&mut connect(program.at("proxy"))) == "200").then_some(())
     });
+}
+
+#[test]
+fn a_reload_takes_over_no_file_that_was_cut() {
+    let origin = Origin::answering(OK);
+    let icap = Icap::start(|_| Verdict::Pass);
+    let hash = run_to_end(&["hash-password", "alice"], "secret\n").stdout;
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("users");
+    std::fs::write(&users, hash).unwrap();
+    let listen = "[[listen]]\naddress = \"127.0.0.1:0\"\n";
+    let rule = "[[rule]]\npath = [\"/no\"]\naction = \"block\"\n";
+    let users = format!("[users]\nfile = {users:?}\n");
+    let icap_settings = icap.settings();
+    let all = format!("{listen}{rule}{users}{icap_settings}");
+    let program = Program::start(&all);
+    let ask = |path: &str| {
+        let mut stream = connect(program.at("proxy"));
+        let o = origin.address;
+        let fields = "Proxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\nConnection: close\r\n";
+        write!(stream, "GET http://{o}{path} HTTP/1.1\r\nHost: {o}\r\n{fields}\r\n").unwrap();
+        text(&read_to_end(&mut stream))
+    };
+    assert!(ask("/no").starts_with("HTTP/1.1 403 "));
+    let lost = [
+        ("no ICAP service", format!("{listen}{rule}{users}")),
+        ("no ICAP service", format!("{listen}{rule}{users}[icap]\n")),
+        ("no ICAP service", format!("{listen}{rule}{users}[icap]\nurls = []\n")),
+        ("no rule", format!("{listen}{users}{icap_settings}")),
+        ("no users", format!("{listen}{rule}{icap_settings}")),
+        ("no users", format!("{listen}{rule}[users]\n{icap_settings}")),
+        ("no ICAP service", String::new()),
+        (
+            "in the default chain",
+            format!(
+                "{listen}{rule}{users}[[icap.service]]\nname = \"s\"\nurl = \"icap://{}/x\"\n\
+             [[icap.chain]]\nname = \"default\"\nservices = []\n\
+             [[icap.chain]]\nname = \"other\"\nservices = [\"s\"]\n",
+                icap.address
+            ),
+        ),
+    ];
+    for (at, (what, settings)) in lost.iter().enumerate() {
+        program.write_settings(settings);
+        program.signal("HUP");
+        program.wait_for_log("settings not reloaded", at + 1);
+        assert!(program.has_logged(what), "{what}");
+        let before = icap.asked().len();
+        assert!(ask("/").ends_with("hello"));
+        assert_eq!(icap.asked().len(), before + 2, "{settings}");
+        assert!(ask("/no").starts_with("HTTP/1.1 403 "), "{settings}");
+    }
+    // Said so, it is meant.
+    program.write_settings(&format!(
+        "no_rules = true\n{listen}[users]\nnone = true\n[icap]\nnone = true\n"
+    ));
+    program.signal("HUP");
+    program.wait_for_log("settings reloaded", 1);
+    let before = icap.asked().len();
+    assert!(ask("/no").ends_with("hello"));
+    assert_eq!(icap.asked().len(), before);
+    // Both at once is a mistake.
+    program.write_settings(&format!("{listen}[icap]\nnone = true\nurls = [\"icap://a/b\"]\n"));
+    program.signal("HUP");
+    program.wait_for_log("settings not reloaded", lost.len() + 1);
 }
 
 #[test]

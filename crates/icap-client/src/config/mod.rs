@@ -116,13 +116,50 @@ impl ServiceConfig {
 }
 
 /// `[[icap.chain]]`: services in series, each seeing the last one's result.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChainConfig {
     /// How policy calls it.
     pub name: String,
     /// Names of services, in order; at most 16.
     pub services: Vec<String>,
+    /// What becomes of a request that a service changes after others have seen it.
+    #[serde(default)]
+    pub late_changes: LateChanges,
+    /// Whether what a service answers itself is shown to the others.
+    #[serde(default)]
+    pub answers: Answers,
+}
+
+impl ChainConfig {
+    /// These services in order, all else as it is unless set.
+    pub fn new(name: impl Into<String>, services: Vec<String>) -> Self {
+        Self { name: name.into(), services, ..Self::default() }
+    }
+}
+
+/// What becomes of a request whose head a service changes after others have seen it, or would see
+/// it now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LateChanges {
+    /// It goes on, and [`Trail::late`](crate::Trail::late) says so.
+    Pass,
+    /// It is stopped.
+    #[default]
+    Refuse,
+}
+
+/// Whether others see what a service answers in the place of a request or a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answers {
+    /// They don't, and [`Shown::Nobody`](crate::Shown::Nobody) says so.
+    Pass,
+    /// The answer to a request is shown to all others, a page instead of a response to those that
+    /// follow.
+    #[default]
+    Show,
 }
 
 /// The two methods that adapt.

@@ -14,6 +14,7 @@ use crate::log::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3
 use crate::metrics::{LimitLabels, Towards, TransactionLabels};
 use crate::policy::{Decision, decide_request, decide_response};
 use crate::session::{Session, Target};
+use crate::tls::UpstreamTls;
 use crate::upstream::Route;
 
 /// Longest path that a record holds, in bytes.
@@ -40,6 +41,9 @@ pub(crate) struct Transaction<'a> {
     /// Of the request's content, if it has any.
     pub(super) pace: Option<Arc<Pace>>,
     pub(super) server: Option<SocketAddr>,
+    /// What the origin's handshake told; of the client connection's first one, until the request's own
+    /// is known.
+    pub(super) tls: Option<Arc<UpstreamTls>>,
     pub(super) status: Option<u16>,
     pub(super) outcome: &'static str,
     /// What the client got is a page of ours.
@@ -113,6 +117,7 @@ impl<'a> Transaction<'a> {
             logged,
             pace: None,
             server: None,
+            tls: session.tls.as_ref().and_then(|tls| tls.upstream.clone()),
             status: None,
             outcome: "forwarded",
             own_page: false,
@@ -136,11 +141,18 @@ impl<'a> Transaction<'a> {
         self
     }
 
+    /// Where its request goes, if that is known.
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.target.as_ref().or(self.session.target())
+    }
+
     /// What the rules say about its request.
     pub(super) fn decide(&self, head: &RequestHead) -> &'a Decision {
         let session = self.session;
-        match self.target.as_ref().or(session.target()) {
-            Some(target) => decide_request(session, target, &self.addresses(), head),
+        match self.target() {
+            Some(target) => {
+                decide_request(session, target, &self.addresses(), self.tls.as_deref(), head)
+            }
             None => session.settings.policy.default_decision(),
         }
     }
@@ -152,8 +164,11 @@ impl<'a> Transaction<'a> {
         response: &ResponseHead,
     ) -> &'a Decision {
         let session = self.session;
-        match self.target.as_ref().or(session.target()) {
-            Some(target) => decide_response(session, target, &self.addresses(), head, response),
+        match self.target() {
+            Some(target) => {
+                let (addresses, tls) = (self.addresses(), self.tls.as_deref());
+                decide_response(session, target, &addresses, tls, head, response)
+            }
             None => session.settings.policy.default_decision(),
         }
     }
@@ -358,6 +373,9 @@ impl Drop for Transaction<'_> {
 fn unseen(trail: &Trail) -> Option<&'static str> {
     if trail.bypassed().next().is_some() {
         return Some("service-bypassed");
+    }
+    if trail.late.is_some() {
+        return Some("late-change");
     }
     if trail.is_inspected() {
         return None;

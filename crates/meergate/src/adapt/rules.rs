@@ -31,10 +31,30 @@ impl<'a> Rules<'a> {
 
     /// The request head as it is to go on. Untouched, byte for byte, if nothing is to be changed.
     pub(crate) fn request(&self, head: RequestHead) -> Result<(RequestHead, Opaque), Trouble> {
+        let may_upgrade = self.may_upgrade(&head);
+        self.clean(head, may_upgrade)
+    }
+
+    /// The same for a head that a service changed: it asks for another protocol only if the client
+    /// did, who would not know what to make of the answer.
+    pub(crate) fn changed_request(
+        &self,
+        head: RequestHead,
+        named: &RequestHead,
+    ) -> Result<(RequestHead, Opaque), Trouble> {
+        let may_upgrade = self.may_upgrade(&head) && self.may_upgrade(named);
+        self.clean(head, may_upgrade)
+    }
+
+    fn clean(
+        &self,
+        head: RequestHead,
+        may_upgrade: bool,
+    ) -> Result<(RequestHead, Opaque), Trouble> {
         let whole = self.response_inspected && self.http.ranges == Ranges::Whole;
         let range = whole && head.field("Range").is_some();
         let codings = if self.response_inspected { self.codings(&head) } else { None };
-        let upgrade = wants_upgrade(&head) && !self.may_upgrade(&head);
+        let upgrade = wants_upgrade(&head) && !may_upgrade;
         let opaque = self.request_coding(&head)?;
         if !range && codings.is_none() && !upgrade {
             return Ok((head, opaque));

@@ -7,20 +7,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http_wire::{RequestHead, ResponseHead};
-use icap_client::{Adapted, Body, Chain, Failure, TransactionInfo};
+use icap_client::{Adapted, Body, Chain, Failure, Shown, TransactionInfo};
 
 use super::drive::{Drive, Watch};
 use super::pump::{Counted, Pump, Stopped};
 use super::record::{Message, Transaction};
+use super::review::{Former, origin_is_known, review, wrong};
 use super::rules::Rules;
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
 use crate::pages::Page;
-use crate::policy::Decision;
+use crate::policy::{Decision, covering};
 
 /// Interim responses before a final one: a peer that sends more is playing.
 const MAX_INTERIM: usize = 32;
+
+/// Why no other service has seen what one of them answered.
+const UNSHOWN: &str = "service-answer";
 
 /// How a transaction ended, for the connection that carried it.
 #[derive(Debug)]
@@ -86,19 +90,26 @@ async fn run<C: Client, O: Origin>(
     let mut request = Request { head, body };
     // Before the services are asked: they are told the origin's address.
     tx.server = Some(drive.run_for(client, pin!(origin.connect())).await??);
+    origin_is_known(tx, origin.tls(), chain, &[&named])?;
 
     // One for both messages: what a service says of the request may be told with the response.
     let info = (chain.is_some() || looks_at_responses).then(|| tx.info());
+    let mut changed = false;
     if let (Some(chain), Some(info)) = (chain, &info) {
+        let shown = request.head.clone();
         let adapted = pin!(chain.reqmod(info, request.head, request.body));
         request = match reqmod(tx, adapted, client, &mut drive).await? {
             Ok(request) => request,
             Err(ended) => return Ok(ended),
         };
+        let follows_host = origin.follows_host();
+        let former = Former { named: &named, shown: &shown, chain, follows_host };
+        (request, changed) = review(tx, &rules, &former, request)?;
     }
 
     let asked = request.head.clone();
-    let (head, body) = ask(tx, request, &rules, client, origin, &mut drive).await?;
+    let (head, body) =
+        ask(tx, request, (&named, chain), &rules, client, origin, &mut drive).await?;
     if head.status() == 101 {
         tx.heads.response += head.bytes().len() as u64;
         tx.status = Some(101);
@@ -106,7 +117,7 @@ async fn run<C: Client, O: Origin>(
         tx.unseen_response = Some("upgrade");
         return Ok(Ended::Upgraded(head));
     }
-    let exchange = Exchange { named: &named, asked: &asked, chain, info: info.as_ref() };
+    let exchange = Exchange { named: &named, asked: &asked, changed, chain, info: info.as_ref() };
     answer(tx, exchange, head, body, client, &mut drive).await
 }
 
@@ -116,6 +127,8 @@ pub(super) struct Exchange<'a> {
     pub(super) named: &'a RequestHead,
     /// The head as the origin got it.
     pub(super) asked: &'a RequestHead,
+    /// Whether a service changed it.
+    pub(super) changed: bool,
     /// The services that the request was shown to.
     pub(super) chain: Option<&'a Chain>,
     /// There if the response may be shown to any.
@@ -133,7 +146,7 @@ pub(super) async fn answer<C: Client, S: Sink>(
 ) -> Result<Ended, Trouble> {
     let settings = &tx.session.settings;
     let chain = match settings.policy.looks_at_responses() {
-        true => services_of_response(tx, exchange.named, &head)?,
+        true => services_of_response(tx, &exchange, &head)?,
         false => exchange.chain,
     };
     let rules = Rules::new(&settings.config.http, chain.is_some());
@@ -147,6 +160,9 @@ pub(super) async fn answer<C: Client, S: Sink>(
         tx.adapted(Message::Response, &adapted.trail, began.elapsed());
         if let Some(block) = &adapted.blocked_by {
             tx.blocked(Some(block), &block.service);
+        }
+        if adapted.unshown {
+            tx.unseen_response = Some(UNSHOWN);
         }
         head = adapted.head;
         body = adapted.body;
@@ -166,13 +182,20 @@ pub(super) fn services<'s>(
     Ok(chain)
 }
 
-/// The services that the rules choose for the response to the request `head`.
+/// The services that the rules choose for the response to a request. Where a service changed that,
+/// what the client asked for and what the origin was asked for both count.
 fn services_of_response<'s>(
     tx: &mut Transaction<'s>,
-    head: &RequestHead,
+    exchange: &Exchange<'_>,
     response: &ResponseHead,
 ) -> Result<Option<&'s Chain>, Trouble> {
-    let decision = tx.decide_response(head, response);
+    let mut decision = tx.decide_response(exchange.named, response);
+    if exchange.changed {
+        let now = tx.decide_response(exchange.asked, response);
+        decision = covering(decision, now).ok_or_else(|| {
+            wrong("the rules want other services for the response to what it is now")
+        })?;
+    }
     let (chain, unseen) = obey(tx, decision)?;
     tx.unseen_response = unseen;
     Ok(chain)
@@ -195,7 +218,7 @@ fn obey<'s>(
     }
 }
 
-fn blocked_page(decision: &Decision) -> Page {
+pub(super) fn blocked_page(decision: &Decision) -> Page {
     let rule = decision.rule.as_deref().unwrap_or_default();
     Page::new(403, "Blocked by a rule")
         .detail(format!("The rules of this network do not allow this request ({rule})."))
@@ -214,8 +237,13 @@ pub(super) async fn reqmod<C: Client, S: Sink>(
             tx.adapted(Message::Request, &trail, began.elapsed());
             Ok(Ok(Request { head, body }))
         }
-        Adapted::Respond { head, body, by, block, trail } => {
+        Adapted::Respond { head, body, by, block, trail, shown } => {
             tx.adapted(Message::Request, &trail, began.elapsed());
+            match shown {
+                Shown::Alone => {}
+                Shown::Nobody => tx.unseen_response = Some(UNSHOWN),
+                Shown::Others(trail) => tx.adapted(Message::Response, &trail, began.elapsed()),
+            }
             tx.blocked(block.as_ref(), &by);
             deliver(tx, head, body, client, drive).await.map(Err)
         }
@@ -226,6 +254,7 @@ pub(super) async fn reqmod<C: Client, S: Sink>(
 async fn ask<C: Client, O: Origin>(
     tx: &mut Transaction<'_>,
     request: Request,
+    (named, chain): (&RequestHead, Option<&Chain>),
     rules: &Rules<'_>,
     client: &mut C,
     origin: &mut O,
@@ -247,6 +276,7 @@ async fn ask<C: Client, O: Origin>(
                 Err(Trouble::Stale) if again => {
                     again = false;
                     drive.run_for(client, pin!(origin.connect())).await??;
+                    origin_is_known(tx, origin.tls(), chain, &[named, &asked])?;
                     continue 'send;
                 }
                 response => response?,
@@ -343,6 +373,9 @@ pub(super) async fn explain<C: Client>(
         (trouble, _) => tx.cause(trouble),
     };
     tx.failed(&trouble);
+    if matches!(trouble, Trouble::OriginChanged) {
+        client.close_after();
+    }
     if tx.status.is_some() {
         return Ended::Cut;
     }

@@ -5,15 +5,20 @@ use std::io;
 use icap_client::{BodyError, Failure, FailureKind};
 
 use crate::pages::Page;
-use crate::upstream::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::{Refused, UpstreamError, UpstreamErrorKind};
 
 /// Why a transaction can't go on.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// No service could be asked, or it failed: nothing passes.
     Chain(Failure),
+    /// A service changed the request into one that can't go on; why not.
+    Changed(String),
     /// The client went away.
     ClientGone(io::Error),
+    /// The origin is not what it was when the client's connection began: that connection ends, for
+    /// the next one to be decided about as a whole.
+    OriginChanged,
     /// The origin's connection ended or failed before its response was complete.
     OriginGone(io::Error),
     /// The origin's response is not one that is safe to pass on.
@@ -40,11 +45,11 @@ impl Trouble {
     /// How the transaction ended, in one word, for logs and metrics.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
-            Self::Chain(_) => "service-failed",
+            Self::Chain(_) | Self::Changed(_) => "service-failed",
             Self::ClientGone(_) => "client-gone",
             Self::OriginFault(_) => "bad-response",
             Self::OriginGone(_) | Self::Stale => "origin-gone",
-            Self::Refused(_) => "refused",
+            Self::OriginChanged | Self::Refused(_) => "refused",
             Self::RequestBody(e) if e.failure().is_some() => "service-failed",
             Self::RequestBody(_) => "client-gone",
             Self::RequestFault(_) => "bad-request",
@@ -60,7 +65,13 @@ impl Trouble {
     pub(crate) fn page(&self) -> Option<Page> {
         Some(match self {
             Self::Chain(failure) => chain_page(failure),
+            Self::Changed(_) => Page::new(502, "The request can't go on")
+                .detail("An inspection service changed it into one that is not allowed.".to_owned())
+                .status("proxy_internal_response"),
             Self::ClientGone(_) | Self::Reset | Self::Stale => return None,
+            Self::OriginChanged => Page::new(421, "The server shows another certificate")
+                .detail("The rules for it are not those of this connection. Try again.".to_owned())
+                .status("tls_certificate_error"),
             Self::OriginFault(e) => Page::new(502, "The server's answer is malformed")
                 .detail(e.to_string())
                 .status("http_protocol_error"),
@@ -86,12 +97,23 @@ impl Trouble {
     }
 }
 
+impl From<Refused> for Trouble {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Reset => Self::Reset,
+            Refused::Upstream(e) => Self::Upstream(e),
+        }
+    }
+}
+
 /// What went wrong, for the transaction's record.
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Chain(e) => e.fmt(f),
+            Self::Changed(why) => write!(f, "a service changed the request, and {why}"),
             Self::ClientGone(e) => write!(f, "the client's connection failed: {e}"),
+            Self::OriginChanged => f.write_str("the origin shows another certificate than before"),
             Self::OriginFault(e) => write!(f, "the response: {e}"),
             Self::OriginGone(e) => write!(f, "the origin's connection failed: {e}"),
             Self::Refused(page) => f.write_str(page.title()),

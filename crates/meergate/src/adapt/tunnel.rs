@@ -7,6 +7,7 @@ use icap_client::Body;
 
 use super::drive::{Drive, Watch};
 use super::record::Transaction;
+use super::review::{Former, origin_is_known, review, wrong};
 use super::rules::Rules;
 use super::transact::{Exchange, answer, deliver, explain, reqmod, services};
 use super::trouble::Trouble;
@@ -46,17 +47,25 @@ async fn run<C: Client, O: Origin>(
         let page = Page::new(403, "This protocol is not allowed here");
         return Err(Trouble::Refused(Box::new(page)));
     }
-    tx.server = Some(drive.run_for(client, pin!(origin.connect())).await??);
     let named = head.clone();
+    tx.server = Some(drive.run_for(client, pin!(origin.connect())).await??);
+    origin_is_known(tx, origin.tls(), chain, &[&named])?;
     let mut request = Request { head, body: None };
     let looks_at_responses = tx.session.settings.policy.looks_at_responses();
     let info = (chain.is_some() || looks_at_responses).then(|| tx.info());
+    let mut changed = false;
     if let (Some(chain), Some(info)) = (chain, &info) {
+        let shown = request.head.clone();
         let adapted = pin!(chain.reqmod(info, request.head, request.body));
         request = match reqmod(tx, adapted, client, &mut drive).await? {
             Ok(request) => request,
             Err(ended) => return Ok(ended),
         };
+        let former = Former { named: &named, shown: &shown, chain, follows_host: false };
+        (request, changed) = review(tx, &rules, &former, request)?;
+        if !rules.may_upgrade(&request.head) {
+            return Err(wrong("it no longer asks for the protocol that the client asked for"));
+        }
     }
     let inside: Body = inside.unwrap_or_else(|| icap_client::Full::default().boxed());
     let sink = origin.send(&request.head, Some(&inside))?;
@@ -70,7 +79,7 @@ async fn run<C: Client, O: Origin>(
     if !(200..300).contains(&head.status()) {
         // A refusal is a response like any other, and may hold anything.
         let asked = &request.head;
-        let exchange = Exchange { named: &named, asked, chain, info: info.as_ref() };
+        let exchange = Exchange { named: &named, asked, changed, chain, info: info.as_ref() };
         return answer(tx, exchange, head, body, client, &mut drive).await;
     }
     tx.outcome = "upgraded";

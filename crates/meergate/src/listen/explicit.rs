@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::inner;
 use crate::io::Io;
-use crate::policy::Users;
+use crate::policy::{Users, challenge};
 use crate::protocol::{self, ConnectRequest, End};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
@@ -59,8 +59,7 @@ async fn tunnel(session: Session, request: ConnectRequest) -> &'static str {
 }
 
 /// The user that the first request names, whose head stays in `read_ahead`. The connection is the
-/// user's from then on: credentials belong to the hop between client and proxy (RFC 9110 section
-/// 11.7.1), and clients send all requests of one connection with the same.
+/// user's from then on, and every request on it is to name the same (`policy::is_of`).
 async fn identify(
     session: &Session,
     users: &Users,
@@ -91,12 +90,7 @@ async fn identify(
 }
 
 async fn refuse(mut client: Io, users: &Users) -> &'static str {
-    let answer = format!(
-        "HTTP/1.1 407 Proxy Authentication Required\r\n\
-         Proxy-Authenticate: Basic realm=\"{}\", charset=\"UTF-8\"\r\n\
-         Content-Length: 0\r\nConnection: close\r\n\r\n",
-        users.realm()
-    );
+    let answer = challenge(users);
     let said = async {
         client.write_all(answer.as_bytes()).await?;
         client.shutdown().await?;

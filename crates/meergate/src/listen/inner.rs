@@ -12,15 +12,16 @@ use crate::capture::Tap;
 use crate::config::{Action, CertificateAsked, Pinned};
 use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
 use crate::metrics::Towards;
-use crate::policy::{Decision, decide_connection, stricter};
+use crate::policy::{Decision, decide_connection, decide_tls};
 use crate::protocol::{self, End};
 use crate::session::{Scheme, Session, Target};
 use crate::tls::{
     self, ClientHello, InterceptError, Intercepted, MAX_HELLO, Prepared, Refuser, TlsFacts,
-    UpstreamTls, looks_like_tls,
+    looks_like_tls,
 };
 use crate::upstream::{
-    self, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, look_up,
+    self, CERTIFICATE_ASKED, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot,
+    look_up,
 };
 
 /// How long a client may be silent before it is taken for one whose server speaks first.
@@ -113,7 +114,7 @@ async fn intercept(
 ) -> &'static str {
     look_up(&session.shared, &session.settings, &mut route).await;
     let asked = route.clone();
-    let mut decision = decide_hello(&session, &hello, &mut route, None);
+    let mut decision = decide_tls(&session, hello.server_name.as_ref(), &mut route, None);
     note(&session, &decision, &route);
     route = route.as_decided(&decision);
     let refusal = match decision.action {
@@ -142,7 +143,8 @@ async fn intercept(
     };
     if let Some(certificate) = prepared.origin().filter(|_| settings.policy.looks_at_certificates())
     {
-        let known = decide_hello(&session, &hello, &mut route.clone(), Some(certificate));
+        let name = hello.server_name.as_ref();
+        let known = decide_tls(&session, name, &mut route.clone(), Some(certificate));
         note(&session, &known, &route);
         match known.action {
             Action::Intercept => {}
@@ -268,44 +270,7 @@ fn tell_of(refuser: &Refuser) {
 }
 
 fn certificate_refusal(route: &Route) -> UpstreamError {
-    let detail = "the server asks for a client certificate, and none is set for it";
-    UpstreamError::new(UpstreamErrorKind::Blocked, &route.target, detail)
-}
-
-/// What the rules say about a TLS connection. A redirected connection's target gets the name of
-/// its ClientHello; where the client has asked us for another host than that, rules for both hold.
-fn decide_hello(
-    session: &Session,
-    hello: &ClientHello,
-    route: &mut Route,
-    certificate: Option<&UpstreamTls>,
-) -> Decision {
-    let asked = decide_connection(session, route, certificate);
-    let Some(name) = &hello.server_name else { return asked.clone() };
-    if *name == route.target.host {
-        return asked.clone();
-    }
-    let target = Target { host: name.clone(), port: route.target.port };
-    // Whatever it is called, it is where the route leads.
-    let resolved = Some(route.addresses()).filter(|known| !known.is_empty());
-    let named = Route { target, resolved, ..route.clone() };
-    let decision = decide_connection(session, &named, certificate);
-    if route.address.is_some() {
-        *route = named;
-        return decision.clone();
-    }
-    // The host that is asked for may relay one connection to the host that is named, with its
-    // certificate, and answer the next one itself. So what leads past us must hold without it.
-    let own = decide_connection(session, route, None);
-    let mut strict = stricter(decision, asked).clone();
-    if strict.action == Action::Bypass && own.action != Action::Bypass {
-        strict.action = Action::Intercept;
-    }
-    for other in [decision, asked, own] {
-        strict.pinned = strict.pinned.max(other.pinned);
-        strict.certificate_asked = strict.certificate_asked.max(other.certificate_asked);
-    }
-    strict
+    UpstreamError::new(UpstreamErrorKind::Blocked, &route.target, CERTIFICATE_ASKED)
 }
 
 /// The way of a connection along `route` that nobody is to look into. `permits` says whether rules

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http_wire::{RequestHead, ResponseHead, tokens};
+use icap_client::Chain;
 
 use super::path::{self, Forms};
 use super::{Decision, Policy, Request, Subject};
@@ -62,8 +63,45 @@ pub fn strictest<'a>(
     decisions.reduce(stricter).unwrap_or_else(|| decide(None))
 }
 
-/// What the rules say about the request `head` to `target`, at `addresses` as far as they are known.
-/// Where the request names another host
+/// What the rules say about a TLS connection whose ClientHello names `server_name`. A redirected
+/// connection's target gets that name; where the client has asked us for another host than that, rules
+/// for both hold.
+pub fn decide_tls(
+    session: &Session,
+    server_name: Option<&Arc<str>>,
+    route: &mut Route,
+    certificate: Option<&UpstreamTls>,
+) -> Decision {
+    let asked = decide_connection(session, route, certificate);
+    let Some(name) = server_name else { return asked.clone() };
+    if *name == route.target.host {
+        return asked.clone();
+    }
+    let target = Target { host: name.clone(), port: route.target.port };
+    // Whatever it is called, it is where the route leads.
+    let resolved = Some(route.addresses()).filter(|known| !known.is_empty());
+    let named = Route { target, resolved, ..route.clone() };
+    let decision = decide_connection(session, &named, certificate);
+    if route.address.is_some() {
+        *route = named;
+        return decision.clone();
+    }
+    // The host that is asked for may relay one connection to the host that is named, with its
+    // certificate, and answer the next one itself. So what leads past us must hold without it.
+    let own = decide_connection(session, route, None);
+    let mut strict = stricter(decision, asked).clone();
+    if strict.action == Action::Bypass && own.action != Action::Bypass {
+        strict.action = Action::Intercept;
+    }
+    for other in [decision, asked, own] {
+        strict.pinned = strict.pinned.max(other.pinned);
+        strict.certificate_asked = strict.certificate_asked.max(other.certificate_asked);
+    }
+    strict
+}
+
+/// What the rules say about the request `head` to `target`, at `addresses` as far as they are known, whose
+/// origin has shown the `certificate`. Where the request names another host
 /// than the connection, both are asked and the stricter answer holds: neither name is a way
 /// around the rules for the other. Where both are as strict, the host holds that the request really
 /// goes to.
@@ -71,9 +109,10 @@ pub fn decide<'a>(
     session: &'a Session,
     target: &Target,
     addresses: &[IpAddr],
+    certificate: Option<&UpstreamTls>,
     head: &RequestHead,
 ) -> &'a Decision {
-    decide_exchange(session, target, addresses, head, None)
+    decide_exchange(session, target, (addresses, certificate), head, None)
 }
 
 /// As [`decide`], when the response to the request has come. Of several content types the one
@@ -82,10 +121,12 @@ pub fn decide_response<'a>(
     session: &'a Session,
     target: &Target,
     addresses: &[IpAddr],
+    certificate: Option<&UpstreamTls>,
     head: &RequestHead,
     response: &ResponseHead,
 ) -> &'a Decision {
-    let about = |kind: &[u8]| decide_exchange(session, target, addresses, head, Some(kind));
+    let known = (addresses, certificate);
+    let about = |kind: &[u8]| decide_exchange(session, target, known, head, Some(kind));
     response
         .all("Content-Type")
         .flat_map(|field| tokens(field.value))
@@ -97,7 +138,7 @@ pub fn decide_response<'a>(
 fn decide_exchange<'a>(
     session: &'a Session,
     target: &Target,
-    addresses: &[IpAddr],
+    (addresses, certificate): (&[IpAddr], Option<&UpstreamTls>),
     head: &RequestHead,
     content_type: Option<&[u8]>,
 ) -> &'a Decision {
@@ -116,7 +157,7 @@ fn decide_exchange<'a>(
                 host,
                 address,
                 port: target.port,
-                certificate: session.tls.as_ref().and_then(|tls| tls.upstream.as_deref()),
+                certificate,
                 request: None,
                 content_type,
             };
@@ -156,4 +197,26 @@ pub fn stricter<'a>(one: &'a Decision, other: &'a Decision) -> &'a Decision {
         Action::Reset => 4,
     };
     if weight(other) > weight(one) { other } else { one }
+}
+
+/// The one of two decisions that lets nothing pass that the other would not: it refuses, or all
+/// services of the other are among its own. `None` if each asks for services that the other leaves out.
+pub fn covering<'a>(one: &'a Decision, other: &'a Decision) -> Option<&'a Decision> {
+    let refusal = |decision: &Decision| match decision.action {
+        Action::Bypass | Action::Intercept => 0,
+        Action::Block => 1,
+        Action::Reset => 2,
+    };
+    let services = |decision: &'a Decision| {
+        let chain = decision.chain.as_deref().filter(|_| decision.action == Action::Intercept);
+        chain.into_iter().flat_map(Chain::services)
+    };
+    let covers = |one: &'a Decision, other: &'a Decision| match refusal(one) {
+        0 => {
+            refusal(other) == 0
+                && services(other).all(|s| services(one).any(|own| own.name() == s.name()))
+        }
+        refusal_of_one => refusal_of_one >= refusal(other),
+    };
+    [(one, other), (other, one)].into_iter().find(|(a, b)| covers(a, b)).map(|(a, _)| a)
 }

@@ -20,10 +20,11 @@ use tokio::time::timeout;
 
 use super::{ConnectRequest, End};
 use crate::adapt::{
-    Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, transact,
+    Client, Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, transact,
 };
 use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
 use crate::metrics::Towards;
+use crate::policy::{challenge, is_of};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
 use body::WireBody;
@@ -59,6 +60,7 @@ pub(super) async fn serve(
         progress: Arc::default(),
         watch: Watch::new(config.limits.begin_timeout.0),
         fresh: true,
+        identified: true,
     };
     loop {
         let head = match connection.next_head().await {
@@ -69,6 +71,9 @@ pub(super) async fn serve(
             }
             Next::End(why) => return End::Closed(why),
         };
+        if !connection.is_of_its_user(&head).await {
+            return connection.close("unidentified").await;
+        }
         let destination = match destination(&head, session).await {
             Ok(destination) => destination,
             Err(trouble) => {
@@ -105,6 +110,8 @@ struct Connection<'a> {
     watch: Watch,
     /// Nothing was asked yet: the time to begin is running.
     fresh: bool,
+    /// The next request is the one that has identified the client.
+    identified: bool,
 }
 
 enum Next {
@@ -160,6 +167,25 @@ impl Connection<'_> {
             self.watch.restart(idle);
         }
         next
+    }
+
+    /// Whether the request comes with the credentials of the user whose the connection is; if not, the
+    /// client has been asked for them.
+    async fn is_of_its_user(&mut self, head: &RequestHead) -> bool {
+        let session = self.session;
+        let (Some(users), None) = (&session.settings.users, &session.route) else { return true };
+        // The first request has made it the user's.
+        if std::mem::take(&mut self.identified) {
+            return true;
+        }
+        let limit = session.settings.config.limits.begin_timeout.0;
+        if is_of(session.user.as_ref(), users, head, limit).await {
+            return true;
+        }
+        self.wire.lock().out.put(challenge(users).as_bytes());
+        // Whether the client still listens shows when the connection is closed.
+        let _ = self.wire.flush().await;
+        false
     }
 
     async fn exchange(&mut self, head: RequestHead, route: Option<Route>) -> After {

@@ -43,13 +43,25 @@ pub struct Origin {
     pub ca: String,
     /// Streams, and requests of HTTP/1.1, that reached it.
     pub streams: Arc<AtomicUsize>,
+    /// The certificate of connections after the first, if it is another one.
+    pub later: Option<CertificateDer<'static>>,
 }
 
 impl Origin {
     /// Starts one in the present runtime. The first `http2` connections agree on HTTP/2, later ones
     /// on HTTP/1.1 and answer `http1` to everything; to `/slow` when they are asked something else.
     pub async fn start(http2: usize, handler: Handler) -> Self {
-        let (ca, certificate, key) = certificates();
+        Self::run(http2, handler, false).await
+    }
+
+    /// One that shows another certificate on each connection after the first.
+    pub async fn start_changing(handler: Handler) -> Self {
+        Self::run(usize::MAX, handler, true).await
+    }
+
+    async fn run(http2: usize, handler: Handler, changes: bool) -> Self {
+        let (ca, shown) = certificates();
+        let later = changes.then(|| shown[1].0.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let streams = Arc::new(AtomicUsize::new(0));
@@ -58,6 +70,7 @@ impl Origin {
             for number in 0.. {
                 let (tcp, _) = listener.accept().await.unwrap();
                 tcp.set_nodelay(true).unwrap();
+                let (certificate, key) = &shown[usize::from(changes && number > 0)];
                 let mut config = ServerConfig::builder()
                     .with_no_client_auth()
                     .with_single_cert(vec![certificate.clone()], key.clone_key())
@@ -75,7 +88,7 @@ impl Origin {
                 });
             }
         });
-        Self { address, ca, streams }
+        Self { address, ca, streams, later }
     }
 
     /// Settings that trust it.
@@ -103,7 +116,7 @@ pub struct RawOrigin {
 impl RawOrigin {
     /// Starts one in the present runtime.
     pub async fn start() -> Self {
-        let (ca, certificate, key) = certificates();
+        let (ca, [(certificate, key), _]) = certificates();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let frames = Arc::new(Mutex::new(Box::new(|_| Vec::new()) as Frames));
@@ -126,7 +139,7 @@ impl RawOrigin {
             }
         });
         let streams = Arc::new(AtomicUsize::new(0));
-        Self { origin: Origin { address, ca, streams }, frames }
+        Self { origin: Origin { address, ca, streams, later: None }, frames }
     }
 
     /// Answers requests with these from now on.
@@ -207,17 +220,22 @@ async fn serve_http1(mut tls: tokio_rustls::server::TlsStream<TcpStream>, counte
     }
 }
 
-fn certificates() -> (String, CertificateDer<'static>, PrivateKeyDer<'static>) {
+type Shown = (CertificateDer<'static>, PrivateKeyDer<'static>);
+
+fn certificates() -> (String, [Shown; 2]) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "a test's CA");
     let ca_key = KeyPair::generate().unwrap();
     let ca = params.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(params, ca_key);
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &issuer).unwrap();
-    (ca, leaf.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+    let shown = || {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        (leaf.der().clone(), PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+    };
+    (ca, [shown(), shown()])
 }
 
 /// TLS through the proxy to `origin`, with these protocols offered.

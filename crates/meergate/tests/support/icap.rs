@@ -22,8 +22,12 @@ pub struct Message {
 
 /// What it answers.
 pub enum Verdict {
+    /// A response of its own, called no block: its head and its content.
+    Answer(String, Vec<u8>),
     /// A block page.
     Block,
+    /// The request with another head, and its own content.
+    Change(String),
     /// The connection ends without an answer.
     Close,
     /// It answers with so much of the content and then ends the connection.
@@ -137,6 +141,8 @@ fn answer(writer: &mut TcpStream, message: &Message, verdict: &Verdict) -> Optio
     let allowed = message.icap.lines().any(|l| l.starts_with("Allow:") && l.contains("204"));
     match verdict {
         Verdict::Pass if !allowed => answer(writer, message, &Verdict::Echo),
+        Verdict::Answer(head, body) => whole(writer, "res", head, body),
+        Verdict::Change(head) => whole(writer, "req", head, &message.body),
         Verdict::Close => None,
         Verdict::Pass => writer.write_all(b"ICAP/1.0 204 No Content\r\nISTag: \"t\"\r\n\r\n").ok(),
         Verdict::Block => {
@@ -167,6 +173,23 @@ fn answer(writer: &mut TcpStream, message: &Message, verdict: &Verdict) -> Optio
             None
         }
     }
+}
+
+/// A 200 with this head and content, which is left out if it is empty.
+fn whole(writer: &mut TcpStream, section: &str, head: &str, body: &[u8]) -> Option<()> {
+    let part = if body.is_empty() { "null-body".to_owned() } else { format!("{section}-body") };
+    write!(
+        writer,
+        "ICAP/1.0 200 OK\r\nISTag: \"t\"\r\nEncapsulated: {section}-hdr=0, {part}={}\r\n\r\n{head}",
+        head.len()
+    )
+    .ok()?;
+    if body.is_empty() {
+        return Some(());
+    }
+    write!(writer, "{:x}\r\n", body.len()).ok()?;
+    writer.write_all(body).ok()?;
+    writer.write_all(b"\r\n0\r\n\r\n").ok()
 }
 
 /// A 200 with a first chunk of that length.

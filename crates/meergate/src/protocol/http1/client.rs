@@ -61,10 +61,6 @@ impl WireClient {
         Self { wire, version, method_is_head, keep_alive: false, progress, ended: None }
     }
 
-    pub(super) fn close_after(&mut self) {
-        self.keep_alive = false;
-    }
-
     /// Whether another request may follow on the connection.
     pub(super) fn carries_on(&self) -> bool {
         let wire = self.wire.lock();
@@ -127,6 +123,10 @@ impl Client for WireClient {
             *ended = Ended { patience: patience(), moved };
         }
         Poll::Pending
+    }
+
+    fn close_after(&mut self) {
+        self.keep_alive = false;
     }
 
     fn fault(&self) -> Option<Error> {

@@ -20,10 +20,10 @@ use crate::config::{Destinations, UpstreamProxy};
 use crate::io::Io;
 use crate::pages::Page;
 use crate::session::{Session, Target};
-use crate::tls::Alpn;
+use crate::tls::{Alpn, UpstreamTls};
 use crate::upstream::{
     Chooser, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, basic,
-    connect_for_requests as open, permitted_by_name,
+    connect_for_requests_again as open, permitted_by_name,
 };
 
 /// Whoever is asked over HTTP/1. It belongs to one client connection, so that nothing of one client
@@ -39,6 +39,7 @@ pub(crate) struct WireOrigin<'a> {
 struct Connection {
     wire: SharedWire,
     address: SocketAddr,
+    tls: Option<Arc<UpstreamTls>>,
     /// The proxy at the other end, if it is one that wants absolute targets.
     proxy: Option<Arc<UpstreamProxy>>,
     method: Vec<u8>,
@@ -111,6 +112,7 @@ impl Connection {
         Self {
             wire: SharedWire::new(upstream.io, BytesMut::new()),
             address: upstream.address,
+            tls: upstream.tls,
             proxy: upstream.forwards,
             method: Vec::new(),
             kept: false,
@@ -169,8 +171,7 @@ impl Origin for WireOrigin<'_> {
             return Err(Trouble::OriginGone(io::Error::other("no origin is named")));
         };
         // Most requests find a connection: they are not to carry the room for opening one.
-        let upstream = Box::pin(open(&self.session.shared, &self.session.settings, route));
-        let mut upstream = upstream.await.map_err(Trouble::Upstream)?;
+        let mut upstream = Box::pin(open(self.session, route)).await?;
         if let Some(capture) = &self.session.shared.capture
             && route.capture
             && self.session.tls.is_none()
@@ -186,6 +187,14 @@ impl Origin for WireOrigin<'_> {
         }
         let connection = self.connection.insert(Connection::new(upstream));
         Ok(connection.address)
+    }
+
+    fn tls(&self) -> Option<&Arc<UpstreamTls>> {
+        self.connection.as_ref()?.tls.as_ref()
+    }
+
+    fn follows_host(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.proxy.is_some())
     }
 
     fn send(&mut self, head: &RequestHead, body: Option<&Body>) -> Result<WireSink, Trouble> {

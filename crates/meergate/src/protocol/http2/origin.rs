@@ -23,8 +23,8 @@ use crate::io::Io;
 use crate::pages::Page;
 use crate::protocol::http1::{WireOrigin, WireSink};
 use crate::session::Session;
-use crate::tls::Alpn;
-use crate::upstream::{Route, Upstream, UpstreamError, UpstreamSlot, connect as open};
+use crate::tls::{Alpn, UpstreamTls};
+use crate::upstream::{Route, Upstream, UpstreamError, UpstreamSlot, connect_again as open};
 
 /// HTTP/1.1 connections kept for further streams.
 const KEPT: usize = 8;
@@ -51,6 +51,7 @@ struct State<'a> {
 pub(super) struct Shared {
     sender: SendRequest<Bytes>,
     address: SocketAddr,
+    tls: Option<Arc<UpstreamTls>>,
     windows: Arc<Windows>,
 }
 
@@ -165,7 +166,7 @@ impl<'a> Origins<'a> {
         let Some(route) = self.route(if http1_only { &both[1..] } else { both }) else {
             return Err(Trouble::OriginGone(io::Error::other("no origin is named")));
         };
-        open(&self.session.shared, &self.session.settings, &route).await.map_err(Trouble::Upstream)
+        Ok(open(self.session, &route).await?)
     }
 
     fn route(&self, alpn: &[Alpn]) -> Option<Route> {
@@ -185,7 +186,7 @@ impl<'a> Origins<'a> {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(max_head)
             .max_send_buffer_size(SEND_BUFFER);
-        let address = upstream.address;
+        let (address, tls) = (upstream.address, upstream.tls);
         let (sender, connection) = builder
             .handshake::<_, Bytes>(upstream.io)
             .await
@@ -195,7 +196,7 @@ impl<'a> Origins<'a> {
         let window = CONNECTION_WINDOW;
         drivers.connections.push(Driver { connection, windows: windows.clone(), window });
         drivers.extended_connect = Some(sender.clone());
-        Ok(Shared { sender, address, windows })
+        Ok(Shared { sender, address, tls, windows })
     }
 }
 
@@ -288,6 +289,20 @@ impl Origin for StreamOrigin<'_, '_> {
         };
         self.way = Some(leased);
         Ok(address)
+    }
+
+    fn tls(&self) -> Option<&Arc<UpstreamTls>> {
+        match self.way.as_ref()? {
+            Leased::Http1(origin) => origin.tls(),
+            Leased::Http2(shared) => shared.tls.as_ref(),
+        }
+    }
+
+    fn follows_host(&self) -> bool {
+        match &self.way {
+            Some(Leased::Http1(origin)) => origin.follows_host(),
+            _ => false,
+        }
     }
 
     fn send(&mut self, head: &RequestHead, body: Option<&Body>) -> Result<AnySink, Trouble> {

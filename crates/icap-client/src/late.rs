@@ -1,0 +1,115 @@
+//! Changes of a request that come too late for services earlier in the chain.
+//!
+//! Services are asked in order, so what a service makes of a request is not seen by those before it.
+//! Where one of them is there to inspect, a later one could put anything past it.
+
+use std::sync::Arc;
+
+use http_wire::{Field, RequestHead};
+
+use crate::course::Course;
+use crate::{Did, LateChange, Service, TransactionInfo};
+
+/// Delimits the content anew whenever that changes; what is sent is always true to the content.
+const FRAMING: [&str; 3] = ["Content-Length", "Trailer", "Transfer-Encoding"];
+
+/// A service that had its turn with a request.
+struct Turn {
+    service: Arc<Service>,
+    /// It took part. Otherwise its settings left it out: of what became of the request they may not.
+    took_part: bool,
+}
+
+/// The services that had their turn, in order.
+#[derive(Default)]
+pub(crate) struct Turns(Vec<Turn>);
+
+impl Turns {
+    /// The service's settings left it out.
+    pub(crate) fn left_out(&mut self, service: &Arc<Service>) {
+        self.0.push(Turn { service: service.clone(), took_part: false });
+    }
+
+    /// The service was asked, `before` being the head that it got; notes in the course's trail if
+    /// others should have seen what it made of that.
+    pub(crate) fn asked(
+        &mut self,
+        service: &Arc<Service>,
+        before: &RequestHead,
+        steps: usize,
+        course: &mut Course,
+        info: &TransactionInfo,
+    ) {
+        let did = course.trail.steps.get(steps).map(|step| step.did);
+        if did == Some(Did::Adapted) && is_changed(before, course.message.request()) {
+            let unseen_by = self.0.iter().find(|turn| {
+                !Arc::ptr_eq(&turn.service, service)
+                    && (turn.took_part || course.concerns(&turn.service, info))
+            });
+            if let Some(turn) = unseen_by {
+                let (by, unseen_by) = (service.name().clone(), turn.service.name().clone());
+                course.trail.late = Some(LateChange { by, unseen_by });
+            }
+        }
+        if matches!(did, Some(Did::Adapted | Did::Ignored | Did::Passed)) {
+            self.0.push(Turn { service: service.clone(), took_part: true });
+        }
+    }
+}
+
+/// Whether a service gave the head another meaning: another method, target or field. Framing does not
+/// count, nor do fields of a connection that were left out on the way to the service, nor their order
+/// among others.
+fn is_changed(before: &RequestHead, after: &RequestHead) -> bool {
+    if before.bytes() == after.bytes() {
+        return false;
+    }
+    let is_framing = |field: &Field<'_>| FRAMING.iter().any(|name| field.is(name));
+    let sorted = |head: &'_ RequestHead, keeps: &dyn Fn(&Field<'_>) -> bool| {
+        let mut fields: Vec<(Vec<u8>, Vec<u8>)> = head
+            .fields()
+            .filter(|field| !is_framing(field) && keeps(field))
+            .map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()))
+            .collect();
+        // Stable: the order of those with one name has a meaning.
+        fields.sort_by(|one, other| one.0.cmp(&other.0));
+        fields
+    };
+    let now = sorted(after, &|_| true);
+    before.method() != after.method()
+        || before.target() != after.target()
+        || (now != sorted(before, &|_| true)
+            && now != sorted(before, &|field| !before.is_hop_by_hop(field.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http_wire::Limits;
+
+    fn head(text: &str) -> RequestHead {
+        let text = format!("{}\r\n\r\n", text.replace('\n', "\r\n"));
+        RequestHead::from_bytes(Bytes::from(text), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn only_what_changes_the_meaning_is_a_change() {
+        let before =
+            head("POST /a HTTP/1.1\nHost: a\nConnection: X\nX: 1\nContent-Length: 3\nB: 2\nB: 3");
+        for (same, after) in [
+            (true, "POST /a HTTP/1.1\nHost: a\nConnection: X\nX: 1\nContent-Length: 3\nB: 2\nB: 3"),
+            (true, "POST /a HTTP/1.1\nhost:  a\nB: 2\nB: 3\nTransfer-Encoding: chunked"),
+            (true, "POST /a HTTP/1.1\nB: 2\nB: 3\nHost: a"),
+            (false, "POST /b HTTP/1.1\nHost: a\nB: 2\nB: 3"),
+            (false, "PUT /a HTTP/1.1\nHost: a\nB: 2\nB: 3"),
+            (false, "POST /a HTTP/1.1\nHost: b\nB: 2\nB: 3"),
+            (false, "POST /a HTTP/1.1\nHost: a\nB: 3\nB: 2"),
+            (false, "POST /a HTTP/1.1\nHost: a\nB: 2"),
+            (false, "POST /a HTTP/1.1\nHost: a\nB: 2\nB: 3\nUpgrade: x"),
+            (false, "POST /a HTTP/1.1\nHost: a\nB: 2\nB: 3\nConnection: Y\nY: 1"),
+        ] {
+            assert_eq!(is_changed(&before, &head(after)), !same, "{after}");
+        }
+    }
+}
