@@ -95,10 +95,16 @@ fn escape(page: &mut String, text: &str) {
             '>' => page.push_str("&gt;"),
             '"' => page.push_str("&quot;"),
             '\'' => page.push_str("&#39;"),
-            c if c.is_control() => page.push('\u{fffd}'),
+            c if c.is_control() || turns_text(c) => page.push('\u{fffd}'),
             c => page.push(c),
         }
     }
+}
+
+/// Whether it changes the direction of the text after it, so that a page reads as it is not written
+/// (Unicode's Bidi_Control).
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn reason(status: u16) -> &'static str {
@@ -131,6 +137,8 @@ mod tests {
         let html = page.html("\"><b>");
         assert!(!html.contains("<script>") && !html.contains("<b>") && !html.contains("A <title>"));
         assert!(html.contains("&lt;script&gt;alert(&#39;x&#39;)"));
+        let html = Page::new(502, "a\u{202e}b\u{2066}").html("c");
+        assert!(!html.contains('\u{202e}') && !html.contains('\u{2066}'));
     }
 
     #[test]

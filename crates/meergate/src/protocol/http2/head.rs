@@ -56,6 +56,13 @@ pub(super) fn request(
         (&Method::CONNECT, Some(_)) => Method::GET,
         (method, _) => method.clone(),
     };
+    // It becomes a field's value, and may hold line ends until then (RFC 8441 section 4 has tokens).
+    let is_token = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/+".contains(&b))
+    };
+    if protocol.is_some_and(|protocol| !is_token(protocol.as_str())) {
+        return Err(contradiction("The protocol is no name of one."));
+    }
     let mut out = BytesMut::with_capacity(512);
     out.extend_from_slice(method.as_str().as_bytes());
     out.extend_from_slice(b" ");
@@ -255,4 +262,24 @@ fn contradiction(detail: &str) -> Trouble {
         .detail(detail.to_owned())
         .status("http_request_error");
     Trouble::Refused(Box::new(page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protocol_that_is_no_token_is_refused() {
+        for (protocol, is_right) in
+            [("websocket", true), ("websocket\r\nX: 1", false), ("", false), ("a b", false)]
+        {
+            let mut request = Request::new(());
+            *request.method_mut() = Method::CONNECT;
+            *request.uri_mut() = Uri::from_static("https://a.example/");
+            request.extensions_mut().insert(Protocol::from(protocol));
+            let (parts, ()) = request.into_parts();
+            let head = super::request(&parts, Scheme::Https, false, &Limits::default());
+            assert_eq!(head.is_ok(), is_right, "{protocol:?}");
+        }
+    }
 }
