@@ -17,6 +17,7 @@ extern SCInstance suricata;
 
 LiveDevice *mgs_device;
 int mgs_booting = 1;
+atomic_bool mgs_lost_engine;
 
 static int wants_inline;
 static unsigned worker_count;
@@ -32,6 +33,7 @@ static int init(void);
 static int post_init(void);
 static int main_loop(void);
 static int shut_down(void);
+static int or_lost(int result);
 static int create_workers(void);
 static int is_inline(void);
 
@@ -60,6 +62,16 @@ int mgs_conf_force(const char *name, const char *value)
     return SCConfSetFinal(name, value) == 1 ? 0 : MGS_FAILED;
 }
 
+int mgs_conf_remove(const char *name)
+{
+    SCConfNode *node = SCConfGetNode(name);
+
+    if (node == NULL)
+        return 0;
+    SCConfNodeRemove(node);
+    return 1;
+}
+
 int mgs_init(void)
 {
     int result;
@@ -72,17 +84,29 @@ int mgs_init(void)
 
 int mgs_post_init(void)
 {
-    return mgs_guard(post_init);
+    return or_lost(mgs_guard(post_init));
 }
 
 int mgs_main_loop(void)
 {
-    return mgs_guard(main_loop);
+    return or_lost(mgs_guard(main_loop));
 }
 
 int mgs_shutdown(void)
 {
-    return mgs_guard(shut_down);
+    return or_lost(mgs_guard(shut_down));
+}
+
+/* Workers wait for flags that only this thread sets, and it may have left a lock behind: they are let go, and nobody
+ * ends in order any more. */
+static int or_lost(int result)
+{
+    if (result != 0) {
+        atomic_store(&mgs_lost_engine, true);
+        EngineStop();
+        mgs_workers_let_go();
+    }
+    return result;
 }
 
 void mgs_stop(void)

@@ -33,6 +33,8 @@
 #include "util-exception-policy.h"
 #include "util-time.h"
 
+#include <stdatomic.h>
+
 #include "mgs.h"
 
 struct mgs_field {
@@ -67,6 +69,8 @@ extern LiveDevice *mgs_device;
 
 /* Registers the hooks that workers rely on; before SuricataInit. */
 int mgs_worker_hooks(void);
+/* Lets all workers go that wait for the engine's main thread. */
+void mgs_workers_let_go(void);
 /* Creates the worker for `tv`. */
 int mgs_worker_create(unsigned index, ThreadVars *tv);
 int mgs_stats_hook(void);
@@ -91,6 +95,8 @@ _Noreturn void mgs_give_up(int code);
 /* From here on the calling thread yields again and again, until the other is called. */
 void mgs_turns_begin(void);
 void mgs_turns_end(void);
+/* Set once the engine has failed for good. */
+extern atomic_bool mgs_lost_engine;
 /* Set while rules are loaded before the engine serves. */
 extern int mgs_booting;
 

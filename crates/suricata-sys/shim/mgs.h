@@ -91,9 +91,13 @@ int mgs_load_yaml(void);
 const char *mgs_conf_get(const char *name);
 /* Sets a value that nothing later can change. */
 int mgs_conf_force(const char *name, const char *value);
+/* Takes a setting away, with all below it; 1 if it was there, 0 if not. */
+int mgs_conf_remove(const char *name);
 /* A cache of compiled patterns is read, but nothing is put into it. */
 void mgs_keep_no_patterns(void);
 int mgs_init(void);
+/* After a failure of this one or of those below the engine is lost: whoever waits in mgs_worker_attach or
+ * mgs_worker_finish comes back, and so does whoever comes there later. */
 /* Workers must be in mgs_worker_attach by now, each on its own thread. */
 int mgs_post_init(void);
 /* Returns when mgs_stop was called. */

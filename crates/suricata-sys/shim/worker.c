@@ -55,8 +55,10 @@ mgs_worker *mgs_worker_at(unsigned index)
 int mgs_worker_attach(mgs_worker *worker)
 {
     mgs_current = worker;
-    if (SCRunModeLibSpawnWorker(worker->tv) != 0)
+    if (SCRunModeLibSpawnWorker(worker->tv) != 0 || atomic_load(&mgs_lost_engine)) {
+        mgs_current = NULL;
         return MGS_FAILED;
+    }
     mgs_losses_find(worker);
     return 0;
 }
@@ -172,8 +174,19 @@ int mgs_worker_field(mgs_worker *worker, unsigned slot, const char *key, size_t 
     return 0;
 }
 
+void mgs_workers_let_go(void)
+{
+    for (unsigned i = 0; i < workers_made; i++)
+        TmThreadsSetFlag(workers[i].tv, THV_KILL | THV_DEINIT);
+}
+
 void mgs_worker_finish(mgs_worker *worker)
 {
+    /* What it has stays where it is, as the rest of the engine does. */
+    if (atomic_load(&mgs_lost_engine)) {
+        mgs_current = NULL;
+        return;
+    }
     SCTmThreadsSlotPacketLoopFinish(worker->tv);
     mgs_current = NULL;
 }

@@ -24,6 +24,7 @@ unsafe extern "C" {
     pub(crate) fn mgs_load_yaml() -> c_int;
     pub(crate) fn mgs_conf_get(name: *const c_char) -> *const c_char;
     pub(crate) fn mgs_conf_force(name: *const c_char, value: *const c_char) -> c_int;
+    pub(crate) fn mgs_conf_remove(name: *const c_char) -> c_int;
     pub(crate) fn mgs_keep_no_patterns();
     pub(crate) fn mgs_init() -> c_int;
     pub(crate) fn mgs_post_init() -> c_int;

@@ -110,6 +110,13 @@ impl MainThread {
         check(unsafe { ffi::mgs_conf_force(name.as_ptr(), value.as_ptr()) })
     }
 
+    /// Takes a setting away, with all below it; whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let Ok(name) = CString::new(name) else { return false };
+        // SAFETY: on the thread that began the engine, before init; the name is a C string.
+        unsafe { ffi::mgs_conf_remove(name.as_ptr()) != 0 }
+    }
+
     /// Compiled patterns are read from the cache that the settings name, if any, but none are put there
     /// (`HSSaveCacheIterator`).
     pub fn keep_no_patterns(&mut self) {

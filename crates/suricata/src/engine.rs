@@ -24,6 +24,9 @@ use crate::stats::EngineStats;
 /// How often a wait looks whether it is over.
 const GLANCE: Duration = Duration::from_millis(1);
 
+/// How long the engine's thread may take to say why it ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// As a version: what is in force is not known, so nothing may pass.
 pub(crate) const UNKNOWN_RULES: u64 = u64::MAX;
 
@@ -41,6 +44,8 @@ pub(crate) struct Shared {
     /// The version of the rules in force.
     pub(crate) rules_version: AtomicU64,
     pub(crate) phase: Phase,
+    /// Why the engine ended before its time.
+    failure: Mutex<Option<String>>,
     canaries: AtomicU16,
     config: EngineConfig,
     rules: Mutex<RuleStats>,
@@ -91,6 +96,7 @@ impl Engine {
             mode: config.mode,
             rules_version: AtomicU64::new(1),
             phase: Phase::new(),
+            failure: Mutex::new(None),
             canaries: AtomicU16::new(0),
             config,
             rules: Mutex::new(RuleStats::default()),
@@ -137,8 +143,8 @@ impl Engine {
         suricata_sys::reload_start()
             .map_err(|_| Error::new(ErrorKind::Rules, "another reload is under way"))?;
         while suricata_sys::reload_pending() {
-            if !shared.phase.is_running() {
-                return Err(Error::stopped());
+            if !shared.phase.is_running() || suricata_sys::stopping() {
+                return Err(shared.ended());
             }
             if Instant::now() > deadline {
                 shared.rules_version.store(UNKNOWN_RULES, Ordering::SeqCst);
@@ -248,10 +254,12 @@ fn run(shared: &Shared, arguments: Arguments, report: &SyncSender<Result<Started
             main.main_loop()
         });
         if let Err(failure) = result {
-            tracing::error!("the engine failed: {failure}: {}", shared.monitor.complaints());
-            suricata_sys::stop();
+            let reason = format!("{failure}: {}", shared.monitor.complaints());
+            tracing::error!("the engine failed: {reason}");
+            *lock(&shared.failure) = Some(reason);
         } else if let Err(failure) = main.shut_down() {
             tracing::error!("the engine did not end well: {failure}");
+            *lock(&shared.failure) = Some(failure.to_string());
         }
     }
     shared.phase.set(Standing::Ended);
@@ -290,6 +298,17 @@ fn start(
 impl Shared {
     pub(crate) fn workers(&self) -> u16 {
         self.config.workers
+    }
+
+    /// That the engine has ended, and why if it was before its time. Waits a moment for the word of its thread.
+    pub(crate) fn ended(&self) -> Error {
+        self.phase.wait_for_end(LAST_WORDS);
+        match lock(&self.failure).as_deref() {
+            Some(reason) => {
+                Error::new(ErrorKind::Stopped, format!("the engine has stopped: {reason}"))
+            }
+            None => Error::stopped(),
+        }
     }
 
     /// Another one each time: a tuple whose flow was dropped must rest.

@@ -31,7 +31,7 @@ impl WorkerSeed {
         if !self.shared.phase.attach(self.shared.workers()) {
             return Err(Error::stopped());
         }
-        let raw = seat.attach().map_err(|failure| Error::stopped().with_source(failure))?;
+        let raw = seat.attach().map_err(|failure| self.shared.ended().with_source(failure))?;
         let mut worker = Worker::new(raw, self.index, Arc::clone(&self.shared));
         worker.canary()?;
         Ok(worker)

@@ -17,6 +17,12 @@ const CLOSED: &str = "what cannot be inspected must not pass";
 const OWNED: &str = "flows are opened and closed by their owner, not by a clock";
 const ONE_ENGINE: &str = "the rules are loaded before traffic, by one engine";
 
+const PROCESS: &str = "the process is the program's, not Suricata's";
+const OLD_RULES: &str = "rules that do not load leave the old ones in force";
+
+/// Settings that act on the process as a whole, and have no value that says no.
+const REMOVED: &[&str] = &["coredump", "plugins", "run-as", "umask"];
+
 /// `(name, value, why)`; the same in both modes.
 const FORCED: &[(&str, &str, &str)] = &[
     ("vlan.use-for-tracking", "true", TRACKING),
@@ -35,6 +41,11 @@ const FORCED: &[(&str, &str, &str)] = &[
     ("flow-timeouts.tcp.emergency-closed", "0", OWNED),
     ("detect.delayed-detect", "false", ONE_ENGINE),
     ("multi-detect.enabled", "false", ONE_ENGINE),
+    ("engine.init-failure-fatal", "false", OLD_RULES),
+    ("security.landlock.enabled", "no", PROCESS),
+    ("security.limit-noproc", "no", PROCESS),
+    ("threading.set-cpu-affinity", "no", PROCESS),
+    ("unix-command.enabled", "no", "rules and settings change only where their change is proved"),
     ("logging.default-log-level", "info", "the engine's log is part of the program's"),
 ];
 
@@ -102,6 +113,16 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Appl
     if looks.is_none_or(|looks: u32| looks != 0 && looks < LOOKS.1) {
         force(main, LOOKS.0, &LOOKS.1.to_string())?;
         applied.forced.push((LOOKS.0.to_owned(), LOOKS.1.to_string()));
+    }
+    for name in REMOVED {
+        if main.remove(name) {
+            applied.overrides.push(Override {
+                name: (*name).to_owned(),
+                was: "set".to_owned(),
+                now: "absent".to_owned(),
+                why: PROCESS,
+            });
+        }
     }
     room::make(main, config, &mut applied)?;
     let http = http_configurations(main);

@@ -260,3 +260,64 @@ fn many_workers_feed_at_once() {
     }
     engine.stop().unwrap();
 }
+
+#[test]
+fn an_engine_that_gives_up_with_its_workers_at_the_door_lets_them_go_and_says_why() {
+    if !alone("an_engine_that_gives_up_with_its_workers_at_the_door_lets_them_go_and_says_why") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    // Too few for the threads that there are: Suricata finds out when all of them wait for each other.
+    let config = EngineConfig::new().rules([&rules]).workers(2).set("max-pending-packets", "8");
+    let (engine, seeds) = Engine::start(config).unwrap();
+    let (told, errors) = std::sync::mpsc::sync_channel(2);
+    for seed in seeds {
+        let told = told.clone();
+        std::thread::spawn(move || told.send(seed.attach().err()).unwrap());
+    }
+    for _ in 0..2 {
+        let error = errors.recv_timeout(std::time::Duration::from_secs(60)).expect("a word");
+        let error = error.expect("an error");
+        assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
+        assert!(error.to_string().contains("max-pending-packets"), "{error}");
+    }
+    assert_eq!(engine.reload().unwrap_err().kind(), ErrorKind::Stopped);
+    assert!(!engine.is_running());
+    engine.stop().unwrap();
+}
+
+#[test]
+fn a_yaml_does_not_change_the_process() {
+    if !alone("a_yaml_does_not_change_the_process") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let text = "%YAML 1.1\n---\nsecurity:\n  limit-noproc: true\n  landlock:\n    enabled: yes\ncoredump:\n  \
+                max-dump: unlimited\nrun-as:\n  user: nobody\n  group: nogroup\numask: 0777\nunix-command:\n  enabled: \
+                yes\nthreading:\n  set-cpu-affinity: yes\nengine:\n  init-failure-fatal: yes\n";
+    let yaml = write(folder.path(), "process.yaml", text);
+    let facts = || {
+        let limits = fs::read_to_string("/proc/self/limits").unwrap();
+        let limits =
+            limits.lines().filter(|line| line.contains("processes") || line.contains("core"));
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let status = status.lines().filter(|line| {
+            ["Umask:", "Uid:", "Gid:", "CapEff:", "NoNewPrivs:", "Cpus_allowed:"]
+                .iter()
+                .any(|name| line.starts_with(name))
+        });
+        limits.chain(status).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = facts();
+    let config = EngineConfig::new().yaml(&yaml).rules([&rules]).log_dir(folder.path());
+    let (engine, seeds) = Engine::start(config).unwrap();
+    let workers: Vec<_> = seeds.into_iter().map(|seed| seed.attach().unwrap()).collect();
+    assert_eq!(facts(), before);
+    for name in ["security.limit-noproc", "coredump", "run-as", "umask", "unix-command.enabled"] {
+        assert!(engine.overrides().iter().any(|o| o.name == name), "{name} is not told");
+    }
+    drop(workers);
+    engine.stop().unwrap();
+}
