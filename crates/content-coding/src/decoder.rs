@@ -10,6 +10,10 @@ use crate::{Coding, Codings, Error, Fault};
 /// Between two decoders.
 const BETWEEN: usize = 32 * 1024;
 
+/// So much of the input is drained before more is taken: [`Decoder::settled`] lags no further behind
+/// than this, however much is given at once.
+const SLICE: u64 = 16 * 1024;
+
 /// How often in a call the decoder before is asked, so that three codings that grow into nothing
 /// don't keep the caller.
 const ROUNDS: usize = 8;
@@ -42,6 +46,8 @@ pub struct Decoder {
     consumed: u64,
     produced: u64,
     settled: u64,
+    /// Up to where it was drained last.
+    border: u64,
     failed: Option<Error>,
 }
 
@@ -66,11 +72,12 @@ impl Decoder {
             consumed: 0,
             produced: 0,
             settled: 0,
+            border: 0,
             failed: None,
         }
     }
 
-    /// Takes from `input` and writes what it decodes to into `output`.
+    /// Takes from `input` and writes what it decodes to into `output`, where there has to be room.
     ///
     /// The work of a call is bounded, whatever is in the input: a call may take and write nothing
     /// and have more to do all the same, which [`Progress::drained`] tells.
@@ -81,16 +88,17 @@ impl Decoder {
     /// at every later call.
     pub fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress, Error> {
         self.failed.map_or(Ok(()), Err)?;
-        let mut io = Io::new(input, output);
+        // A slice at most.
+        let allowed = (self.border + SLICE).saturating_sub(self.consumed) as usize;
+        let slice = &input[..input.len().min(allowed)];
+        let mut io = Io::new(slice, output);
         let pulled = pull(&mut self.stages, &mut io);
-        self.consumed += io.consumed as u64;
-        self.produced += io.produced as u64;
         let (consumed, produced) = (io.consumed, io.produced);
-        match pulled {
+        self.consumed += consumed as u64;
+        self.produced += produced as u64;
+        match pulled.and_then(|drained| self.settle(drained)) {
             Ok(drained) => {
-                if drained && !self.stages.iter().any(|stage| stage.layer.undecided()) {
-                    self.settled = self.consumed;
-                }
+                let drained = drained && slice.len() == input.len();
                 Ok(Progress { consumed, produced, drained })
             }
             Err(error) => {
@@ -101,6 +109,23 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// Notes how far it was drained.
+    fn settle(&mut self, drained: bool) -> Result<bool, Error> {
+        if !drained {
+            return Ok(false);
+        }
+        self.border = self.consumed;
+        match self.stages.iter().position(|stage| stage.layer.undecided()) {
+            None => self.settled = self.consumed,
+            // The two bytes that decide would not come to a client together.
+            Some(at) if self.consumed - self.settled > SLICE => {
+                return Err(self.stages[at].error(at, Fault::Ambiguous));
+            }
+            Some(_) => {}
+        }
+        Ok(true)
     }
 
     /// Says that all input was given. To be called until it is done.
@@ -144,9 +169,11 @@ impl Decoder {
     /// How many of the consumed bytes may be released once the output so far is judged: whoever is
     /// given these and no more can't decode more than was written.
     ///
-    /// It moves when a call has drained the decoder: then every decoder in the row has taken all
-    /// there is and written every symbol whose bits are complete, and the rest of the bits alone
-    /// means nothing to anyone. While there is more to write it stays where it was.
+    /// It moves when the decoder is drained, at the end of every input and each 16 KiB of a long one:
+    /// then all decoders in the row have taken all there is and written every symbol whose bits
+    /// are complete, and the rest of the bits means nothing to anyone yet. The first byte of a
+    /// `deflate` content is not settled before the second, since some clients that get it alone
+    /// forget it (see `README.md`).
     pub fn settled(&self) -> u64 {
         self.settled
     }

@@ -6,7 +6,8 @@ use crate::Coding;
 
 /// A content that is not to be passed on: it is wrong, or two clients could read it differently.
 ///
-/// All that could be decoded before has been handed out when it is returned.
+/// It is returned after all that was decoded before it (but for what the decoder of `br` had not
+/// written when it met the fault).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The coding whose decoder objects.
@@ -36,7 +37,8 @@ impl std::error::Error for Error {}
 /// The ways in which a content can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// A `deflate` content that is zlib, and raw DEFLATE with another result.
+    /// A `deflate` content that is zlib, and raw DEFLATE with another result; or one inside another
+    /// coding of which the first byte comes by itself.
     Ambiguous,
     /// The decoded bytes don't have the checksum that the content states.
     Checksum,

@@ -1,10 +1,15 @@
 //! Each way to be wrong, by its name and place.
-#![allow(clippy::panic, reason = "tests may panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests may panic")]
 
 mod common;
 
-use common::{PLAIN, coded, gzip, raw, whole, zlib, zstd};
+use std::io::Write;
+
+use common::{PLAIN, coded, codings, decode, gzip, raw, whole, zlib, zstd};
 use content_coding::{Coding, Error, Fault};
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use zlib_rs::crc32::crc32;
 
 fn fault(codings: &str, coded: &[u8]) -> (Fault, u64) {
     let outcome = whole(codings, coded);
@@ -89,4 +94,85 @@ fn headers_of_gzip() {
     for flag in [0x20, 0x40, 0x80] {
         assert_eq!(fault("gzip", &with(gzip(PLAIN), 3, |_| flag)), (Fault::Header, 4));
     }
+}
+
+#[test]
+fn a_checksum_of_a_gzip_header_is_held_to() {
+    let header = [0x1f, 0x8b, 8, 2, 0, 0, 0, 0, 0, 255];
+    let sum = (crc32(0, &header) as u16).to_le_bytes();
+    let coded = [&header[..], &sum, &gzip(PLAIN)[10..]].concat();
+    assert_eq!(whole("gzip", &coded).error, None);
+    assert_eq!(fault("gzip", &with(coded, 11, |byte| !byte)), (Fault::Checksum, 12));
+}
+
+#[test]
+fn dictionaries_that_nobody_agreed_on() {
+    // zlib: 0x78bb has FDICT, and is divisible by 31.
+    let coded = [&[0x78, 0xbb, 0, 0, 0, 1][..], &raw(PLAIN)].concat();
+    assert_eq!(fault("deflate", &coded), (Fault::Dictionary, 2));
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 5, 0x29, 0, 0, 1, 2, 3, 4, 5];
+    assert_eq!(fault("zstd", &frame), (Fault::Dictionary, 7));
+    // The number 0 stands for none.
+    let frame = with(frame.to_vec(), 5, |_| 0);
+    assert_eq!(whole("zstd", &frame).plain, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn windows_that_no_client_has() {
+    // One block of five bytes. 13 << 3 is 8 MiB, one more an eighth more.
+    let frame = |window| [0x28, 0xb5, 0x2f, 0xfd, 0, window, 0x29, 0, 0, 1, 2, 3, 4, 5];
+    assert_eq!(whole("zstd", &frame(13 << 3)).plain, [1, 2, 3, 4, 5]);
+    assert_eq!(fault("zstd", &frame(13 << 3 | 1)), (Fault::Window, 6));
+    assert_eq!(fault("zstd", &frame(31 << 3 | 7)), (Fault::Window, 6));
+    // A single segment is its own window.
+    let single = [&[0x28, 0xb5, 0x2f, 0xfd, 0xa0][..], &(8u32 << 20 | 1).to_le_bytes()].concat();
+    assert_eq!(fault("zstd", &single), (Fault::Window, 9));
+    // br: the mark of a large window of 2^25 bytes.
+    assert_eq!(fault("br", &[0x11, 0x19, 0x03]).0, Fault::Data);
+}
+
+#[test]
+fn a_zlib_content_that_is_raw_deflate_as_well() {
+    // The header and the next three bytes are a stored block's: 0x9c bytes long.
+    let coded = [0x78, 0x9c, 0x00, 0x63, 0xff];
+    assert_eq!(fault("deflate", &coded), (Fault::Ambiguous, 5));
+    // A byte off, and raw DEFLATE it is not.
+    assert_eq!(fault("deflate", &[0x78, 0x9c, 0x00, 0x64, 0xff]).0, Fault::Truncated);
+}
+
+#[test]
+fn what_cannot_be_zlib_is_raw_deflate() {
+    // 0x78 with a wrong check, a window that does not exist, another method.
+    for first in [[0x78, 0x9d], [0x88, 0x1c], [0x79, 0x9c]] {
+        let error = whole("deflate", &first).error;
+        assert!(error.is_some_and(|error| error.fault != Fault::Header), "{first:x?}");
+    }
+    // Everything that two bytes can hold.
+    assert_eq!(whole("deflate", &[0x03, 0x00]).error, None);
+    assert_eq!(fault("deflate", &[0x03, 0x00, 0x00]).0, Fault::Trailing);
+    let one = raw(b"a");
+    assert_eq!(decode(&codings("deflate"), one.chunks(1), 1).plain, b"a");
+}
+
+#[test]
+fn frames_that_zstd_does_not_know() {
+    // Older than RFC 8878, and a reserved bit.
+    assert_eq!(fault("zstd", &[0x27, 0xb5, 0x2f, 0xfd, 0, 0]), (Fault::Header, 4));
+    assert_eq!(fault("zstd", &[0x28, 0xb5, 0x2f, 0xfd, 8, 0]), (Fault::Header, 5));
+}
+
+#[test]
+fn a_raw_content_whose_first_byte_comes_alone_out_of_another_coding_is_refused() {
+    let mut outer = DeflateEncoder::new(Vec::new(), Compression::default());
+    outer.write_all(&raw(PLAIN)[..1]).unwrap();
+    // Nothing, for longer than a client reads at once.
+    for _ in 0..10_000 {
+        outer.flush().unwrap();
+    }
+    let mut coded = outer.get_ref().clone();
+    while coded.len() < 40_000 {
+        coded.extend([0, 0, 0, 0xff, 0xff]);
+    }
+    let error = whole("deflate, deflate", &coded).error.unwrap();
+    assert_eq!((error.fault, error.layer), (Fault::Ambiguous, 1));
 }

@@ -11,7 +11,10 @@ fuzz_target!(|input: &[u8]| {
     let outcome = decode("zstd", seed, coded);
     if outcome.whole {
         let mut plain = vec![0; 2 * ENOUGH];
-        let length = FrameDecoder::new().decode_all(coded, &mut plain).unwrap();
-        assert!(plain[..length] == outcome.plain);
+        // Clients have libzstd, as we have. The other library refuses some of what it takes, such as
+        // a compressed block without a byte.
+        if let Ok(length) = FrameDecoder::new().decode_all(coded, &mut plain) {
+            assert!(plain[..length] == outcome.plain);
+        }
     }
 });
