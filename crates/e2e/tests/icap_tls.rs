@@ -69,7 +69,9 @@ fn chain(config: ServiceConfig) -> Chain {
 
 fn metric(metrics: SocketAddr, name: &str) -> u64 {
     let mut stream = TcpStream::connect(metrics).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     let prefix = format!("meergate_inspector_{name} ");

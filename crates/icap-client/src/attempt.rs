@@ -132,8 +132,7 @@ impl Service {
                 return Err((Failed { failure, rest: Rest::Intact(body) }, Again::Never));
             }
         };
-        let affinity = &info.connection_id;
-        let connection = endpoint.connect(affinity, &capabilities, on_overload, prefer_new).await;
+        let connection = endpoint.connect(info, &capabilities, on_overload, prefer_new).await;
         let connection = match connection {
             Ok(connection) => connection,
             Err(failure) => {
@@ -152,7 +151,7 @@ impl Service {
             terms,
             head,
             body,
-            affinity.clone(),
+            info.connection_id.clone(),
             endpoint.begin(),
         );
         self.answer(transaction, sent, method, capabilities.raw_heads).await
@@ -183,7 +182,12 @@ impl Service {
                         preview = Some(size.min(body.gathered()));
                     }
                 }
-                None => body.gather(READ_AHEAD, None).await?,
+                None => {
+                    body.gather(READ_AHEAD, None).await?;
+                    // A connection is taken when there is something to send, unless the sender
+                    // waits for what comes of its head.
+                    body.gather(0, Some(self.config().timeouts.preview.0)).await?;
+                }
             }
             fits = body.exact_length().is_some_and(|length| length <= keep);
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use icap::client::Output;
+use shares::Share;
 use tokio::io::AsyncWrite;
 use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -40,6 +41,9 @@ pub(crate) struct Connection {
     content: bool,
     alarm: Alarm,
     metrics: Arc<ServiceMetrics>,
+    /// The part of its client's share that it is, while it serves one.
+    pub(crate) share: Option<Share>,
+    /// Last: who waits for a connection looks at the shares when it is given back.
     _slot: Slot,
 }
 
@@ -62,6 +66,7 @@ impl Connection {
             content: false,
             alarm: Alarm::default(),
             metrics,
+            share: None,
             _slot: slot,
         }
     }
@@ -112,6 +117,7 @@ impl Connection {
     pub(crate) fn rest(&mut self) {
         self.idle_since = Instant::now();
         self.content = false;
+        self.share = None;
         if self.input.capacity() > 2 * READ_ROOM {
             self.input = BytesMut::new();
         }

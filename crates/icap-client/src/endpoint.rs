@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout};
 use crate::capabilities::Capabilities;
 use crate::connection::Connection;
 use crate::health::{Breaker, Change};
-use crate::pool::{Lease, Pool, Slot};
+use crate::pool::{Lease, Leased, Lessee, Pool, Slot};
 use crate::transaction::{Transaction, Trouble};
 use crate::transport::Connector;
 use crate::uri::ServiceUri;
 use crate::{
     ConfigError, Failure, FailureKind, MethodName, OnOverload, ServiceConfig, ServiceMetrics,
-    request,
+    TransactionInfo, request,
 };
 
 /// Idle connections kept where neither the settings nor the service say anything.
@@ -211,7 +211,7 @@ impl Endpoint {
     /// A connection for a transaction: kept or new.
     pub(crate) async fn connect(
         &self,
-        affinity: &str,
+        info: &TransactionInfo,
         capabilities: &Capabilities,
         on_overload: OnOverload,
         prefer_new: bool,
@@ -219,20 +219,28 @@ impl Endpoint {
         let offered = capabilities.max_connections.unwrap_or(u32::MAX);
         let limit = offered.min(self.config.max_connections.unwrap_or(u32::MAX)).max(1);
         let wait = self.config.timeouts.wait.0;
+        let lessee = Lessee { affinity: &info.connection_id, client: info.client.map(Into::into) };
         let lease =
-            self.pool.lease(affinity, limit, on_overload, wait, prefer_new, &self.connector).await;
-        match lease {
-            Ok(Lease::Kept(connection)) => {
+            self.pool.lease(lessee, limit, on_overload, wait, prefer_new, &self.connector).await;
+        let Ok(Lease { connection, share }) = lease else {
+            return Err(self.failure(
+                FailureKind::Overload,
+                format!(
+                    "{} has all {limit} connections it may have in use, or all that one client gets",
+                    self.label
+                ),
+            ));
+        };
+        let mut connection = match connection {
+            Leased::Kept(connection) => {
                 self.metrics.reused.add(1);
-                Ok(connection)
+                connection
             }
             // Most transactions find one: they are not to carry the room for opening it.
-            Ok(Lease::New(slot)) => Box::pin(self.open(slot)).await,
-            Err(crate::pool::Full) => Err(self.failure(
-                FailureKind::Overload,
-                format!("{} has all {limit} connections it may have in use", self.label),
-            )),
-        }
+            Leased::New(slot) => Box::pin(self.open(slot)).await?,
+        };
+        connection.share = Some(share);
+        Ok(connection)
     }
 
     pub(crate) fn begin(&self) -> Ongoing {

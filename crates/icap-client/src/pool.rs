@@ -1,10 +1,12 @@
 //! Kept connections of one endpoint, and how many it may have.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use shares::{Client, Ledger, Limit, Share};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -17,8 +19,10 @@ pub(crate) struct Pool {
     /// In the order in which they were given back.
     idle: Mutex<Vec<Idle>>,
     slots: Arc<Slots>,
-    line: tokio::sync::Mutex<()>,
-    waiting: AtomicU32,
+    /// Connections in use, by client.
+    in_use: Arc<Ledger>,
+    /// Where the transactions of each client wait; there while any do.
+    lines: Mutex<HashMap<Option<Client>, Line>>,
     most_idle: AtomicU32,
     keep: Duration,
 }
@@ -39,6 +43,9 @@ struct Idle {
     connection: Box<Connection>,
 }
 
+/// The lock is handed on in the order of arrival; its holder is the first in line.
+type Line = Arc<tokio::sync::Mutex<()>>;
+
 struct Slots {
     open: AtomicU32,
     freed: Notify,
@@ -47,8 +54,22 @@ struct Slots {
 /// The right to have one connection open.
 pub(crate) struct Slot(Arc<Slots>);
 
-/// What there is for a transaction.
-pub(crate) enum Lease {
+/// Whom a connection is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Lessee<'a> {
+    /// The client connection.
+    pub(crate) affinity: &'a str,
+    /// Whose share it is taken from; of one that is not known, nobody's.
+    pub(crate) client: Option<Client>,
+}
+
+/// What there is for a transaction, with its client's share of it.
+pub(crate) struct Lease {
+    pub(crate) connection: Leased,
+    pub(crate) share: Share,
+}
+
+pub(crate) enum Leased {
     Kept(Box<Connection>),
     New(Slot),
 }
@@ -62,8 +83,8 @@ impl Pool {
         Self {
             idle: Mutex::default(),
             slots: Arc::new(Slots { open: AtomicU32::new(0), freed: Notify::new() }),
-            line: tokio::sync::Mutex::default(),
-            waiting: AtomicU32::new(0),
+            in_use: Ledger::new(),
+            lines: Mutex::default(),
             most_idle: AtomicU32::new(most_idle),
             keep,
         }
@@ -74,82 +95,100 @@ impl Pool {
         self.most_idle.store(most_idle, Ordering::Relaxed);
     }
 
-    /// A kept connection, preferably one that served the client connection `affinity` last, or the
+    /// A kept connection, preferably one that served the lessee's client connection last, or the
     /// right to open one. One of another event loop is taken only if none may be opened: each of
     /// its answers would wake two threads. `prefer_new` turns that round, for a transaction that a
-    /// stale connection has lost.
+    /// stale connection has lost. No client gets so many that others find none ([`Ledger`]).
     pub(crate) async fn lease(
         &self,
-        affinity: &str,
+        lessee: Lessee<'_>,
         limit: u32,
         on_overload: OnOverload,
         wait: Duration,
         prefer_new: bool,
         connector: &Connector,
     ) -> Result<Lease, Full> {
-        if prefer_new {
-            loop {
-                if let Some(slot) = self.slots.take(limit) {
-                    return Ok(Lease::New(slot));
-                }
-                // What took one kept connection may be about to take the others: they make room.
-                if self.take_oldest(|_| true).is_none() {
-                    break;
-                }
-            }
+        if prefer_new && let Some(lease) = self.lease_new(lessee, limit) {
+            return Ok(lease);
         }
-        // Nobody overtakes those who wait, or under load some would wait for ever.
-        if self.waiting.load(Ordering::Acquire) == 0
-            && let Some(lease) = self.try_lease(affinity, limit, connector)
+        // Nobody overtakes those of the same client who wait, or under load some would wait for ever.
+        if !self.lock_lines().contains_key(&lessee.client)
+            && let Some(lease) = self.try_lease(lessee, limit, connector)
         {
             return Ok(lease);
         }
         match on_overload {
             OnOverload::Block | OnOverload::Bypass => Err(Full),
-            OnOverload::Force => Ok(Lease::New(self.slots.force())),
+            OnOverload::Force => {
+                let share = self.in_use.force(lessee.client, 1);
+                Ok(Lease { connection: Leased::New(self.slots.force()), share })
+            }
             OnOverload::Wait => {
-                let _waiting = Waiting::new(&self.waiting);
-                let turn = self.wait_in_line(affinity, limit, connector);
+                let waiting = Waiting::of(self, lessee.client);
+                let turn = self.wait_in_line(&waiting, lessee, limit, connector);
                 timeout(wait, turn).await.map_err(|_| Full)
             }
         }
     }
 
-    async fn wait_in_line(&self, affinity: &str, limit: u32, connector: &Connector) -> Lease {
-        // The lock is handed on in the order of arrival; its holder is the first in line.
-        let _first = self.line.lock().await;
+    async fn wait_in_line(
+        &self,
+        waiting: &Waiting<'_>,
+        lessee: Lessee<'_>,
+        limit: u32,
+        connector: &Connector,
+    ) -> Lease {
+        let _first = waiting.line.lock().await;
         loop {
             let freed = self.slots.freed.notified();
             tokio::pin!(freed);
             // Registered before the look, so that nothing freed in between is missed.
             freed.as_mut().enable();
-            if let Some(lease) = self.try_lease(affinity, limit, connector) {
+            if let Some(lease) = self.try_lease(lessee, limit, connector) {
                 return lease;
             }
             freed.await;
         }
     }
 
-    fn try_lease(&self, affinity: &str, limit: u32, connector: &Connector) -> Option<Lease> {
-        let (affinity, here) = (hash(affinity), Handle::current().id());
+    fn share(&self, client: Option<Client>, limit: u32) -> Option<Share> {
+        self.in_use.take(client, 1, Limit::of(limit.into())).ok()
+    }
+
+    /// The right to open one, for which kept ones make room.
+    fn lease_new(&self, lessee: Lessee<'_>, limit: u32) -> Option<Lease> {
+        let share = self.share(lessee.client, limit)?;
+        loop {
+            if let Some(slot) = self.slots.take(limit) {
+                return Some(Lease { connection: Leased::New(slot), share });
+            }
+            // What took one kept connection may be about to take the others.
+            self.take_oldest(|_| true)?;
+        }
+    }
+
+    fn try_lease(&self, lessee: Lessee<'_>, limit: u32, connector: &Connector) -> Option<Lease> {
+        let share = self.share(lessee.client, limit)?;
+        let (affinity, here) = (hash(lessee.affinity), Handle::current().id());
         let usable = |mut connection: Box<Connection>| {
             connection.is_usable(self.keep, connector).then(|| {
                 connection.reused = true;
-                Lease::Kept(connection)
+                Leased::Kept(connection)
             })
         };
         let oldest = |which: &dyn Fn(&Idle) -> bool| {
             std::iter::from_fn(|| self.take_oldest(which)).find_map(usable)
         };
-        let open = |limit| self.slots.take(limit).map(Lease::New);
+        let open = |limit| self.slots.take(limit).map(Leased::New);
         let few = limit.min(self.most_idle.load(Ordering::Relaxed));
-        std::iter::from_fn(|| self.take_own(affinity, here))
+        let connection = std::iter::from_fn(|| self.take_own(affinity, here))
             .find_map(usable)
             .or_else(|| oldest(&|idle| idle.home == here && idle.is_free()))
             .or_else(|| open(few))
             .or_else(|| oldest(&|idle| idle.home == here))
             .or_else(|| open(limit))
-            .or_else(|| oldest(&|_| true))
+            .or_else(|| oldest(&|_| true))?;
+        Some(Lease { connection, share })
     }
 
     /// A slot whatever the limit, for what is not a transaction.
@@ -174,7 +213,7 @@ impl Pool {
             (idle.len() > most).then(|| idle.remove(0))
         };
         drop(surplus);
-        self.slots.freed.notify_one();
+        self.slots.freed.notify_waiters();
     }
 
     /// Closes what has been idle for too long or leads to an address the name has lost.
@@ -201,8 +240,12 @@ impl Pool {
         Some(idle.remove(at).connection)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_lines(&self) -> MutexGuard<'_, HashMap<Option<Client>, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -220,19 +263,28 @@ fn hash(affinity: &str) -> u64 {
     hasher.finish()
 }
 
-/// Counts one who waits for a connection.
-struct Waiting<'a>(&'a AtomicU32);
+/// One who waits for a connection, in the line of its client. Each line's first looks whenever
+/// something is freed: what one client may not have must not keep another from it.
+struct Waiting<'a> {
+    pool: &'a Pool,
+    client: Option<Client>,
+    line: Line,
+}
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicU32) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
+    fn of(pool: &'a Pool, client: Option<Client>) -> Self {
+        let line = pool.lock_lines().entry(client).or_default().clone();
+        Self { pool, client, line }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let mut lines = self.pool.lock_lines();
+        // Lines are joined and left under this lock, so these two are the last.
+        if Arc::strong_count(&self.line) == 2 {
+            lines.remove(&self.client);
+        }
     }
 }
 
@@ -253,6 +305,6 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_one();
+        self.0.freed.notify_waiters();
     }
 }

@@ -122,9 +122,7 @@ impl Probe {
             wait_at_keep: false,
         };
         let offered = Capabilities::default();
-        let affinity = &info.connection_id;
-        let connection =
-            self.endpoint.connect(affinity, &offered, OnOverload::Force, false).await?;
+        let connection = self.endpoint.connect(info, &offered, OnOverload::Force, false).await?;
         let uri = &self.endpoint.uri;
         let head = request::adaptation(uri, &message, &terms, &offered, self.identity, info);
         let transaction = Transaction::start(
@@ -133,7 +131,7 @@ impl Probe {
             terms,
             head,
             body.map(Incoming::new),
-            affinity.clone(),
+            info.connection_id.clone(),
             self.endpoint.begin(),
         );
         self.answer(transaction).await

@@ -237,6 +237,72 @@ async fn max_connections_wait() {
     assert_eq!(server.connections(), 1);
 }
 
+/// A transaction of a client that is known by this address.
+fn of_client(last: u8, transaction: usize) -> TransactionInfo {
+    let mut info = from(usize::from(last), transaction);
+    info.client = Some(([192, 0, 2, last], 1000).into());
+    info
+}
+
+#[tokio::test]
+async fn no_client_takes_all_connections() {
+    let options = "Methods: REQMOD\r\nISTag: \"t\"\r\nAllow: 204\r\nMax-Connections: 10\r\n";
+    let server = passing(options).await;
+    let mut config = config(&server);
+    config.timeouts.wait = Seconds(Duration::from_secs(60));
+    let chain = Chain::from_services(&[config]).unwrap();
+    // Content that comes without end, of one client: all wait, some with a connection.
+    let mut frames = Vec::new();
+    let mut greedy = tokio::task::JoinSet::new();
+    for transaction in 0..30 {
+        let (sender, body) = channel();
+        sender.send(data(b"abc")).await.unwrap();
+        frames.push(sender);
+        let chain = chain.clone();
+        greedy.spawn(async move {
+            let outcome = chain.reqmod(&of_client(1, transaction), post(3), body).await;
+            outcome.map(drop)
+        });
+    }
+    while server.connections() < 6 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for transaction in 0..20 {
+        forward_as(&chain, &of_client(2, transaction), get(), None).await;
+    }
+    // Those who are too many for others' good are served in their turn.
+    drop(frames);
+    while let Some(done) = greedy.join_next().await {
+        done.unwrap().unwrap();
+    }
+    assert!(server.connections() <= 11, "with the one for OPTIONS");
+}
+
+#[tokio::test]
+async fn a_connection_is_taken_when_content_comes() {
+    let options = "Methods: REQMOD\r\nISTag: \"t\"\r\nAllow: 204\r\nMax-Connections: 1\r\n";
+    let server = passing(options).await;
+    let mut config = config(&server);
+    config.timeouts.preview = Seconds(Duration::from_secs(600));
+    let chain = Chain::from_services(&[config]).unwrap();
+    let (frames, body) = channel();
+    let waiting = {
+        let chain = chain.clone();
+        tokio::spawn(async move {
+            forward_as(&chain, &of_client(1, 0), post(3), body).await;
+        })
+    };
+    while chain.services().next().unwrap().metrics().active.value() < 1 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for transaction in 1..5 {
+        forward_as(&chain, &of_client(1, transaction), get(), None).await;
+    }
+    frames.send(data(b"abc")).await.unwrap();
+    drop(frames);
+    waiting.await.unwrap();
+}
+
 #[tokio::test]
 async fn least_outstanding_takes_turns() {
     let servers =

@@ -198,11 +198,16 @@ pub struct Console {
     /// Where it listens; `off` for nowhere.
     #[serde(deserialize_with = "value::address_or_off")]
     pub address: Option<SocketAddr>,
+    /// Names by which browsers may ask for it, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Connections open at once.
+    pub connections: u64,
 }
 
 impl Default for Console {
     fn default() -> Self {
-        Self { address: Some(SocketAddr::from(([127, 0, 0, 1], 8088))) }
+        let address = Some(SocketAddr::from(([127, 0, 0, 1], 8088)));
+        Self { address, hosts: Vec::new(), connections: 64 }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The console: a status page, metrics, and the CA's certificate for clients to trust.
 
+mod door;
+
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +28,7 @@ pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     listeners: Vec<(SocketAddr, &'static str)>,
 ) {
-    let shared = gateway.shared.clone();
-    let console = Arc::new(Console { gateway, began: Instant::now(), listeners });
+    let console = Arc::new(Console { gateway: gateway.clone(), began: Instant::now(), listeners });
     let router = Router::new()
         .route("/", get(status))
         .route("/metrics", get(metrics))
@@ -35,12 +36,7 @@ pub(crate) async fn serve(
         .route("/ca.der", get(ca_der))
         .route("/ca.mobileconfig", get(ca_mobileconfig))
         .with_state(console);
-    let served = axum::serve(socket, router)
-        .with_graceful_shutdown(async move { shared.stopping().await })
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the console has ended");
-    }
+    door::serve(socket, gateway, router).await;
 }
 
 async fn metrics(State(console): State<Arc<Console>>) -> impl IntoResponse {

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub handshakes: Family<HandshakeLabels, Counter>,
     /// Leaf certificates forged (not taken from the cache).
     pub forged: Counter,
+    /// Passwords that were hashed, by outcome (`right`, `wrong`).
+    pub passwords: Family<OutcomeLabels, Counter>,
     /// When the CA's certificate ends, in seconds of Unix time.
     pub ca_expires: Gauge,
     /// Connections to origins opened, by outcome (`ok`, or what failed).
@@ -83,7 +85,7 @@ pub struct HandshakeLabels {
     pub kind: &'static str,
 }
 
-/// Labels of [`Metrics::upstream_connects`].
+/// Labels of [`Metrics::upstream_connects`] and others.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OutcomeLabels {
     /// `ok`, or what failed, as one word.
@@ -146,6 +148,7 @@ impl Metrics {
             handshake_failures: Family::default(),
             handshakes: Family::default(),
             forged: Counter::default(),
+            passwords: Family::default(),
             ca_expires: Gauge::default(),
             upstream_connects: Family::default(),
             transactions: Family::default(),
@@ -205,6 +208,7 @@ impl Metrics {
         );
         r.register("tls_handshakes", "TLS handshakes completed", self.handshakes.clone());
         r.register("forged_certificates", "Leaf certificates forged", self.forged.clone());
+        r.register("passwords", "Passwords hashed, by outcome", self.passwords.clone());
         r.register_with_unit(
             "ca_expires",
             "When the CA's certificate ends, as Unix time",

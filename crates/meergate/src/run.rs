@@ -16,6 +16,7 @@ use crate::capture::Capture;
 use crate::cli::{Flags, say};
 use crate::config::{Config, Listen};
 use crate::console;
+use crate::descriptors;
 use crate::error::StartError;
 use crate::firewall::Rules;
 use crate::listen::{Gateway, Listener};
@@ -54,6 +55,7 @@ pub(crate) fn check(flags: &Flags) -> Result<(), StartError> {
 /// `meergate run`: serves until SIGTERM or SIGINT, or until a successor does. With `replace`, it
 /// is itself the successor of a running program.
 pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
+    descriptors::raise();
     let config = flags.config()?;
     rights::give_state(&config)?;
     let mut inherited = match replace {
@@ -248,7 +250,8 @@ async fn serve(
 }
 
 /// All that a reload replaces.
-pub(crate) fn settings(config: Config, metrics: &Metrics) -> Result<Settings, StartError> {
+pub(crate) fn settings(mut config: Config, metrics: &Metrics) -> Result<Settings, StartError> {
+    descriptors::fit(&mut config);
     let place = Place::of(&config)?;
     let (authority, made) = match place.ours {
         true => rights::as_owner(&config, || ca::load_or_make(&place))?,
@@ -279,7 +282,7 @@ fn settings_with(
         tracing::warn!("no ICAP service is set: all traffic passes uninspected, and is counted so");
     }
     let users = match &config.users.file {
-        Some(path) => Some(Arc::new(Users::load(path, &config.users.realm)?)),
+        Some(path) => Some(Arc::new(Users::load(path, &config.users)?)),
         None => None,
     };
     let meant_to_have_none = [

@@ -8,13 +8,19 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use shares::Client;
 use tokio::sync::watch;
 
 use crate::capture::Capture;
 use crate::config::Config;
 use crate::log::{Logs, Notes};
+<<<<<<< HEAD
 use crate::metrics::{LimitLabels, Metrics};
 use crate::policy::{Policy, Users};
+=======
+use crate::metrics::Metrics;
+use crate::policy::{Attempts, Policy, Users};
+>>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
 use crate::tls::{self, Pinning, TlsFacts};
 use crate::upstream::{Own, Resolver, Route};
 
@@ -52,6 +58,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whom shares are counted to.
+    pub fn party(&self) -> Client {
+        self.client.into()
+    }
+
     /// The host and port that the requests go to, if the connection has one target.
     pub fn target(&self) -> Option<&Target> {
         self.route.as_ref().map(|route| &route.target)
@@ -100,15 +111,22 @@ pub struct Shared {
     pub capture: Option<Arc<Capture>>,
     /// What clients make of forged certificates.
     pub pinning: Pinning,
+    /// Passwords that are tried.
+    pub attempts: Arc<Attempts>,
     stopping: watch::Sender<bool>,
     ids: Ids,
 }
 
 impl Shared {
     /// Puts them together for a process that begins.
+<<<<<<< HEAD
     pub fn new(metrics: Metrics, logs: Logs, capture: Option<Arc<Capture>>, own: Own) -> Self {
         let labels = LimitLabels { limit: "lookups_per_client" };
         let waited = metrics.limited.get_or_create(&labels).clone();
+=======
+    pub fn new(metrics: Metrics, logs: Logs, capture: Option<Arc<Capture>>) -> Self {
+        let attempts = Arc::new(Attempts::new(&metrics));
+>>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
         Self {
             metrics,
             resolver: Resolver::new(waited),
@@ -116,6 +134,7 @@ impl Shared {
             logs,
             capture,
             pinning: Pinning::new(),
+            attempts,
             stopping: watch::Sender::new(false),
             ids: Ids::new(),
         }

@@ -15,10 +15,14 @@ pub struct Users {
     pub file: Option<PathBuf>,
     /// What browsers show when they ask for the password.
     pub realm: String,
+    /// Wrong passwords of one client that are looked at in a row; then one a second.
+    pub wrong_passwords: u32,
+    /// Passwords that are hashed at once; 0 for half as many as there are cores.
+    pub hashes: u32,
 }
 
 impl Default for Users {
     fn default() -> Self {
-        Self { none: false, file: None, realm: "Meergate".into() }
+        Self { none: false, file: None, realm: "Meergate".into(), wrong_passwords: 20, hashes: 0 }
     }
 }

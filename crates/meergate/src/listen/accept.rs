@@ -26,7 +26,7 @@ impl Gateway {
         let peer = canonical(peer);
         let is_balancer = entry.proxy_protocol.iter().any(|net| net.contains(&peer.ip()));
         // A balancer is not a client; its clients are counted once they are known.
-        let client = (!is_balancer).then_some(peer.ip());
+        let client = (!is_balancer).then_some(peer.into());
         let mut guard = match self.admission.admit(client, &settings.config.limits) {
             Ok(guard) => guard,
             Err(limit) => return self.refuse(limit),
@@ -47,7 +47,7 @@ impl Gateway {
                 Err(error) => return tracing::info!(%peer, %error, "refused"),
             };
             if is_balancer
-                && let Err(limit) = guard.identify(accepted.client.ip(), &settings.config.limits)
+                && let Err(limit) = guard.identify(accepted.client.into(), &settings.config.limits)
             {
                 return gateway.refuse(limit);
             }

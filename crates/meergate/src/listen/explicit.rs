@@ -1,7 +1,6 @@
 //! Clients that know of the proxy: absolute-form requests and CONNECT (RFC 9110 section 9.3.6).
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,7 +10,11 @@ use tokio::time::timeout;
 
 use super::inner;
 use crate::io::Io;
+<<<<<<< HEAD
 use crate::policy::{Users, challenge};
+=======
+use crate::policy::{Login, Users};
+>>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
 use crate::protocol::{self, ConnectRequest, End};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
@@ -33,12 +36,11 @@ pub(super) async fn serve(
         let identified =
             timeout(limit, identify(&session, &users, &mut client, &mut read_ahead)).await;
         match identified {
-            Ok(Ok(user)) => session.user = user,
+            Ok(Ok(Login::Right(user))) => session.user = Some(user),
+            Ok(Ok(Login::TooMany(wait))) => return refuse(client, &too_many(wait)).await,
+            Ok(Ok(Login::Wrong)) => return refuse(client, &ask_for_password(&users)).await,
             Ok(Err(_)) => return "client-closed",
             Err(_) => return "silent",
-        }
-        if session.user.is_none() {
-            return refuse(client, &users).await;
         }
     }
     match protocol::serve(client, read_ahead, &session, UpstreamSlot::PerRequest).await {
@@ -65,7 +67,7 @@ async fn identify(
     users: &Users,
     client: &mut Io,
     read_ahead: &mut BytesMut,
-) -> io::Result<Option<Arc<str>>> {
+) -> io::Result<Login> {
     let http = &session.settings.config.http;
     let limits = Limits {
         max_head: usize::try_from(http.max_head.0).unwrap_or(usize::MAX),
@@ -75,13 +77,16 @@ async fn identify(
         match RequestHead::parse(&mut read_ahead.clone(), &limits) {
             Ok(Some(head)) => {
                 return Ok(match head.field("Proxy-Authorization") {
-                    Some(field) => users.check_basic(field.value).await,
-                    None => None,
+                    Some(field) => {
+                        let attempts = &session.shared.attempts;
+                        users.check_basic(attempts, session.party(), field.value).await
+                    }
+                    None => Login::Wrong,
                 });
             }
             Ok(None) => {}
             // Nobody can be asked for a password by a request that cannot be read.
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Login::Wrong),
         }
         if client.read_buf(read_ahead).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -89,8 +94,30 @@ async fn identify(
     }
 }
 
+<<<<<<< HEAD
 async fn refuse(mut client: Io, users: &Users) -> &'static str {
     let answer = challenge(users);
+=======
+fn ask_for_password(users: &Users) -> String {
+    format!(
+        "HTTP/1.1 407 Proxy Authentication Required\r\n\
+         Proxy-Authenticate: Basic realm=\"{}\", charset=\"UTF-8\"\r\n\
+         Content-Length: 0\r\nConnection: close\r\n\r\n",
+        users.realm()
+    )
+}
+
+/// RFC 6585 section 4: not 407, after which a browser would ask its user for another password.
+fn too_many(wait: Duration) -> String {
+    let seconds = wait.as_secs() + 1;
+    format!(
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: {seconds}\r\n\
+         Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+}
+
+async fn refuse(mut client: Io, answer: &str) -> &'static str {
+>>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
     let said = async {
         client.write_all(answer.as_bytes()).await?;
         client.shutdown().await?;

@@ -5,12 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use shares::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::inner;
 use crate::io::Io;
-use crate::policy::Users;
+use crate::policy::{Attempts, Login, Users};
 use crate::session::{Session, Target};
 use crate::upstream::Route;
 
@@ -37,7 +38,12 @@ pub(super) async fn serve(
 ) -> &'static str {
     let limit = session.settings.config.limits.begin_timeout.0;
     let users = session.settings.users.clone();
-    match timeout(limit, negotiate(&mut client, &mut read_ahead, users.as_deref())).await {
+    let door = users.as_deref().map(|users| Door {
+        users,
+        attempts: &session.shared.attempts,
+        client: session.party(),
+    });
+    match timeout(limit, negotiate(&mut client, &mut read_ahead, door)).await {
         Ok(Ok((target, user))) => {
             session.user = user;
             let route = Route::plain(target).of(session.client);
@@ -51,24 +57,31 @@ pub(super) async fn serve(
     }
 }
 
+/// Where a client has to say who it is.
+struct Door<'a> {
+    users: &'a Users,
+    attempts: &'a Arc<Attempts>,
+    client: Client,
+}
+
 async fn negotiate(
     client: &mut Io,
     buffer: &mut BytesMut,
-    users: Option<&Users>,
+    door: Option<Door<'_>>,
 ) -> io::Result<(Target, Option<Arc<str>>)> {
     let greeting = take(client, buffer, 2).await?;
     if greeting[0] != VERSION {
         return Err(bad("not version 5"));
     }
     let methods = take(client, buffer, greeting[1].into()).await?;
-    let method = if users.is_some() { PASSWORD } else { NO_AUTHENTICATION };
+    let method = if door.is_some() { PASSWORD } else { NO_AUTHENTICATION };
     if !methods.contains(&method) {
         client.write_all(&[VERSION, NOTHING_ACCEPTABLE]).await?;
         return Err(bad("the client does not authenticate in the way that is asked for"));
     }
     client.write_all(&[VERSION, method]).await?;
-    let user = match users {
-        Some(users) => Some(identify(client, buffer, users).await?),
+    let user = match door {
+        Some(door) => Some(identify(client, buffer, door).await?),
         None => None,
     };
 
@@ -116,7 +129,7 @@ async fn negotiate(
 }
 
 /// RFC 1929.
-async fn identify(client: &mut Io, buffer: &mut BytesMut, users: &Users) -> io::Result<Arc<str>> {
+async fn identify(client: &mut Io, buffer: &mut BytesMut, door: Door<'_>) -> io::Result<Arc<str>> {
     let start = take(client, buffer, 2).await?;
     if start[0] != PASSWORD_VERSION {
         return Err(bad("a password in an unknown form"));
@@ -124,12 +137,18 @@ async fn identify(client: &mut Io, buffer: &mut BytesMut, users: &Users) -> io::
     let name = take(client, buffer, start[1].into()).await?;
     let length = take(client, buffer, 1).await?[0];
     let password = take(client, buffer, length.into()).await?;
-    let user = match str::from_utf8(&name) {
-        Ok(name) => users.check(name, &password).await,
-        Err(_) => None,
+    let login = match str::from_utf8(&name) {
+        Ok(name) => door.users.check(door.attempts, door.client, name, &password).await,
+        Err(_) => Login::Wrong,
     };
-    client.write_all(&[PASSWORD_VERSION, u8::from(user.is_none())]).await?;
-    user.ok_or_else(|| bad("a wrong name or password"))
+    // Any status but 0 is a failure; there are no words for the reason.
+    let status = u8::from(!matches!(login, Login::Right(_)));
+    client.write_all(&[PASSWORD_VERSION, status]).await?;
+    match login {
+        Login::Right(user) => Ok(user),
+        Login::TooMany(_) => Err(bad("too many wrong passwords of this client")),
+        Login::Wrong => Err(bad("a wrong name or password")),
+    }
 }
 
 /// The next `length` bytes of the client's.
@@ -159,7 +178,10 @@ mod tests {
         let mut near: Io = Box::new(near);
         far.write_all(sent).await.unwrap();
         far.shutdown().await.unwrap();
-        let result = negotiate(&mut near, &mut BytesMut::new(), users).await;
+        let attempts = Arc::new(Attempts::new(&crate::metrics::Metrics::new()));
+        let client = std::net::IpAddr::from(Ipv4Addr::LOCALHOST).into();
+        let door = users.map(|users| Door { users, attempts: &attempts, client });
+        let result = negotiate(&mut near, &mut BytesMut::new(), door).await;
         let result = result.map(|(target, user)| match user {
             Some(user) => format!("{user}@{target}"),
             None => target.to_string(),
@@ -210,7 +232,7 @@ mod tests {
         let path = dir.path().join("users");
         let line = format!("alice:{}\n", crate::policy::hash_password("pw").unwrap());
         std::fs::write(&path, line).unwrap();
-        let users = Users::load(&path, "").unwrap();
+        let users = Users::load(&path, &crate::config::Users::default()).unwrap();
         let request = b"\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50";
 
         let right = [&b"\x05\x02\x00\x02\x01\x05alice\x02pw"[..], request].concat();

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
@@ -13,15 +13,18 @@ use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, Salt
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
+use shares::Client;
 
+use super::attempts::{Attempts, Barred};
+use crate::config;
 use crate::error::StartError;
+use crate::lately::{Lately, Question};
 
-/// Hashes computed at once: each takes about 19 MiB and some 20 ms, and anyone may ask.
-const AT_ONCE: usize = 4;
 /// How long a name and password that were right need no hashing again.
-const KEEP: Duration = Duration::from_secs(300);
+const KEEP_RIGHT: Duration = Duration::from_secs(300);
+/// The same of wrong ones: a program that tries again and again what it was told is wrong costs
+/// nothing.
+const KEEP_WRONG: Duration = Duration::from_secs(10);
 const KEPT: usize = 1024;
 /// The longest password that is hashed.
 const MAX_PASSWORD: usize = 1024;
@@ -31,9 +34,22 @@ pub struct Users {
     hashes: HashMap<String, String>,
     /// Of a password that nobody has, so that unknown names take as long as known ones.
     nobody: String,
-    right: Cache<[u8; 32], Instant>,
-    slots: Semaphore,
-    realm: String,
+    /// Whether a name and password belong together. One for right ones and one for wrong ones, so
+    /// that a flood of these leaves those alone.
+    right: Arc<Lately<()>>,
+    wrong: Arc<Lately<()>>,
+    settings: config::Users,
+}
+
+/// What comes of a name and password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// They belong together: this is the user.
+    Right(Arc<str>),
+    /// Nobody has looked: too many of this client's were wrong lately. In so long it may try again.
+    TooMany(Duration),
+    /// They do not, or there are none.
+    Wrong,
 }
 
 impl fmt::Debug for Users {
@@ -47,7 +63,7 @@ impl Users {
     ///
     /// # Errors
     /// It cannot be read, or a line is not of this form.
-    pub fn load(path: &Path, realm: &str) -> Result<Self, StartError> {
+    pub fn load(path: &Path, settings: &config::Users) -> Result<Self, StartError> {
         let text = fs::read_to_string(path).map_err(|e| {
             StartError::new(
                 format!("cannot read the users ({e})"),
@@ -78,54 +94,80 @@ impl Users {
             }
         }
         let nobody = hash("nobody")?;
-        let right = Cache::new(KEPT);
-        let slots = Semaphore::new(AT_ONCE);
-        Ok(Self { hashes, nobody, right, slots, realm: realm.replace(['"', '\\'], "'") })
+        let mut settings = settings.clone();
+        settings.realm = settings.realm.replace(['"', '\\'], "'");
+        let (right, wrong) = (Arc::new(Lately::new(KEPT)), Arc::new(Lately::new(KEPT)));
+        Ok(Self { hashes, nobody, right, wrong, settings })
     }
 
     /// What browsers show when they ask for the password.
     pub fn realm(&self) -> &str {
-        &self.realm
+        &self.settings.realm
     }
 
-    /// The user's name, if `name` and `password` belong together.
-    pub async fn check(&self, name: &str, password: &[u8]) -> Option<Arc<str>> {
+    /// Whether `name` and `password`, which `client` sent, belong together.
+    pub async fn check(
+        &self,
+        attempts: &Arc<Attempts>,
+        client: Client,
+        name: &str,
+        password: &[u8],
+    ) -> Login {
         if password.len() > MAX_PASSWORD {
-            return None;
+            return Login::Wrong;
         }
         let key = key(name, password);
-        if self.right.get(&key).is_some_and(|until| Instant::now() < until) {
-            return Some(name.into());
+        if self.right.answer(&key).is_some() {
+            return Login::Right(name.into());
+        }
+        if self.wrong.answer(&key).is_some() {
+            return Login::Wrong;
         }
         let known = self.hashes.get(name);
         let hash = known.unwrap_or(&self.nobody).clone();
-        let password = password.to_vec();
-        let slot = self.slots.acquire().await;
-        let right = tokio::task::spawn_blocking(move || {
-            PasswordHash::new(&hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok())
-        })
-        .await
-        .unwrap_or(false);
-        drop(slot);
-        if known.is_none() || !right {
-            return None;
+        let (is_known, password) = (known.is_some(), password.to_vec());
+        let (rights, wrongs) = (self.right.clone(), self.wrong.clone());
+        let verify = move || {
+            let fits = PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok());
+            let right = fits && is_known;
+            match right {
+                true => rights.note(key, (), KEEP_RIGHT),
+                false => wrongs.note(key, (), KEEP_WRONG),
+            }
+            right
+        };
+        match attempts.run(client, &self.settings, verify).await {
+            Ok(true) => Login::Right(name.into()),
+            Ok(false) => Login::Wrong,
+            Err(Barred(wait)) => Login::TooMany(wait),
         }
-        self.right.insert(key, Instant::now() + KEEP);
-        Some(name.into())
     }
 
-    /// The user of a `Proxy-Authorization` value (Basic, RFC 7617).
-    pub async fn check_basic(&self, value: &[u8]) -> Option<Arc<str>> {
-        let (scheme, rest) = value.split_at_checked(6)?;
-        if !scheme.eq_ignore_ascii_case(b"basic ") {
-            return None;
+    /// The same of a `Proxy-Authorization` value (Basic, RFC 7617).
+    pub async fn check_basic(
+        &self,
+        attempts: &Arc<Attempts>,
+        client: Client,
+        value: &[u8],
+    ) -> Login {
+        match basic(value) {
+            Some((name, password)) => self.check(attempts, client, &name, &password).await,
+            None => Login::Wrong,
         }
-        let pair = STANDARD.decode(rest.trim_ascii()).ok()?;
-        let colon = pair.iter().position(|b| *b == b':')?;
-        let name = str::from_utf8(&pair[..colon]).ok()?;
-        self.check(name, &pair[colon + 1..]).await
     }
+}
+
+/// Name and password.
+fn basic(value: &[u8]) -> Option<(String, Vec<u8>)> {
+    let (scheme, rest) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let pair = STANDARD.decode(rest.trim_ascii()).ok()?;
+    let colon = pair.iter().position(|b| *b == b':')?;
+    let name = str::from_utf8(&pair[..colon]).ok()?;
+    Some((name.to_owned(), pair[colon + 1..].to_vec()))
 }
 
 /// An Argon2id hash of `password` with a new salt, as `users.file` holds them.
@@ -140,7 +182,7 @@ pub fn hash(password: &str) -> Result<String, StartError> {
     Ok(hash.to_string())
 }
 
-fn key(name: &str, password: &[u8]) -> [u8; 32] {
+fn key(name: &str, password: &[u8]) -> Question {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&(name.len() as u64).to_be_bytes());
     context.update(name.as_bytes());
@@ -152,30 +194,68 @@ fn key(name: &str, password: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn users(text: &str) -> Result<Users, StartError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         fs::write(&path, text).unwrap();
-        Users::load(&path, "a \"realm\"")
+        let realm = "a \"realm\"".into();
+        Users::load(&path, &config::Users { realm, wrong_passwords: 3, ..config::Users::default() })
+    }
+
+    fn client(last: u8) -> Client {
+        IpAddr::from([192, 0, 2, last]).into()
     }
 
     #[tokio::test]
     async fn only_the_right_password_is_right() {
         let users = users(&format!("# us\nalice:{}\n", hash("se:cret").unwrap())).unwrap();
-        assert_eq!(users.check("alice", b"se:cret").await.as_deref(), Some("alice"));
-        assert_eq!(users.check("alice", b"se:cret").await.as_deref(), Some("alice"));
-        assert_eq!(users.check("alice", b"other").await, None);
-        assert_eq!(users.check("bob", b"se:cret").await, None);
-        assert_eq!(users.check("bob", b"nobody").await, None);
+        let attempts = Arc::new(Attempts::new(&crate::metrics::Metrics::new()));
+        let right = Login::Right("alice".into());
+        let mut last = 0;
+        for (name, password, expected) in [
+            ("alice", "se:cret", &right),
+            ("alice", "se:cret", &right),
+            ("alice", "other", &Login::Wrong),
+            ("alice", "other", &Login::Wrong),
+            ("bob", "se:cret", &Login::Wrong),
+            ("bob", "nobody", &Login::Wrong),
+        ] {
+            last += 1;
+            let login = users.check(&attempts, client(last), name, password.as_bytes()).await;
+            assert_eq!(login, *expected, "{name}:{password}");
+        }
         let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair)).into_bytes();
-        let right = users.check_basic(&basic("alice:se:cret")).await;
-        assert_eq!(right.as_deref(), Some("alice"));
+        let value = basic("alice:se:cret");
+        assert_eq!(users.check_basic(&attempts, client(0), &value).await, right);
         for wrong in [basic("alice"), b"Basic ???".to_vec(), b"Bearer x".to_vec(), b"".to_vec()] {
-            assert_eq!(users.check_basic(&wrong).await, None);
+            let login = users.check_basic(&attempts, client(0), &wrong).await;
+            assert_eq!(login, Login::Wrong);
         }
         assert_eq!(users.realm(), "a 'realm'");
+    }
+
+    #[tokio::test]
+    async fn a_client_with_many_wrong_passwords_is_not_looked_at_for_a_while() {
+        let users = users(&format!("alice:{}\n", hash("right").unwrap())).unwrap();
+        let attempts = Arc::new(Attempts::new(&crate::metrics::Metrics::new()));
+        let login = async |last, password: &str| {
+            users.check(&attempts, client(last), "alice", password.as_bytes()).await
+        };
+        let mut wrong = 0;
+        let barred = loop {
+            match login(1, &format!("wrong {wrong}")).await {
+                Login::Wrong => wrong += 1,
+                other => break other,
+            }
+        };
+        assert!(wrong >= 3 && matches!(barred, Login::TooMany(_)), "{wrong}: {barred:?}");
+        // Others are, and what was right for one needs no look for the other.
+        assert_eq!(login(2, "right").await, Login::Right("alice".into()));
+        assert_eq!(login(1, "right").await, Login::Right("alice".into()));
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Program {
     /// What its console has at `path`.
     pub fn console(&self, path: &str) -> String {
         let mut stream = crate::support::connect(self.at("console"));
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
