@@ -4,11 +4,8 @@
 //! more when the origin's certificate or the response's head has come, if any rule looks at those.
 //! Rules that look at what is not known yet are passed over.
 
-<<<<<<< HEAD
-mod challenge;
-=======
 mod attempts;
->>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
+mod challenge;
 mod hosts;
 mod path;
 mod request;
@@ -28,19 +25,14 @@ use crate::error::StartError;
 use crate::tls::UpstreamTls;
 use hosts::HostSet;
 
-<<<<<<< HEAD
+pub use attempts::Attempts;
 pub use challenge::{challenge, is_of};
 pub use path::forms as path_forms;
 pub use request::{
     covering, decide as decide_request, decide_connection, decide_paths, decide_response,
     decide_tls, stricter, strictest,
 };
-pub use users::{Users, hash as hash_password};
-=======
-pub use attempts::Attempts;
-pub use request::{decide as decide_request, decide_connection, decide_response, stricter};
 pub use users::{Login, Users, hash as hash_password};
->>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
 
 /// All rules, ready to be asked.
 pub struct Policy {

@@ -14,17 +14,12 @@ use tokio::sync::watch;
 use crate::capture::Capture;
 use crate::config::Config;
 use crate::log::{Logs, Notes};
-<<<<<<< HEAD
 use crate::metrics::{LimitLabels, Metrics};
-use crate::policy::{Policy, Users};
-=======
-use crate::metrics::Metrics;
 use crate::policy::{Attempts, Policy, Users};
->>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
 use crate::tls::{self, Pinning, TlsFacts};
 use crate::upstream::{Own, Resolver, Route};
 
-pub use address::{embedded, network_of};
+pub use address::embedded;
 pub use target::{BadTarget, Target};
 
 /// One client connection from here on: who talks to whom, and by which settings.
@@ -119,14 +114,10 @@ pub struct Shared {
 
 impl Shared {
     /// Puts them together for a process that begins.
-<<<<<<< HEAD
     pub fn new(metrics: Metrics, logs: Logs, capture: Option<Arc<Capture>>, own: Own) -> Self {
         let labels = LimitLabels { limit: "lookups_per_client" };
         let waited = metrics.limited.get_or_create(&labels).clone();
-=======
-    pub fn new(metrics: Metrics, logs: Logs, capture: Option<Arc<Capture>>) -> Self {
         let attempts = Arc::new(Attempts::new(&metrics));
->>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
         Self {
             metrics,
             resolver: Resolver::new(waited),

@@ -49,7 +49,6 @@ fn wrong_passwords_take_neither_memory_nor_anothers_turn() {
     std::fs::write(&file, hash).unwrap();
     let program = Program::start(&format!(
         "[users]\nfile = {file:?}\nhashes = 1\nwrong_passwords = 5\n\
-         [destinations]\nallow = [\"127.0.0.0/8\"]\n\
          [limits]\nbegin_timeout = \"1s\"\n\
          [[listen]]\naddress = \"127.0.0.1:0\"\n\
          [[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"socks5\"\n"

@@ -6,7 +6,6 @@ use shares::{Client, Ledger, Limit, Share, Spent};
 use tokio::sync::watch;
 
 use crate::config::Limits;
-use crate::session::network_of;
 
 /// Counts open connections.
 #[derive(Debug)]

@@ -10,11 +10,7 @@ use tokio::time::timeout;
 
 use super::inner;
 use crate::io::Io;
-<<<<<<< HEAD
-use crate::policy::{Users, challenge};
-=======
-use crate::policy::{Login, Users};
->>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
+use crate::policy::{Login, Users, challenge};
 use crate::protocol::{self, ConnectRequest, End};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
@@ -38,7 +34,7 @@ pub(super) async fn serve(
         match identified {
             Ok(Ok(Login::Right(user))) => session.user = Some(user),
             Ok(Ok(Login::TooMany(wait))) => return refuse(client, &too_many(wait)).await,
-            Ok(Ok(Login::Wrong)) => return refuse(client, &ask_for_password(&users)).await,
+            Ok(Ok(Login::Wrong)) => return refuse(client, &challenge(&users)).await,
             Ok(Err(_)) => return "client-closed",
             Err(_) => return "silent",
         }
@@ -94,19 +90,6 @@ async fn identify(
     }
 }
 
-<<<<<<< HEAD
-async fn refuse(mut client: Io, users: &Users) -> &'static str {
-    let answer = challenge(users);
-=======
-fn ask_for_password(users: &Users) -> String {
-    format!(
-        "HTTP/1.1 407 Proxy Authentication Required\r\n\
-         Proxy-Authenticate: Basic realm=\"{}\", charset=\"UTF-8\"\r\n\
-         Content-Length: 0\r\nConnection: close\r\n\r\n",
-        users.realm()
-    )
-}
-
 /// RFC 6585 section 4: not 407, after which a browser would ask its user for another password.
 fn too_many(wait: Duration) -> String {
     let seconds = wait.as_secs() + 1;
@@ -117,7 +100,6 @@ fn too_many(wait: Duration) -> String {
 }
 
 async fn refuse(mut client: Io, answer: &str) -> &'static str {
->>>>>>> e4977a7 (shares: a crate for who a client is and how much it may take; connections, connections to services, passwords and the console go by it)
     let said = async {
         client.write_all(answer.as_bytes()).await?;
         client.shutdown().await?;

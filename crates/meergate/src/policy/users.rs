@@ -20,7 +20,7 @@ use crate::config;
 use crate::error::StartError;
 use crate::lately::{Lately, Question};
 
-/// How long a name and password that were right need no hashing again.
+/// How long a name and password that were right need no hashing again after their last use.
 const KEEP_RIGHT: Duration = Duration::from_secs(300);
 /// The same of wrong ones: a program that tries again and again what it was told is wrong costs
 /// nothing.
@@ -118,6 +118,8 @@ impl Users {
         }
         let key = key(name, password);
         if self.right.answer(&key).is_some() {
+            // Whoever goes on using it needs no hashing, however busy that is with others'.
+            self.right.note(key, (), KEEP_RIGHT);
             return Login::Right(name.into());
         }
         if self.wrong.answer(&key).is_some() {

@@ -179,7 +179,8 @@ impl Connection<'_> {
             return true;
         }
         let limit = session.settings.config.limits.begin_timeout.0;
-        if is_of(session.user.as_ref(), users, head, limit).await {
+        let (attempts, client) = (&session.shared.attempts, session.party());
+        if is_of(session.user.as_ref(), users, attempts, client, head, limit).await {
             return true;
         }
         self.wire.lock().out.put(challenge(users).as_bytes());

@@ -26,14 +26,6 @@ pub fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// A host has a whole /64 of IPv6 addresses at hand: they count as one client.
-pub fn network_of(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

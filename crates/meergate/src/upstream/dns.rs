@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache;
+use shares::Client;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::{UpstreamError, UpstreamErrorKind};
-use crate::session::{Target, network_of};
+use crate::session::Target;
 
 /// Names kept.
 const NAMES: usize = 10_000;
@@ -39,7 +40,7 @@ pub struct Resolver {
     answers: Arc<Cache<Arc<str>, Answer>>,
     questions: Arc<Semaphore>,
     /// Those under way, of clients that have any.
-    by_client: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    by_client: Mutex<HashMap<Client, Arc<Semaphore>>>,
     waited: Counter,
     ask: Arc<Ask>,
 }
@@ -145,7 +146,7 @@ impl Resolver {
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| nothing())
     }
 
-    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Semaphore>>> {
+    fn clients(&self) -> MutexGuard<'_, HashMap<Client, Arc<Semaphore>>> {
         self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,7 +160,7 @@ struct Turn {
 impl Turn {
     /// Waits for it. Neither semaphore is ever closed, so that it cannot fail.
     async fn of(resolver: &Resolver, client: Option<IpAddr>) -> Self {
-        let own = match client.map(network_of) {
+        let own = match client.map(Client::from) {
             None => None,
             Some(client) => {
                 let own = {
