@@ -108,12 +108,12 @@ mod tests {
         let fourth = admission.admit(client("2001:db8::2"), &limits).unwrap();
         let refused = admission.admit(client("2001:db8::3"), &limits).unwrap_err();
         assert_eq!(refused, "connections_per_client");
-        let _fifth = admission.admit(client("192.0.2.2"), &limits).unwrap();
+        let fifth = admission.admit(client("192.0.2.2"), &limits).unwrap();
         let _sixth = admission.admit(client("192.0.2.3"), &limits).unwrap();
         assert_eq!(admission.admit(client("192.0.2.4"), &limits).unwrap_err(), "connections");
         drop(first);
         assert!(admission.admit(client("2001:db8::3"), &limits).is_err());
-        drop(fourth);
+        drop((fourth, fifth));
         admission.admit(client("2001:db8::3"), &limits).unwrap();
     }
 

@@ -7,15 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::password_hash::{Output, PasswordHash, PasswordHasher, Salt, SaltString};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use shares::Client;
 
-use super::attempts::{Attempts, Barred};
+use super::attempts::{Attempts, Barred, Memory};
 use crate::config;
 use crate::error::StartError;
 use crate::lately::{Lately, Question};
@@ -129,10 +129,8 @@ impl Users {
         let hash = known.unwrap_or(&self.nobody).clone();
         let (is_known, password) = (known.is_some(), password.to_vec());
         let (rights, wrongs) = (self.right.clone(), self.wrong.clone());
-        let verify = move || {
-            let fits = PasswordHash::new(&hash)
-                .is_ok_and(|hash| Argon2::default().verify_password(&password, &hash).is_ok());
-            let right = fits && is_known;
+        let verify = move |memory: &mut Memory| {
+            let right = fits(&hash, &password, memory) && is_known;
             match right {
                 true => rights.note(key, (), KEEP_RIGHT),
                 false => wrongs.note(key, (), KEEP_WRONG),
@@ -158,6 +156,31 @@ impl Users {
             None => Login::Wrong,
         }
     }
+}
+
+/// Whether `hash` is one of `password`.
+fn fits(hash: &str, password: &[u8], memory: &mut Memory) -> bool {
+    let Ok(hash) = PasswordHash::new(hash) else { return false };
+    recompute(&hash, password, memory).is_some_and(|again| Some(again) == hash.hash)
+}
+
+/// The hash of `password` with all else as in `hash`; none if that is not one of Argon2. To be compared
+/// as it is: that takes as long whatever the difference.
+fn recompute(hash: &PasswordHash<'_>, password: &[u8], memory: &mut Memory) -> Option<Output> {
+    let algorithm = Algorithm::try_from(hash.algorithm).ok()?;
+    let version = match hash.version {
+        Some(version) => Version::try_from(version).ok()?,
+        None => Version::default(),
+    };
+    let params = Params::try_from(hash).ok()?;
+    let mut buffer = [0; Salt::MAX_LENGTH];
+    let salt = hash.salt?.decode_b64(&mut buffer).ok()?;
+    memory.resize(params.block_count().max(memory.len()), Block::default());
+    let argon2 = Argon2::new(algorithm, version, params);
+    Output::init_with(hash.hash?.len(), |out| {
+        Ok(argon2.hash_password_into_with_memory(password, salt, out, memory.as_mut_slice())?)
+    })
+    .ok()
 }
 
 /// Name and password.
@@ -205,7 +228,7 @@ mod tests {
         let path = dir.path().join("users");
         fs::write(&path, text).unwrap();
         let realm = "a \"realm\"".into();
-        Users::load(&path, &config::Users { realm, wrong_passwords: 3, ..config::Users::default() })
+        Users::load(&path, &config::Users { realm, wrong_passwords: 1, ..config::Users::default() })
     }
 
     fn client(last: u8) -> Client {
@@ -254,10 +277,34 @@ mod tests {
                 other => break other,
             }
         };
-        assert!(wrong >= 3 && matches!(barred, Login::TooMany(_)), "{wrong}: {barred:?}");
+        assert!(wrong >= 1 && matches!(barred, Login::TooMany(_)), "{wrong}: {barred:?}");
         // Others are, and what was right for one needs no look for the other.
         assert_eq!(login(2, "right").await, Login::Right("alice".into()));
         assert_eq!(login(1, "right").await, Login::Right("alice".into()));
+    }
+
+    /// Our own way of hashing, in memory that is used again, against the library's.
+    #[test]
+    fn hashes_of_all_kinds_are_recomputed() {
+        let mut memory = Memory::new();
+        for (algorithm, version, cost) in [
+            (Algorithm::Argon2id, Version::V0x13, 64),
+            (Algorithm::Argon2i, Version::V0x10, 8),
+            (Algorithm::Argon2d, Version::V0x13, 256),
+            (Algorithm::Argon2id, Version::V0x13, 16),
+        ] {
+            let params = Params::new(cost, 2, 1, None).unwrap();
+            let salt = SaltString::generate(&mut OsRng);
+            let hasher = Argon2::new(algorithm, version, params);
+            let hash = hasher.hash_password(b"right", &salt).unwrap().to_string();
+            assert!(fits(&hash, b"right", &mut memory), "{hash}");
+            assert!(!fits(&hash, b"wrong", &mut memory), "{hash}");
+        }
+        assert_eq!(memory.len(), 256);
+        for broken in ["", "$argon2id$v=19$m=16,t=2,p=1", "$argon2id$v=19$m=16,t=2,p=1$c2FsdHNhbHQ"]
+        {
+            assert!(!fits(broken, b"", &mut memory), "{broken}");
+        }
     }
 
     #[test]
