@@ -11,6 +11,7 @@ use http_wire::RequestHead;
 use suricata::{Direction, Error, Expect, Flow, Tuple, Verdict, Worker};
 
 use crate::clients::{Place, Share};
+use crate::decoding::Buffers;
 use crate::dialogue::{Asked, Turn};
 use crate::flows::{Leaving, Shared, Table};
 use crate::halt::Halt;
@@ -36,6 +37,8 @@ pub(crate) struct Desk {
     worker: RefCell<Worker>,
     flows: RefCell<Table<Leased>>,
     rings: Rings,
+    /// For decoded content.
+    pub(crate) buffers: Buffers,
     /// Flows of the engine that are open here.
     open: Cell<u64>,
     /// The transaction that the engine's events are marked with.
@@ -93,6 +96,7 @@ impl Desk {
             worker: RefCell::new(worker),
             flows: RefCell::new(flows),
             rings: Rings::new(&state.settings),
+            buffers: Buffers::default(),
             open: Cell::new(0),
             annotated: RefCell::default(),
             state,
@@ -365,11 +369,31 @@ impl Carrier {
     /// # Errors
     /// The engine asks for a drop, or the bytes were not inspected. Either way the flow is of no
     /// more use.
-    pub(crate) fn feed(&self, direction: Direction, parts: &[&[u8]]) -> Result<(), Halt> {
+    pub(crate) fn feed(
+        &self,
+        direction: Direction,
+        parts: &[&[u8]],
+        content: usize,
+    ) -> Result<(), Halt> {
+        self.feed_by(|worker, flow| worker.feed_message(flow, direction, parts, content))
+    }
+
+    /// Feeds what stands behind a message and is none. Nothing may follow it on the flow.
+    ///
+    /// # Errors
+    /// As for [`feed`](Self::feed).
+    pub(crate) fn feed_behind(&self, direction: Direction, bytes: &[u8]) -> Result<(), Halt> {
+        self.feed_by(|worker, flow| worker.feed(flow, direction, bytes))
+    }
+
+    fn feed_by(
+        &self,
+        feed: impl FnOnce(&mut Worker, &mut Flow) -> Result<Verdict, Error>,
+    ) -> Result<(), Halt> {
         let mut talk = self.talk.borrow_mut();
         let Some(Leased { flow, .. }) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
         self.desk.annotate(&self.mark);
-        let verdict = self.desk.worker.borrow_mut().feed_parts(flow, direction, parts);
+        let verdict = feed(&mut self.desk.worker.borrow_mut(), flow);
         if !matches!(verdict, Ok(Verdict::Pass)) {
             talk.spent = true;
         }

@@ -125,6 +125,15 @@ impl BodyFraming {
         }
     }
 
+    /// For content that goes to the engine decoded, so that no length in the head is that of what
+    /// the engine gets; with it, how the head ends for the engine if it would end so by itself.
+    pub(crate) fn of_decoded(self, end: HeadEnd) -> (Self, HeadEnd) {
+        match self {
+            Self::Length(_) => (Self::Chunked, HeadEnd::AddChunked),
+            Self::Chunked | Self::Empty | Self::UntilClose => (self, end),
+        }
+    }
+
     /// What goes around the next `len` bytes of body.
     ///
     /// # Errors
@@ -163,7 +172,7 @@ impl BodyFraming {
     }
 }
 
-/// How the head of a request ends for the engine.
+/// How a head ends for the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadEnd {
     /// With the chunked coding declared.

@@ -5,6 +5,7 @@ use std::fmt;
 use icap_server::TransactError;
 use suricata::{Dropped, Loss};
 
+use crate::content::Refusal;
 use crate::framing::Contradiction;
 use crate::metrics::Uninspected;
 
@@ -21,10 +22,14 @@ pub(crate) enum Halt {
     Engine(suricata::Error),
     /// The engine asked for a drop because it could not go on, not because of a rule.
     GaveUp(Dropped),
+    /// Its content cannot be inspected as its receiver would read it, and the settings say no.
+    Refused(Refusal),
     /// Another transaction has ended the flow that this one was on.
     FlowGone,
     /// Its client has its share of transactions under way.
     OverShare,
+    /// The ring is full of coded content of which nobody can say what it decodes to.
+    Stuck,
     /// More transactions than connections: there is no ring for this one.
     TooMany,
     /// The body is longer than what may be held, all of it has to be held, and the client keeps
@@ -45,7 +50,8 @@ impl Halt {
                 Some(Loss::Stream) => Uninspected::EngineStream,
                 Some(_) => Uninspected::EngineContent,
             }),
-            Self::GaveUp(_) | Self::FlowGone | Self::TooLong | Self::TooMany => {
+            Self::Refused(_) => Some(Uninspected::Refused),
+            Self::FlowGone | Self::GaveUp(_) | Self::Stuck | Self::TooLong | Self::TooMany => {
                 Some(Uninspected::Engine)
             }
             // Nothing of it was read.
@@ -72,6 +78,11 @@ impl fmt::Display for Halt {
             Self::Contradiction(error) => write!(f, "cannot be inspected: {error}"),
             Self::Engine(error) => write!(f, "not inspected: {error}"),
             Self::GaveUp(dropped) => write!(f, "not inspected: {}", dropped.reason),
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::Stuck => f.write_str(
+                "not inspected: too much of the coded content has to come before any of it can be \
+                 decoded",
+            ),
             Self::FlowGone => f.write_str("not inspected: its connection was closed"),
             Self::OverShare => f.write_str(
                 "not inspected: its client has as much under way as limits.per_client_percent allows",
@@ -94,6 +105,12 @@ impl From<Contradiction> for Halt {
 impl From<http_wire::Error> for Halt {
     fn from(error: http_wire::Error) -> Self {
         Self::Contradiction(Contradiction::Head(error))
+    }
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 

@@ -21,8 +21,10 @@
 mod child;
 mod cli;
 mod clients;
+mod content;
 mod control;
 mod crew;
+mod decoding;
 mod desk;
 mod dialogue;
 mod exposition;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use icap_server::Tls;
 
+use crate::content::Refusal;
 use crate::link::Totals;
 
 /// A number that only grows.
@@ -110,15 +111,18 @@ enumerated! {
         Failed => "failed",
         /// The engine passed all of it.
         Passed => "passed",
+        /// Its content cannot be read as its receiver would, and the settings say no.
+        Refused => "refused",
     }
 }
 
 enumerated! {
-    /// Why bytes of a transaction were not inspected. None of these bytes was passed unseen by
-    /// anyone but for the last reason, where no ICAP client sends them at all.
+    /// Why bytes of a transaction were not inspected, or not as their receiver reads them.
     Uninspected, "reason" {
         /// They came after a drop.
         AfterDrop => "after-drop",
+        /// In a coding that is not decoded here, and passed because the settings say so.
+        Coding => "coding",
         /// The message contradicted itself.
         Contradiction => "contradiction",
         /// The engine could not inspect the flow.
@@ -131,6 +135,12 @@ enumerated! {
         EngineRule => "engine-rule",
         /// The engine did not keep all of the stream.
         EngineStream => "engine-stream",
+        /// Not what their coding asks for, and passed because the settings say so.
+        Malformed => "malformed",
+        /// A part of a resource: inspected, but not together with the other parts.
+        Range => "range",
+        /// Of content that was refused.
+        Refused => "refused",
         /// A request body that the client sent to no REQMOD, known from its Content-Length.
         RequestBodyUnseen => "request-body-unseen",
     }
@@ -143,6 +153,10 @@ pub(crate) struct Counters {
     outcomes: [Counter; Outcome::ALL.len()],
     /// Bytes by [`Uninspected`].
     uninspected: [Counter; Uninspected::ALL.len()],
+    /// Transactions by the [`Refusal`](crate::content::Refusal) of their content.
+    pub(crate) refusals: [Counter; Refusal::LABELS.len()],
+    /// Bytes that the engine got of coded bodies.
+    pub(crate) decoded: Counter,
     /// Body bytes that the engine has passed or dropped.
     pub(crate) inspected: Counter,
     /// Transactions answered with 204.
@@ -269,7 +283,12 @@ impl Metrics {
             let n = self.sum(|w| &w.uninspected[r as usize]);
             out.labelled("uninspected_bytes_total", Uninspected::LABEL, r.as_str(), n);
         }
-        let counters: [Family<Counter>; 15] = [
+        out.family("refused_total", "counter", "Transactions with refused content, by reason.");
+        for (i, label) in Refusal::LABELS.iter().enumerate() {
+            out.labelled("refused_total", "reason", label, self.sum(|w| &w.refusals[i]));
+        }
+        let counters: [Family<Counter>; 16] = [
+            ("decoded_bytes_total", "Bytes that came of coded bodies.", |w| &w.decoded),
             ("inspected_bytes_total", "Body bytes inspected.", |w| &w.inspected),
             ("unmodified_total", "Transactions answered with 204.", |w| &w.unmodified),
             ("unheld_total", "Bodies not held because of their type.", |w| &w.unheld),

@@ -88,6 +88,9 @@ pub(crate) struct Origin<'a> {
     pub(crate) stream: Option<u64>,
     /// `X-Transaction-Id`.
     pub(crate) transaction: Option<&'a str>,
+    /// `X-Range-Overlap`: the message is a part of a resource that shows more than is delivered of
+    /// it, so much that nothing is torn between two of them.
+    pub(crate) overlap: Option<u64>,
     /// A header was there, but no address, port or number that means anything.
     pub(crate) absurd: bool,
     /// How to find the transaction's flow.
@@ -95,7 +98,7 @@ pub(crate) struct Origin<'a> {
 }
 
 /// The headers that say it.
-const NAMES: [&[u8]; 7] = [
+const NAMES: [&[u8]; 8] = [
     b"X-Client-IP",
     b"X-Client-Port",
     b"X-Server-IP",
@@ -103,6 +106,7 @@ const NAMES: [&[u8]; 7] = [
     b"X-Connection-Id",
     b"X-Stream-Id",
     b"X-Transaction-Id",
+    b"X-Range-Overlap",
 ];
 
 /// Longest identifier taken from a client, in bytes; a longer one counts as absurd.
@@ -117,8 +121,16 @@ impl<'a> Origin<'a> {
                 said[place].get_or_insert(value);
             }
         }
-        let [client_ip, client_port, server_ip, server_port, connection, stream, transaction] =
-            said.map(|value| str::from_utf8(value?).ok());
+        let [
+            client_ip,
+            client_port,
+            server_ip,
+            server_port,
+            connection,
+            stream,
+            transaction,
+            overlap,
+        ] = said.map(|value| str::from_utf8(value?).ok());
         let mut absurd = false;
         let mut ip = |text| {
             let ip = parsed(text, &mut absurd, |text: &str| text.parse().ok().map(plain))?;
@@ -133,6 +145,7 @@ impl<'a> Origin<'a> {
         };
         let (client_port, server_port) = (port(client_port), port(server_port));
         let stream = parsed(stream, &mut absurd, |text: &str| text.parse().ok());
+        let overlap = parsed(overlap, &mut absurd, |text: &str| text.parse().ok());
         let mut id = |text| parsed(text, &mut absurd, |text: &'a str| identifier(text));
         let (connection, transaction) = (id(connection), id(transaction));
         let mut origin = Self {
@@ -143,6 +156,7 @@ impl<'a> Origin<'a> {
             connection,
             stream,
             transaction,
+            overlap,
             absurd,
             correlation: Correlation::None,
         };

@@ -4,28 +4,34 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use dual_ring::PooledRing;
+use dual_ring::{PooledRing, Slices};
 use http_wire::Fields;
 use icap::Headers;
 use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError};
 use suricata::Direction;
 use tokio::task::yield_now;
 
+use crate::decoding::{Decoding, PIECE, Step};
 use crate::desk::{Carrier, Desk};
 use crate::dialogue::Dialogue;
 use crate::framing::{BodyFraming, Contradiction};
 use crate::halt::Halt;
 use crate::legible;
+use crate::metrics::Uninspected;
 use crate::pause::Pause;
 use crate::settings::Hold;
 
-/// Bytes of body that go to the engine at once while more keeps coming: with the chunk line
-/// around them they fit one packet. Small packets cost the engine several times as much a byte.
-const PIECE: usize = 65_000;
-
-/// Bytes of one body after which the worker's other connections have their turn, however fast more
-/// comes: a quarter of a millisecond's worth with few rules, one with many.
+/// Bytes of one body, decoded ones counted too, after which the worker's other connections have their
+/// turn, however fast more comes: a quarter of a millisecond's worth with few rules, one with many.
 const TURN: usize = 512 << 10;
+
+/// How the bytes of a body become those that the engine sees.
+pub(crate) enum Content {
+    /// They are the same; what for they count as uninspected even so.
+    AsIs(Option<Uninspected>),
+    /// They are decoded.
+    Coded(Box<Decoding>),
+}
 
 /// A message to be inspected: its head and how its body goes on.
 pub(crate) struct Passage<'a> {
@@ -41,6 +47,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) fields: Fields<'a>,
     /// How the body goes to the engine.
     pub(crate) framing: BodyFraming,
+    /// What of the body goes there.
+    pub(crate) content: Content,
     /// What goes back to the client if nothing is wrong and it keeps no copy.
     pub(crate) http: Http<'a>,
     /// Whether nothing of the message is to be held.
@@ -64,7 +72,7 @@ impl Passage<'_> {
         reply: &mut Reply<'_>,
     ) -> Result<(), Halt> {
         if !self.has_body {
-            self.conclude(None, &Headers::new())?;
+            self.conclude(None, &Headers::new()).await?;
             return Ok(self.answer_bodiless(reply)?);
         }
         let mut held = Held::new(self.desk, self.keeps_copy, self.unheld)?;
@@ -95,7 +103,7 @@ impl Passage<'_> {
                 Poll::Ready(event) => event?,
                 Poll::Pending => {
                     if held.releases() {
-                        self.inspect(held, true)?;
+                        self.inspect(held, true).await?;
                         self.release(held, reply)?;
                     } else if self.is_lead_due() {
                         // Without what little has come of the body: the engine finds more in a body
@@ -128,24 +136,21 @@ impl Passage<'_> {
                     while !data.is_empty() {
                         let written = held.ring.write(data);
                         data = &data[written..];
-                        self.inspect(held, held.ring.free() == 0)?;
+                        self.inspect(held, held.ring.free() == 0).await?;
                         self.release(held, reply)?;
                         if held.ring.free() == 0 {
                             held.make_room(reply).await?;
                         }
                     }
-                    if held.turn >= TURN {
-                        held.turn = 0;
-                        yield_now().await;
-                    }
+                    held.give_way().await;
                 }
                 BodyEvent::PreviewEnd => {
-                    self.inspect(held, true)?;
+                    self.inspect(held, true).await?;
                     reply.continue_()?;
                     continued = true;
                 }
                 BodyEvent::End { trailers } => {
-                    self.conclude(Some(held), &trailers)?;
+                    self.conclude(Some(held), &trailers).await?;
                     return self.answer(held, reply, &trailers).await;
                 }
             }
@@ -158,9 +163,14 @@ impl Passage<'_> {
     }
 
     /// Shows the engine what is pending: whole pieces, and the rest too if `all`.
-    fn inspect(&mut self, held: &mut Held<'_>, all: bool) -> Result<(), Halt> {
-        while held.ring.pending_len() >= PIECE {
-            self.feed(held, PIECE, [b"", b"", b""])?;
+    async fn inspect(&mut self, held: &mut Held<'_>, all: bool) -> Result<(), Halt> {
+        match self.content {
+            Content::AsIs(_) => {
+                while held.ring.pending_len() >= PIECE {
+                    self.feed(held, PIECE, [b"", b"", b""])?;
+                }
+            }
+            Content::Coded(_) => self.decode(held).await?,
         }
         if all && (self.is_lead_due() || held.ring.pending_len() > 0) {
             self.feed(held, PIECE, [b"", b"", b""])?;
@@ -168,8 +178,34 @@ impl Passage<'_> {
         Ok(())
     }
 
+    /// Decodes what is pending, and shows the engine whole pieces of it.
+    async fn decode(&mut self, held: &mut Held<'_>) -> Result<(), Halt> {
+        while let Content::Coded(decoding) = &mut self.content {
+            let before = decoding.inflated();
+            let step = decoding.step(held.ring.pending())?;
+            held.turn += (decoding.inflated() - before) as usize;
+            let nothing = decoding.ready().is_empty();
+            if step == Step::Full || decoding.is_due() {
+                self.feed(held, PIECE, [b"", b"", b""])?;
+            }
+            if step == Step::Hungry {
+                if nothing && !self.is_lead_due() {
+                    // What has no content, such as the head of a gzip member, has been judged.
+                    self.feed(held, 0, [b"", b"", b""])?;
+                }
+                return Ok(());
+            }
+            held.give_way().await;
+        }
+        Ok(())
+    }
+
     /// Shows the engine the rest of the message and its end.
-    fn conclude(&mut self, held: Option<&mut Held<'_>>, trailers: &Headers) -> Result<(), Halt> {
+    async fn conclude(
+        &mut self,
+        held: Option<&mut Held<'_>>,
+        trailers: &Headers,
+    ) -> Result<(), Halt> {
         let mut lines = Vec::new();
         trailers.encode(&mut lines);
         if !lines.is_empty() {
@@ -177,10 +213,11 @@ impl Passage<'_> {
         }
         match held {
             Some(held) => {
-                self.inspect(held, false)?;
+                self.inspect(held, false).await?;
+                self.finish(held).await?;
                 // The last bytes are counted in before the end is looked at.
                 let mut framing = self.framing;
-                framing.piece(held.ring.pending_len())?;
+                framing.piece(self.rest(held))?;
                 let (before, after) = framing.end()?;
                 match framing {
                     _ if lines.is_empty() => self.feed(held, PIECE, [before, after, b""])?,
@@ -191,14 +228,17 @@ impl Passage<'_> {
                         // behind the message, and nothing may follow them.
                         self.carrier.dialogue(Dialogue::close_after);
                         self.feed(held, PIECE, [before, after, b""])?;
-                        self.carrier.feed(self.direction, &[&lines])?;
+                        self.carrier.feed_behind(self.direction, &lines)?;
                     }
+                }
+                if held.ring.pending_len() > 0 {
+                    return Err(Halt::Stuck);
                 }
             }
             None => {
                 let (before, after) = self.framing.end()?;
                 let [a, b] = std::mem::take(&mut self.lead);
-                self.carrier.feed(self.direction, &[a, b, before, &lines, after])?;
+                self.carrier.feed(self.direction, &[a, b, before, &lines, after], 0)?;
             }
         }
         match self.framing.delimited() {
@@ -207,17 +247,60 @@ impl Passage<'_> {
         }
     }
 
-    /// Shows the engine the lead, up to `most` bytes of body, and `tail`, in one call.
+    /// Decodes to the end, of which less than a piece is left to be shown.
+    async fn finish(&mut self, held: &mut Held<'_>) -> Result<(), Halt> {
+        while let Content::Coded(decoding) = &mut self.content {
+            match decoding.finish()? {
+                Step::Full => self.feed(held, PIECE, [b"", b"", b""])?,
+                Step::Hungry => return Ok(()),
+                Step::More => held.give_way().await,
+                Step::Rewound => self.decode(held).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that the engine has still to see of what came.
+    fn rest(&self, held: &Held<'_>) -> usize {
+        match &self.content {
+            Content::AsIs(_) => held.ring.pending_len(),
+            Content::Coded(decoding) => decoding.ready().len(),
+        }
+    }
+
+    /// Shows the engine the lead, up to `most` bytes of content, and `tail`, in one call. The bytes
+    /// of body that the content came from have passed then. Here alone anything passes.
     fn feed(&mut self, held: &mut Held<'_>, most: usize, tail: [&[u8]; 3]) -> Result<(), Halt> {
-        let body = held.ring.pending().take(most);
-        let len = body.len();
+        let content = match &self.content {
+            Content::AsIs(_) => held.ring.pending().take(most),
+            Content::Coded(decoding) => Slices { first: decoding.ready(), second: b"" }.take(most),
+        };
+        let len = content.len();
         let around = self.framing.piece(len)?;
         let [a, b] = std::mem::take(&mut self.lead);
         let [x, y, z] = tail;
-        let parts = [a, b, around.before(), body.first, body.second, around.after(), x, y, z];
-        self.carrier.feed(self.direction, &parts)?;
-        self.desk.counters().inspected.add(len as u64);
-        held.pass(len);
+        let (first, second) = (content.first, content.second);
+        let parts = [a, b, around.before(), first, second, around.after(), x, y, z];
+        self.carrier.feed(self.direction, &parts, len)?;
+        let counters = self.desk.counters();
+        counters.inspected.add(len as u64);
+        match &mut self.content {
+            Content::AsIs(uninspected) => {
+                if let Some(reason) = uninspected {
+                    counters.uninspected(*reason, len as u64);
+                }
+                held.pass(len);
+            }
+            Content::Coded(decoding) if len == decoding.ready().len() => {
+                match decoding.is_raw() {
+                    true => counters.uninspected(Uninspected::Malformed, len as u64),
+                    false => counters.decoded.add(len as u64),
+                }
+                held.pass(decoding.pass());
+            }
+            // Only the lead was shown.
+            Content::Coded(_) => {}
+        }
         Ok(())
     }
 
@@ -318,8 +401,19 @@ impl<'a> Held<'a> {
 
     /// Whether the reply is to start.
     fn is_due(&self) -> bool {
-        let full = matches!(self.hold, Hold::Bytes(hold) if self.passed > hold as u64);
+        // Of coded content more may have come than anyone can judge yet, so that the ring is full
+        // before as much as is to be held has passed.
+        let all = self.ring.free() == 0 && self.ring.passed_len() > 0;
+        let full = matches!(self.hold, Hold::Bytes(hold) if all || self.passed > hold as u64);
         full || self.unheld || self.paused
+    }
+
+    /// Lets the worker's other connections have their turn, if they are due one.
+    async fn give_way(&mut self) {
+        if self.turn >= TURN {
+            self.turn = 0;
+            yield_now().await;
+        }
     }
 
     /// Ready once when nothing has come for too long.
@@ -362,6 +456,9 @@ impl<'a> Held<'a> {
     async fn make_room(&mut self, reply: &mut Reply<'_>) -> Result<(), Halt> {
         if !self.started {
             return Err(Halt::TooLong);
+        }
+        if self.ring.passed_len() == 0 {
+            return Err(Halt::Stuck);
         }
         Ok(poll_fn(|cx| self.poll_send(cx, reply)).await?)
     }

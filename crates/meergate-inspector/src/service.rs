@@ -10,15 +10,20 @@ use icap_server::{Http, Options, Reply, ReplyHead, Service, TransactError, Trans
 use suricata::{Direction, Dropped};
 
 use crate::clients::{Client, Share};
+use crate::content::{Reading, Refusal};
+use crate::decoding::Decoding;
 use crate::desk::{Carrier, Desk, Mark};
 use crate::dialogue::{Asked, Turn};
-use crate::framing::{BodyFraming, Contradiction};
+use crate::framing::{BodyFraming, Contradiction, HeadEnd};
 use crate::halt::Halt;
 use crate::legible;
 use crate::metrics::{Outcome, Uninspected};
 use crate::origin::Origin;
 use crate::page::Blocked;
-use crate::passage::Passage;
+use crate::passage::{Content, Passage};
+
+/// What is decoded here, so that others need not ask for content in less.
+const DECODES: &str = "br+deflate+gzip+x-gzip+zstd";
 
 /// The service, as one worker's connections see it.
 #[derive(Clone)]
@@ -42,7 +47,8 @@ impl Service for Inspection {
         let settings = &self.desk.state.settings;
         let mut headers = Headers::new();
         // The value holds no control character, so it is taken.
-        let _ = headers.push("X-Meergate", format!("raw-heads, hold={}", settings.hold));
+        let _ = headers
+            .push("X-Meergate", format!("raw-heads, decodes={DECODES}, hold={}", settings.hold));
         Options {
             service: format!("meergate-inspector {} (Suricata)", env!("CARGO_PKG_VERSION")),
             allow_204: true,
@@ -126,6 +132,11 @@ impl Case<'_> {
         let keeps_copy = transaction.head().allows_204();
         let (framing, end) = BodyFraming::request(&head, has_body)?;
         let carrier = self.desk.for_request(&self.origin, share, &self.mark, &head)?;
+        let reading = match has_body {
+            true => self.desk.state.settings.content.request(&head)?,
+            false => Reading::AsIs(None),
+        };
+        let (content, framing, end) = self.content(&reading, framing, end);
         let (first, second) = end.split(raw);
         let passage = Passage {
             desk: self.desk,
@@ -134,6 +145,7 @@ impl Case<'_> {
             lead: [first, second],
             fields: head.fields(),
             framing,
+            content,
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Request(raw),
             has_body,
@@ -182,13 +194,20 @@ impl Case<'_> {
                 dialogue.close_after();
             }
         });
+        let reading = match has_body {
+            true => self.desk.state.settings.content.response(&head, self.origin.overlap)?,
+            false => Reading::AsIs(None),
+        };
+        let (content, framing, end) = self.content(&reading, framing, HeadEnd::AsIs);
+        let (first, second) = end.split(raw);
         let passage = Passage {
             desk: self.desk,
             carrier: &carrier,
             direction: Direction::ToClient,
-            lead: [raw, b""],
+            lead: [first, second],
             fields: head.fields(),
             framing,
+            content,
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Response(raw),
             has_body,
@@ -200,6 +219,24 @@ impl Case<'_> {
         carrier.dialogue(crate::dialogue::Dialogue::answered);
         carrier.done();
         Ok(())
+    }
+
+    /// What of a body goes to the engine, and how, if it comes in this framing and the head ends so.
+    fn content(
+        &self,
+        reading: &Reading,
+        framing: BodyFraming,
+        end: HeadEnd,
+    ) -> (Content, BodyFraming, HeadEnd) {
+        match reading {
+            Reading::AsIs(uninspected) => (Content::AsIs(*uninspected), framing, end),
+            Reading::Decoded(codings) => {
+                let settings = &self.desk.state.settings.content;
+                let decoding = Decoding::new(codings, framing, settings, &self.desk.buffers);
+                let (framing, end) = framing.of_decoded(end);
+                (Content::Coded(Box::new(decoding)), framing, end)
+            }
+        }
     }
 
     /// Shows the engine the request that a response answers, since no REQMOD did.
@@ -224,9 +261,9 @@ impl Case<'_> {
             }
             let mut edit = head.edit();
             edit.remove("Content-Length").remove("Transfer-Encoding");
-            carrier.feed(Direction::ToServer, &[edit.build()?.bytes()])?;
+            carrier.feed(Direction::ToServer, &[edit.build()?.bytes()], 0)?;
         } else {
-            carrier.feed(Direction::ToServer, &[head.bytes()])?;
+            carrier.feed(Direction::ToServer, &[head.bytes()], 0)?;
         }
         carrier.dialogue(crate::dialogue::Dialogue::asked);
         Ok(())
@@ -267,6 +304,15 @@ impl Case<'_> {
                     false => (Outcome::Blocked, self.block(dropped, reply)),
                 }
             }
+            Halt::Refused(refusal) => {
+                tracing::warn!(transaction = &*self.mark.transaction, cut, "{halt}");
+                self.desk.counters().refusals[refusal.index()].one();
+                let result = match cut {
+                    true => Err(TransactError::Failed(halt.to_string())),
+                    false => self.refuse(refusal, reply),
+                };
+                (Outcome::Refused, result)
+            }
             _ => {
                 tracing::warn!(transaction = &*self.mark.transaction, cut, "{halt}");
                 let result = match cut {
@@ -279,11 +325,23 @@ impl Case<'_> {
     }
 
     fn block(&self, dropped: &Dropped, reply: &mut Reply<'_>) -> Result<(), TransactError> {
-        let blocked = Blocked {
-            signature: dropped.signature.as_ref(),
-            reason: dropped.reason.name(),
-            transaction: &self.mark.transaction,
-        };
+        self.show(
+            &Blocked {
+                signature: dropped.signature.as_ref(),
+                reason: dropped.reason.name(),
+                transaction: &self.mark.transaction,
+            },
+            reply,
+        )
+    }
+
+    fn refuse(&self, refusal: &Refusal, reply: &mut Reply<'_>) -> Result<(), TransactError> {
+        let reason = &refusal.to_string();
+        let transaction = &*self.mark.transaction;
+        self.show(&Blocked { signature: None, reason, transaction }, reply)
+    }
+
+    fn show(&self, blocked: &Blocked<'_>, reply: &mut Reply<'_>) -> Result<(), TransactError> {
         let mut headers = Headers::new();
         for (name, value) in blocked.icap_fields() {
             headers.push(name, value)?;

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::{ContentSettings, Size, SizeText};
 use crate::identity::TlsSettings;
 use crate::origin::StandIns;
 
 /// How much of a body waits for the verdict over all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "HoldText", into = "String")]
+#[serde(try_from = "SizeText", into = "String")]
 pub(crate) enum Hold {
     /// Everything: no byte leaves before the engine has passed the last one.
     All,
@@ -50,16 +51,7 @@ impl FromStr for Hold {
         if text == "all" {
             return Ok(Self::All);
         }
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = match &text[digits.len()..] {
-            "" => Some(1),
-            "KiB" => Some(1 << 10),
-            "MiB" => Some(1 << 20),
-            "GiB" => Some(1usize << 30),
-            _ => None,
-        };
-        let bytes =
-            digits.parse::<usize>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+        let bytes = text.parse::<Size>().ok().and_then(|size| usize::try_from(size.0).ok());
         match bytes {
             Some(n) if n <= MAX_HOLD => Ok(Self::Bytes(n)),
             Some(_) => {
@@ -72,20 +64,13 @@ impl FromStr for Hold {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum HoldText {
-    Number(u64),
-    Text(String),
-}
-
-impl TryFrom<HoldText> for Hold {
+impl TryFrom<SizeText> for Hold {
     type Error = String;
 
-    fn try_from(text: HoldText) -> Result<Self, String> {
+    fn try_from(text: SizeText) -> Result<Self, String> {
         match text {
-            HoldText::Number(n) => n.to_string().parse(),
-            HoldText::Text(text) => text.parse(),
+            SizeText::Number(n) => n.to_string().parse(),
+            SizeText::Text(text) => text.parse(),
         }
     }
 }
@@ -200,6 +185,8 @@ pub(crate) struct Settings {
     /// Milliseconds without a byte after which what has passed of a body waits no longer; never
     /// if 0. Not under `hold = "all"`.
     pub(crate) pause_milliseconds: u64,
+    /// What becomes of content that is more than bytes as they are.
+    pub(crate) content: ContentSettings,
     /// Limits; all that grows has one.
     pub(crate) limits: Limits,
     /// What takes the place of addresses that an ICAP client does not send.
@@ -227,6 +214,7 @@ impl Default for Settings {
             hold: Hold::default(),
             unheld: UNHELD.map(str::to_owned).to_vec(),
             pause_milliseconds: 2000,
+            content: ContentSettings::default(),
             limits: Limits::default(),
             stand_ins: StandIns::default(),
         }

@@ -384,7 +384,6 @@ app-layer:
           request-body-inspect-window: 16kb
           response-body-minimal-inspect-size: 40kb
           response-body-inspect-window: 16kb
-          response-body-decompress-layer-limit: 2
           http-body-inline: auto
           swf-decompression:
             enabled: no

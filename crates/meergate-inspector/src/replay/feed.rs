@@ -11,6 +11,7 @@ use suricata::{Engine, EveOutput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::{Connection, Exchange, Message};
+use crate::content::Policy;
 use crate::desk::Desk;
 use crate::metrics::Metrics;
 use crate::service::Inspection;
@@ -52,6 +53,10 @@ pub(super) fn feed(
     settings.workers = 1;
     // There is nobody to share with.
     settings.limits.per_client_percent = 100;
+    // A capture shows what was; nothing of it is kept from anyone any more.
+    settings.content.other_codings = Policy::Pass;
+    settings.content.malformed = Policy::Pass;
+    settings.content.parts = Policy::Pass;
     let config = crate::process::engine_config(&settings)?;
     let config = config.log_dir(folder).eve(EveOutput::File(eve.clone()));
     let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;

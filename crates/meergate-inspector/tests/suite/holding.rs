@@ -214,7 +214,6 @@ fn everything_is_held_whatever_it_is_and_however_it_pauses() {
     client.reply().assert_blocked(1_000_001);
 }
 
-/// Of a coding that is none, the engine loses what comes first, if that is little.
 #[test]
 fn a_preview_is_no_copy_of_what_follows_it() {
     let server = Server::start(&["--hold", "all"]);
@@ -228,26 +227,6 @@ fn a_preview_is_no_copy_of_what_follows_it() {
     client.send(&chunked(&body[1024..]));
     client.send(b"0\r\n\r\n");
     client.reply().assert_passed(&body);
-}
-
-#[test]
-fn a_body_that_begins_with_one_byte_is_inspected_as_any_other() {
-    let rule = "drop http any any -> any any (msg:\"start\"; flow:established,to_client; \
-                file.data; content:\"X5O!P%@AP[4\"; sid:1000009;)\n";
-    let server = Server::unready(rule, "pause_milliseconds = 0\n", &[]);
-    let fields = format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", EICAR.len());
-    let response = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
-    let request = Request::respmod("GET /one HTTP/1.1\r\nHost: www.test\r\n\r\n", response);
-    let mut client = server.connect();
-    // The engine serves by now.
-    assert_eq!(client.options().status, 200);
-    let head = request.body(EICAR).head(client.base());
-    client.send(&head);
-    client.send(&chunked(&EICAR[..1]));
-    std::thread::sleep(Duration::from_millis(300));
-    client.send(&chunked(&EICAR[1..]));
-    client.send(b"0\r\n\r\n");
-    client.reply().assert_blocked(1_000_009);
 }
 
 #[test]

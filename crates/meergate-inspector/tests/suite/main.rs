@@ -10,6 +10,7 @@
 mod blind;
 mod chaos;
 mod common;
+mod contents;
 mod holding;
 mod memory;
 mod parity;

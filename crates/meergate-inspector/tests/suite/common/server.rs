@@ -278,6 +278,15 @@ impl Server {
         }
     }
 
+    /// Whether there is an EVE record that `wanted` accepts.
+    pub(crate) fn has_eve(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> bool {
+        let path = self.dir.path().join("events/eve.json");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .any(|record| wanted(&record))
+    }
+
     /// Sends a signal to the program by the `kill` command.
     pub(crate) fn signal(&self, signal: &str) {
         kill(signal, &self.pid().to_string());

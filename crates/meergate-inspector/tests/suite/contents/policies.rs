@@ -1,0 +1,182 @@
+//! Content that cannot be read as its receiver will: refused, or counted.
+
+use super::codings::{Framed, assert_refused, gzip, infected, response, upload};
+use crate::common::{EICAR, Request, Server, random};
+
+fn uninspected(server: &Server, reason: &str) -> u64 {
+    server.metric(&format!("uninspected_bytes_total{{reason=\"{reason}\"}}"))
+}
+
+/// Of a resource that is another one for each part, since Suricata puts together what it can.
+fn part(status: &str, range: &str, body: &[u8]) -> Request {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Range: {range}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let path = range.replace(' ', "-");
+    let request = format!("GET /part/{path} HTTP/1.1\r\nHost: www.test\r\n\r\n");
+    Request::respmod(request, head).body(body)
+}
+
+#[test]
+fn codings_that_are_not_decoded_are_refused() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for coding in [
+        "compress",
+        "x-compress",
+        "dcb",
+        "dcz",
+        "exi",
+        "pack200-gzip",
+        "bzip2",
+        "gzip2",
+        "gzip, utf-8",
+    ] {
+        let field = format!("Content-Encoding: {coding}\r\n");
+        let reply = client.ask(&response(&field, Framed::Length, b"x").allow_204());
+        assert_refused(&reply, "unknown content coding");
+        assert_refused(
+            &client.ask(&upload(&field, Framed::Chunked, b"x")),
+            "unknown content coding",
+        );
+    }
+    let field = "Content-Encoding: identity, gzip\r\n";
+    assert_refused(&client.ask(&response(field, Framed::Length, &gzip(b"x"))), "identity");
+    assert_eq!(server.metric("refused_total{reason=\"coding\"}"), 19);
+    assert_eq!(server.metric("transactions_total{outcome=\"refused\"}"), 19);
+}
+
+#[test]
+fn codings_that_are_not_decoded_pass_and_are_counted_where_that_is_wished() {
+    let server = Server::with_settings("[content]\nother_codings = \"pass\"\n", &[]);
+    let mut client = server.connect();
+    let field = "Content-Encoding: compress\r\n";
+    let body = random(1_000);
+    client.ask(&response(field, Framed::Length, &body)).assert_passed(&body);
+    assert_eq!(uninspected(&server, "coding"), 1_000);
+    client.ask(&upload(field, Framed::Chunked, &body).allow_204()).assert_unmodified();
+    assert_eq!(uninspected(&server, "coding"), 2_000);
+    // As it is, it is inspected all the same.
+    client.ask(&response(field, Framed::Length, EICAR)).assert_blocked(1_000_001);
+}
+
+#[test]
+fn what_is_no_coding_is_read_as_it_is() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for token in ["", "none", "UTF-8", "binary", "8bit", "iso-8859-1", "none, utf-8"] {
+        let field = format!("Content-Encoding: {token}\r\n");
+        client.ask(&response(&field, Framed::Length, EICAR)).assert_blocked(1_000_001);
+        client.ask(&upload(&field, Framed::Chunked, EICAR)).assert_blocked(1_000_002);
+        client.ask(&response(&field, Framed::Length, b"x").allow_204()).assert_unmodified();
+    }
+    assert_eq!(uninspected(&server, "coding"), 0);
+}
+
+#[test]
+fn malformed_content_passes_and_is_counted_where_that_is_wished() {
+    let server = Server::with_settings("[content]\nmalformed = \"pass\"\n", &[]);
+    let mut client = server.connect();
+    let field = "Content-Encoding: gzip\r\n";
+    let body = random(1_000);
+    client.ask(&response(field, Framed::Length, &body)).assert_passed(&body);
+    assert_eq!(uninspected(&server, "malformed"), 1_000);
+    client.ask(&response(field, Framed::Length, EICAR)).assert_blocked(1_000_001);
+    client.ask(&upload(field, Framed::Length, EICAR)).assert_blocked(1_000_002);
+    // What can be decoded is inspected, and so is what comes behind it.
+    let long = [gzip(&random(200_000)), random(200_000)].concat();
+    client.ask(&response(field, Framed::Chunked, &long)).assert_passed(&long);
+    // Around the fault some bytes are shown twice.
+    let counted = uninspected(&server, "malformed");
+    assert!((201_000..401_000).contains(&counted), "{counted}");
+    for body in [
+        [gzip(b"nothing here"), EICAR.to_vec()].concat(),
+        [gzip(&infected()), random(100)].concat(),
+    ] {
+        client.ask(&response(field, Framed::Length, &body)).assert_blocked(1_000_001);
+    }
+    let whole = gzip(&random(100));
+    let short = &whole[..whole.len() - 1];
+    client.ask(&response(field, Framed::Length, short)).assert_passed(short);
+}
+
+#[test]
+fn parts_are_inspected_as_they_are_and_counted() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let (first, second) = EICAR.split_at(30);
+    client.ask(&part("206 Partial Content", "bytes 0-29/68", first)).assert_passed(first);
+    client.ask(&part("206 Partial Content", "bytes 30-67/68", second)).assert_passed(second);
+    assert_eq!(uninspected(&server, "range"), 68);
+    // Some clients join parts whatever the status.
+    client.ask(&part("200 OK", "bytes 0-29/*", first)).assert_passed(first);
+    assert_eq!(uninspected(&server, "range"), 98);
+    let head = "HTTP/1.1 206 Partial Content\r\nContent-Type: multipart/byteranges; boundary=b\r\n\
+                Content-Length: 30\r\n\r\n";
+    let request = Request::respmod("GET /part HTTP/1.1\r\nHost: www.test\r\n\r\n", head);
+    client.ask(&request.body(first)).assert_passed(first);
+    assert_eq!(uninspected(&server, "range"), 128);
+    let field = "Content-Range: bytes 30-67/68\r\n";
+    client.ask(&upload(field, Framed::Length, second)).assert_passed(second);
+    assert_eq!(uninspected(&server, "range"), 166);
+    // A signature within a part is found.
+    client.ask(&part("206 Partial Content", "bytes 5-72/1000", EICAR)).assert_blocked(1_000_001);
+    let counted = uninspected(&server, "range");
+    // Nothing is torn: all of it, no part at all, or a client that sees to it that parts overlap.
+    client.ask(&part("206 Partial Content", "bytes 0-29/30", first)).assert_passed(first);
+    client.ask(&part("416 Range Not Satisfiable", "bytes */68", first)).assert_passed(first);
+    let wide = part("206 Partial Content", "bytes 30-67/68", second);
+    client.ask(&wide.field("X-Range-Overlap", "65536")).assert_passed(second);
+    assert_eq!(uninspected(&server, "range"), counted);
+    // Nobody can decode from the midst of something.
+    let field = "Content-Encoding: gzip\r\nContent-Range: bytes 30-67/68\r\n";
+    let coded = |fields: &str| response(fields, Framed::Length, second);
+    assert_refused(&client.ask(&coded(field)), "part");
+    assert_refused(&client.ask(&coded(field).field("X-Range-Overlap", "65536")), "part");
+    let whole = gzip(&infected());
+    let all = format!(
+        "Content-Encoding: gzip\r\nContent-Range: bytes 0-{}/{}\r\n",
+        whole.len() - 1,
+        whole.len()
+    );
+    client.ask(&response(&all, Framed::Length, &whole)).assert_blocked(1_000_001);
+    assert_eq!(server.metric("refused_total{reason=\"part\"}"), 2);
+}
+
+#[test]
+fn parts_are_refused_where_that_is_wished() {
+    let server = Server::with_settings("[content]\nparts = \"block\"\n", &[]);
+    let mut client = server.connect();
+    let (first, second) = EICAR.split_at(30);
+    let reply = client.ask(&part("206 Partial Content", "bytes 0-29/68", first).allow_204());
+    assert_refused(&reply, "part");
+    let field = "Content-Range: bytes 30-67/68\r\n";
+    assert_refused(&client.ask(&upload(field, Framed::Length, second)), "part");
+    client.ask(&Request::get("/whole", first)).assert_passed(first);
+}
+
+#[test]
+fn clients_are_told_what_is_decoded() {
+    let server = Server::start(&[]);
+    let reply = server.connect().options();
+    let said = reply.field("X-Meergate").unwrap();
+    assert!(said.contains("decodes=br+deflate+gzip+x-gzip+zstd"), "{said}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_errors() {
+    for settings in ["[content]\nmalformed = \"ignore\"\n", "[content]\nmax_decoded = \"many\"\n"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("settings.toml");
+        std::fs::write(&file, settings).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_meergate-inspector"))
+            .args(["check", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("settings.toml:2"), "{said}");
+    }
+}
