@@ -57,6 +57,9 @@ pub(crate) struct Decoding {
     /// The content was malformed, and goes to the engine as it is: all of it that the client has not
     /// got yet.
     raw: bool,
+    /// Bytes that the client had got when the content turned out to be malformed: what they were
+    /// judged as is not what they are.
+    misread: u64,
 }
 
 /// How far decoding got.
@@ -94,6 +97,7 @@ impl Decoding {
             max_decoded: settings.max_decoded.0,
             malformed: settings.malformed,
             raw: false,
+            misread: 0,
         }
     }
 
@@ -186,6 +190,11 @@ impl Decoding {
         self.raw
     }
 
+    /// Bytes that have passed before the content turned out to be malformed; once.
+    pub(crate) fn misread(&mut self) -> u64 {
+        std::mem::take(&mut self.misread)
+    }
+
     /// Bytes that the decoders have written so far: what the work is measured by.
     pub(crate) fn inflated(&self) -> u64 {
         self.decoder.inflated()
@@ -199,6 +208,7 @@ impl Decoding {
         (self.raw, self.drained) = (true, true);
         // What was decoded of it is seen too, in front.
         self.taken = self.passed;
+        self.misread = self.passed;
         Ok(())
     }
 

@@ -293,7 +293,10 @@ impl Passage<'_> {
             }
             Content::Coded(decoding) if len == decoding.ready().len() => {
                 match decoding.is_raw() {
-                    true => counters.uninspected(Uninspected::Malformed, len as u64),
+                    true => {
+                        let unseen = len as u64 + decoding.misread();
+                        counters.uninspected(Uninspected::Malformed, unseen);
+                    }
                     false => counters.decoded.add(len as u64),
                 }
                 held.pass(decoding.pass());

@@ -339,7 +339,10 @@ fn unix_sockets_echo_and_unknown_services() {
     assert_eq!(client.ask(&Request::get("/", EICAR).service("/nothing")).status, 404);
     let options = client.options();
     assert_eq!(options.status, 200);
-    assert_eq!(options.field("X-Meergate"), Some("raw-heads, hold=1048576"));
+    assert_eq!(
+        options.field("X-Meergate"),
+        Some("raw-heads, decodes=br+deflate+gzip+x-gzip+zstd, hold=1048576")
+    );
     assert_eq!(options.field("Allow"), Some("204"));
     assert_eq!(options.field("Preview"), None);
     let tag = options.field("ISTag").unwrap();

@@ -101,7 +101,7 @@ const CODED: [Coded; 10] = [
     ("Content-Encoding: deflate\r\n", raw),
     ("Content-Encoding: zstd\r\n", zstd),
     ("Content-Encoding: gzip, gzip\r\n", |c| gzip(&gzip(c))),
-    ("Content-Encoding: , zstd ,\tgzip,\r\n", |c| gzip(&zstd(c))),
+    ("Content-Encoding: zstd ,\tgzip\r\n", |c| gzip(&zstd(c))),
     ("Content-Encoding: deflate\r\nX: y\r\nContent-Encoding: zstd\r\n", |c| zstd(&zlib(c))),
     ("Content-Encoding: gzip,zstd\r\nContent-Encoding: deflate\r\n", |c| zlib(&zstd(&gzip(c)))),
     ("Content-Encoding: identity\r\n", <[u8]>::to_vec),

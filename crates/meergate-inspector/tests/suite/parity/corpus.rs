@@ -290,11 +290,13 @@ fn response(
     }
     let plain = body(dice, &["needle-down", "inside"], "drop-me", place);
     let (coding, body) = match dice.below(8) {
+        // A part of coded content is refused, or read as it is.
+        0..3 if status == 206 => ("", plain),
         0 | 1 => ("gzip", compressed(&plain, true)),
         2 => ("deflate", compressed(&plain, false)),
         3 => ("identity", plain),
-        // Unknown to the engine: as it is.
-        4 => ("br", plain),
+        // Unknown to both: as it is.
+        4 => ("compress", plain),
         _ => ("", plain),
     };
     if !coding.is_empty() {
