@@ -46,7 +46,9 @@
 //!
 //! # What it does not do
 //!
-//! It does not parse HTTP, hold bytes back, or know what to do with a verdict. And it cannot start twice: libsuricata
+//! It does not parse HTTP, hold bytes back, or know what to do with a verdict. It does not undo content codings, and the
+//! engine's own decoder is off, since that gives up or reads otherwise than clients do, without a word: who feeds an
+//! HTTP message with a `Content-Encoding` decodes the content first, and leaves the head as it is. And it cannot start twice: libsuricata
 //! is one engine per process, for the life of the process.
 #![forbid(unsafe_code)]
 

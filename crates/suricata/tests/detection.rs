@@ -25,13 +25,10 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 #[test]
 fn eicar_is_found_in_every_framing_and_a_clean_body_passes() {
     LAB.run(|worker| {
-        let zipped = gzip(EICAR);
-        let gzipped = response(
-            &format!("Content-Encoding: gzip\r\nContent-Length: {}", zipped.len()),
-            &zipped,
-        );
         let until_close = response("Connection: close", EICAR);
-        let cases = [with_length(EICAR), chunked(EICAR, 7), gzipped, until_close];
+        let decoded =
+            response(&format!("Content-Encoding: gzip\r\nContent-Length: {}", EICAR.len()), EICAR);
+        let cases = [with_length(EICAR), chunked(EICAR, 7), decoded, until_close];
         for (number, message) in cases.iter().enumerate() {
             for tuple in [tuple(1000), tuple6(1000)] {
                 for size in [1, 64, 100_000] {
@@ -80,16 +77,9 @@ fn random_cuts_give_the_verdict_of_one_piece() {
                 let at = random.below(len + 1);
                 body.splice(at..at, EICAR.iter().copied());
             }
-            let message = match random.below(3) {
+            let message = match random.below(2) {
                 0 => with_length(&body),
-                1 => chunked(&body, 1 + random.below(10_000)),
-                _ => {
-                    let zipped = gzip(&body);
-                    response(
-                        &format!("Content-Encoding: gzip\r\nContent-Length: {}", zipped.len()),
-                        &zipped,
-                    )
-                }
+                _ => chunked(&body, 1 + random.below(10_000)),
             };
             let tuple = if random.below(2) == 0 { tuple(3000) } else { tuple6(3000) };
             let whole = exchange(worker, tuple, &get("/"), &message, usize::MAX).unwrap();
@@ -301,25 +291,17 @@ fn a_flow_that_is_merely_dropped_is_closed_by_its_worker() {
     });
 }
 
+/// Who feeds decodes, as the documentation says: the engine's own decoder reads otherwise than clients do.
 #[test]
-fn what_a_single_packet_unpacks_to_is_inspected_from_end_to_end() {
+fn the_engine_does_not_decode() {
     LAB.run(|worker| {
-        for len in [100_000, 1_000_000, 20_000_000] {
-            for place in 0..=10 {
-                let mut body = vec![b' '; len];
-                let at = (len - EICAR.len()) / 10 * place;
-                body[at..at + EICAR.len()].copy_from_slice(EICAR);
-                let zipped = gzip(&body);
-                assert!(zipped.len() < 65_000);
-                let message = response(
-                    &format!("Content-Encoding: gzip\r\nContent-Length: {}", zipped.len()),
-                    &zipped,
-                );
-                let verdict =
-                    exchange(worker, tuple(9200), &get("/"), &message, usize::MAX).unwrap();
-                assert_eq!(sid(&verdict), Some(1_000_001), "{len} bytes, at {at}");
-            }
-        }
+        let zipped = gzip(EICAR);
+        let message = response(
+            &format!("Content-Encoding: gzip\r\nContent-Length: {}", zipped.len()),
+            &zipped,
+        );
+        let verdict = exchange(worker, tuple(9200), &get("/"), &message, usize::MAX).unwrap();
+        assert_eq!(verdict, Verdict::Pass);
     });
 }
 

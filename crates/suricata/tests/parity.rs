@@ -7,14 +7,11 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use common::{EICAR, Lab, Random, chunked, noise, response};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::Value;
 use suricata::{Direction, Expect, SURICATA_PROGRAM, Tuple, Worker};
 
@@ -146,19 +143,10 @@ fn dialogue(number: u16, random: &mut Random) -> Dialogue {
             continue;
         }
         let body = a_body(random);
-        let reply = match random.below(5) {
+        let reply = match random.below(4) {
             0 => b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n".to_vec(),
             1 => chunked(&body, 1 + random.below(8000)),
             2 => {
-                let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-                encoder.write_all(&body).unwrap();
-                let zipped = encoder.finish().unwrap();
-                response(
-                    &format!("Content-Encoding: gzip\r\nContent-Length: {}", zipped.len()),
-                    &zipped,
-                )
-            }
-            3 => {
                 turns.push((Direction::ToClient, response("Connection: close", &body)));
                 break;
             }
