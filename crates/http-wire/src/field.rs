@@ -101,3 +101,32 @@ impl<'a> Iterator for Fields<'a> {
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(syntax::trim).filter(|t| !t.is_empty())
 }
+
+/// Names that stand in `Content-Encoding` fields of servers who take it for that of a charset, of MIME,
+/// or for something else. Not every charset is there, only what is met.
+const NO_CODINGS: [&str; 17] = [
+    "7bit",
+    "8bit",
+    "amz-1.0",
+    "ascii",
+    "binary",
+    "identity",
+    "iso-8859-1",
+    "iso-8859-15",
+    "none",
+    "null",
+    "plain",
+    "text",
+    "us-ascii",
+    "utf-8",
+    "utf8",
+    "windows-1251",
+    "windows-1252",
+];
+
+/// Whether a member of `Content-Encoding` says that nothing is coded: no client has a decoder of that
+/// name. That holds for the whole list only if it does for all members: beside a coding, some clients
+/// pass over such a name, others decode nothing.
+pub fn names_no_coding(token: &[u8]) -> bool {
+    NO_CODINGS.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(token))
+}

@@ -40,6 +40,9 @@ pub struct Capabilities {
     /// The service answers before it has read more than this many body bytes (`X-Meergate:
     /// hold=`).
     pub hold: Option<u64>,
+    /// Content codings that the service undoes (`X-Meergate: decodes=gzip+br`), in lower case;
+    /// `None` if it does not say.
+    pub decodes: Option<Vec<String>>,
     /// `Service`: what it calls itself.
     pub service: Option<String>,
     transfers: Transfers,
@@ -92,13 +95,17 @@ impl Capabilities {
                 .collect(),
             raw_heads: headers.list_contains("X-Meergate", "raw-heads"),
             hold: None,
+            decodes: None,
             service: headers.text("Service").map(str::to_owned),
             transfers: Transfers::from_headers(headers),
         };
-        this.hold = headers
-            .list("X-Meergate")
-            .filter_map(|v| std::str::from_utf8(v).ok()?.strip_prefix("hold=")?.parse().ok())
-            .next();
+        let ours = |key| {
+            let mut list = headers.list("X-Meergate").filter_map(|v| std::str::from_utf8(v).ok());
+            list.find_map(|element| element.strip_prefix(key))
+        };
+        this.hold = ours("hold=").and_then(|bytes| bytes.parse().ok());
+        this.decodes = ours("decodes=")
+            .map(|list| list.split('+').take(MOST_ELEMENTS).map(str::to_ascii_lowercase).collect());
         this
     }
 
@@ -109,6 +116,20 @@ impl Capabilities {
             Method::Reqmod => self.reqmod,
             Method::Respmod => self.respmod,
         }
+    }
+
+    /// Whether the service can be relied on to look into contents in this coding. One that does not
+    /// say what it decodes is taken to know those that nearly all programs know.
+    pub fn can_decode(&self, coding: &[u8]) -> bool {
+        match &self.decodes {
+            Some(codings) => codings.iter().any(|c| c.as_bytes().eq_ignore_ascii_case(coding)),
+            None => Self::common(coding),
+        }
+    }
+
+    /// Whether it is a coding that services are taken to decode while nothing is known of them.
+    pub(crate) fn common(coding: &[u8]) -> bool {
+        [&b"gzip"[..], b"deflate"].iter().any(|common| common.eq_ignore_ascii_case(coding))
     }
 
     /// What to do with a message whose URL has this path.
@@ -223,6 +244,10 @@ mod tests {
         assert!(c.raw_heads);
         assert_eq!(c.hold, Some(1 << 20));
         assert_eq!(parse("X-Meergate: raw-heads, hold=all\n").hold, None);
+        assert_eq!(c.decodes, None);
+        assert!(c.can_decode(b"GZIP") && c.can_decode(b"deflate") && !c.can_decode(b"br"));
+        let c = parse("Methods: REQMOD\nX-Meergate: raw-heads, decodes=gzip+br+Zstd\n");
+        assert!(c.can_decode(b"br") && c.can_decode(b"zstd") && !c.can_decode(b"deflate"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http_wire::{RequestHead, ResponseHead};
+use icap::Method;
 use tokio::sync::Semaphore;
 
 use crate::course::Course;
@@ -156,6 +157,17 @@ impl Chain {
     /// Its services, in order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.plan.iter().map(|at| &self.registry.services[*at])
+    }
+
+    /// Whether all of its services look into requests in this content coding, as far as they have
+    /// said: gzip and deflate are taken for known where a service does not say.
+    pub fn decodes_requests(&self, coding: &[u8]) -> bool {
+        self.services().all(|service| service.decodes(Method::Reqmod, coding))
+    }
+
+    /// The same of responses.
+    pub fn decodes_responses(&self, coding: &[u8]) -> bool {
+        self.services().all(|service| service.decodes(Method::Respmod, coding))
     }
 
     /// Messages that went through without any service having seen them.

@@ -90,6 +90,17 @@ impl Endpoint {
         })
     }
 
+    /// Whether it looks into contents in this coding, as it said when it was asked last; also if it
+    /// does not take part in messages of the kind.
+    pub(crate) fn can_decode(&self, method: Method, coding: &[u8]) -> bool {
+        match &*self.lock_known() {
+            Some(Known { capabilities, .. }) => {
+                !capabilities.offers(method) || capabilities.can_decode(coding)
+            }
+            None => Capabilities::common(coding),
+        }
+    }
+
     /// What it offers, from the cache as long as that holds.
     ///
     /// # Errors

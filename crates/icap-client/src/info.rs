@@ -25,6 +25,10 @@ pub struct TransactionInfo {
     pub transaction_id: Arc<str>,
     /// Who the client is, if it has logged in.
     pub username: Option<Arc<str>>,
+    /// The message is a part of a resource (206), wider than what the client gets of it: on both
+    /// sides, but for the resource's ends, at least so many bytes are shown and not delivered. Told
+    /// to services of ours as `X-Range-Overlap`.
+    pub range_overlap: Option<u64>,
     /// Headers that a service's reply left for the services after it.
     pub shared: SharedHeaders,
 }
@@ -44,6 +48,7 @@ impl TransactionInfo {
             stream_id: None,
             transaction_id: transaction_id.into(),
             username: None,
+            range_overlap: None,
             shared: SharedHeaders::default(),
         }
     }

@@ -45,6 +45,11 @@ pub(crate) fn adaptation(
         head.number("Preview", preview);
     }
     head.identity(capabilities, identity, info);
+    if capabilities.raw_heads
+        && let Some(overlap) = info.range_overlap
+    {
+        head.number("X-Range-Overlap", overlap);
+    }
     info.shared.for_each(|name, value| head.line(name, value));
     let (request, response, body) = match message {
         Message::Request(request) => (request.bytes().clone(), Bytes::new(), BodyKind::Req),

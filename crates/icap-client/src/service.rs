@@ -94,6 +94,14 @@ impl Service {
         })
     }
 
+    /// Whether all of its endpoints look into contents in this coding that `method` shows them, as
+    /// far as they have said; also if it is shown none.
+    pub(crate) fn decodes(&self, method: Method, coding: &[u8]) -> bool {
+        self.config.monitor
+            || self.wants(method) == Some(false)
+            || self.endpoints.iter().all(|endpoint| endpoint.can_decode(method, coding))
+    }
+
     pub(crate) fn config(&self) -> &ServiceConfig {
         &self.config
     }

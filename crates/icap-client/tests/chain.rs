@@ -442,6 +442,42 @@ async fn facts_go_to_the_service_as_it_may_know_them() {
 }
 
 #[tokio::test]
+async fn codings_and_overlaps_are_what_services_say_and_are_told() {
+    let methods = "Methods: REQMOD\r\nISTag: \"t\"\r\n";
+    for (ours, decoded) in [
+        ("", ["gzip", "deflate"].as_slice()),
+        ("X-Meergate: raw-heads, hold=10\r\n", &["gzip", "deflate"]),
+        ("X-Meergate: raw-heads, decodes=gzip+br+zstd\r\n", &["gzip", "br", "zstd"]),
+    ] {
+        let (sender, mut requests) = tokio::sync::mpsc::channel(8);
+        let options: &'static str = format!("{methods}{ours}").leak();
+        let server = serve_requests(options, move |mut peer, request| {
+            let sender = sender.clone();
+            async move {
+                peer.send(echo(&request)).await;
+                let _ = sender.send(request).await;
+                Some(peer)
+            }
+        })
+        .await;
+        let chain = Chain::from_services(&[named("a", &server)]).unwrap();
+        // Before it has said anything.
+        assert!(chain.decodes_requests(b"gzip") && !chain.decodes_requests(b"br"));
+        let mut info = info();
+        info.range_overlap = Some(65_536);
+        forward_as(&chain, &info, get(), None).await;
+        let told = requests.recv().await.unwrap().header("X-Range-Overlap");
+        assert_eq!(told.as_deref(), (!ours.is_empty()).then_some("65536"));
+        for coding in ["gzip", "deflate", "br", "zstd", "dcb"] {
+            let expected = decoded.contains(&coding);
+            assert_eq!(chain.decodes_requests(coding.as_bytes()), expected, "{ours} {coding}");
+            // It has no part in responses, so it stands in nobody's way.
+            assert!(chain.decodes_responses(coding.as_bytes()));
+        }
+    }
+}
+
+#[tokio::test]
 async fn our_inspector_gets_heads_as_they_were_and_every_body_may_be_passed() {
     let options =
         "Methods: REQMOD\r\nISTag: \"t\"\r\nAllow: 204\r\nX-Meergate: raw-heads, hold=65536\r\n";

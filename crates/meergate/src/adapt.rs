@@ -12,12 +12,15 @@
 //! Nothing is collected: contents are pulled through by whoever writes them, so a slow reader slows
 //! its sender. Request and response contents may flow at the same time. No task is spawned.
 
+mod codings;
 mod drive;
 mod pace;
 mod pump;
+mod ranges;
 mod record;
 mod review;
 mod rules;
+mod signed;
 mod transact;
 mod trouble;
 mod tunnel;

@@ -19,7 +19,8 @@ use icap_client::{Chain, Chains, Service};
 use ipnet::IpNet;
 
 use crate::config::{
-    Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Pinned, Rule, UpstreamProxy,
+    Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Pinned, Ranges, Rule,
+    UpstreamProxy,
 };
 use crate::error::StartError;
 use crate::tls::UpstreamTls;
@@ -58,6 +59,8 @@ pub struct Decision {
     pub upstream_proxy: Option<Arc<UpstreamProxy>>,
     /// Whether what is said on the connection is captured.
     pub capture: bool,
+    /// What becomes of requests for a part of a resource.
+    pub ranges: Ranges,
     /// What becomes of an invalid certificate of the origin's.
     pub invalid_certificate: InvalidCertificate,
     /// The `[[client_certificate]]` shown to an origin that asks for one.
@@ -148,6 +151,7 @@ impl Policy {
                 |what| StartError::new(what, "upstream.proxy", "name an [[upstream_proxy]]"),
             )?,
             capture: false,
+            ranges: config.http.ranges,
             invalid_certificate: InvalidCertificate::Refuse,
             client_certificate: None,
             certificate_asked: CertificateAsked::Ignore,
@@ -336,6 +340,7 @@ impl Compiled {
                 chain,
                 upstream_proxy,
                 capture: rule.capture,
+                ranges: rule.ranges.unwrap_or(default.ranges),
                 invalid_certificate: rule.invalid_certificate,
                 client_certificate: rule.client_certificate.as_deref().map(Arc::from),
                 certificate_asked: rule.certificate_asked,

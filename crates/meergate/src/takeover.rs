@@ -284,7 +284,9 @@ mod tests {
         let asked = std::sync::Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
         let program = std::thread::spawn(move || {
-            offer.wait(&Vec::new(), || drop(count.fetch_add(1, Ordering::SeqCst)))
+            offer.wait(&Vec::new(), || {
+                count.fetch_add(1, Ordering::SeqCst);
+            })
         });
         std::fs::write(dir.path().join("meergate.pid"), "-1\n").unwrap();
         assert_eq!(reload(&config).unwrap(), std::process::id().to_string());

@@ -10,6 +10,7 @@ use icap_client::{Block, Did, Trail, TransactionInfo};
 use super::pace::Pace;
 use super::pump::{Counted, Progress};
 use super::trouble::Trouble;
+use crate::config::Ranges;
 use crate::log::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3339};
 use crate::metrics::{LimitLabels, Towards, TransactionLabels};
 use crate::policy::{Decision, decide_request, decide_response};
@@ -52,6 +53,8 @@ pub(crate) struct Transaction<'a> {
     failed: bool,
     /// The rule that decided last.
     pub(super) rule: Option<&'a str>,
+    /// What that rule says of parts of resources.
+    pub(super) ranges: Ranges,
     /// Why no service saw the request.
     pub(super) unseen_request: Option<&'static str>,
     /// Why no service saw the response.
@@ -123,6 +126,7 @@ impl<'a> Transaction<'a> {
             own_page: false,
             failed: false,
             rule: None,
+            ranges: Ranges::default(),
             unseen_request: None,
             unseen_response: None,
             opaque_request: None,

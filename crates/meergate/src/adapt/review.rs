@@ -42,7 +42,7 @@ pub(super) fn review(
         return Ok((request, false));
     }
     let head = read(tx, former, request.head)?;
-    let (head, opaque) = rules.changed_request(head, former.named)?;
+    let (head, opaque) = rules.changed_request(head, former.shown)?;
     tx.opaque_request = opaque.or(tx.opaque_request);
     decide(tx, former.chain, &head)?;
     Ok((Request { head, body: request.body }, true))

@@ -1,70 +1,121 @@
 //! What is changed in heads so that nothing slips past the services, and what is refused.
 
 use http_wire::{RequestHead, ResponseHead, Version, tokens};
+use icap_client::Chain;
 
+use super::codings::{Content, DICTIONARY_REQUEST, DICTIONARY_RESPONSE, Decoders};
+use super::ranges::{self, Asked, Part};
+use super::signed;
 use super::trouble::Trouble;
 use crate::config::{Http, Ranges, Uninspectable};
 use crate::pages::Page;
+use crate::policy::Policy;
 
 /// The settings that govern one connection's messages.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
     http: &'a Http,
-    /// Whether there is any service to slip past.
-    inspected: bool,
-    /// Whether the response may be inspected, which the request is made ready for.
-    response_inspected: bool,
+    /// The services that it could slip past.
+    chain: Option<&'a Chain>,
+    /// What becomes of parts of resources.
+    ranges: Ranges,
+    /// All rules, if the response may be inspected by others.
+    policy: Option<&'a Policy>,
 }
+
+/// Another name of `Range`, of before HTTP/1.1, that Apache still knows.
+const OLD_RANGE: &str = "Request-Range";
 
 /// Why a content's bytes count as uninspected although they went through the services.
 pub(crate) type Opaque = Option<&'static str>;
 
+/// A request as it is to go on.
+pub(crate) struct Ready {
+    /// Its head. Untouched, byte for byte, if nothing is to be changed.
+    pub(crate) head: RequestHead,
+    pub(crate) opaque: Opaque,
+    /// What the client wants of the wider part that the head asks for.
+    pub(crate) part: Option<Part>,
+}
+
 impl<'a> Rules<'a> {
-    pub(crate) fn new(http: &'a Http, inspected: bool) -> Self {
-        Self { http, inspected, response_inspected: inspected }
+    pub(crate) fn new(http: &'a Http, chain: Option<&'a Chain>, ranges: Ranges) -> Self {
+        Self { http, chain, ranges, policy: None }
     }
 
-    /// The same for a request whose response may be inspected although it is not itself.
-    pub(crate) fn expecting(self, response_inspected: bool) -> Self {
-        Self { response_inspected: self.response_inspected || response_inspected, ..self }
+    /// The same for a request whose response may be inspected by whomever the rules choose then.
+    pub(crate) fn expecting(self, policy: &'a Policy) -> Self {
+        Self { policy: policy.looks_at_responses().then_some(policy), ..self }
     }
 
-    /// The request head as it is to go on. Untouched, byte for byte, if nothing is to be changed.
-    pub(crate) fn request(&self, head: RequestHead) -> Result<(RequestHead, Opaque), Trouble> {
+    /// The request as it is to go on.
+    pub(crate) fn request(&self, head: RequestHead) -> Result<Ready, Trouble> {
         let may_upgrade = self.may_upgrade(&head);
-        self.clean(head, may_upgrade)
+        let asked = match self.ranges {
+            Ranges::Block | Ranges::Pass => Asked::AsItIs,
+            Ranges::Overlap => ranges::ask(&head, self.http.range_overlap.0),
+            Ranges::Whole => ranges::leave_out(&head),
+        };
+        self.clean(head, asked, may_upgrade)
     }
 
-    /// The same for a head that a service changed: it asks for another protocol only if the client
-    /// did, who would not know what to make of the answer.
+    /// The same for a head that a service changed from what it was `shown`: it asks for another
+    /// protocol only if the client did, who would not know what to make of the answer, and for a
+    /// part only if that is the one that was asked for before.
     pub(crate) fn changed_request(
         &self,
         head: RequestHead,
-        named: &RequestHead,
+        shown: &RequestHead,
     ) -> Result<(RequestHead, Opaque), Trouble> {
-        let may_upgrade = self.may_upgrade(&head) && self.may_upgrade(named);
-        self.clean(head, may_upgrade)
+        let may_upgrade = self.may_upgrade(&head) && self.may_upgrade(shown);
+        let asked = match self.ranges {
+            Ranges::Block | Ranges::Pass => Asked::AsItIs,
+            Ranges::Overlap if ranges::is_same(&head, shown) => Asked::AsItIs,
+            Ranges::Overlap | Ranges::Whole => ranges::leave_out(&head),
+        };
+        self.clean(head, asked, may_upgrade).map(|ready| (ready.head, ready.opaque))
     }
 
     fn clean(
         &self,
         head: RequestHead,
+        mut asked: Asked,
         may_upgrade: bool,
-    ) -> Result<(RequestHead, Opaque), Trouble> {
-        let whole = self.response_inspected && self.http.ranges == Ranges::Whole;
-        let range = whole && head.field("Range").is_some();
-        let codings = if self.response_inspected { self.codings(&head) } else { None };
-        let upgrade = wants_upgrade(&head) && !may_upgrade;
+    ) -> Result<Ready, Trouble> {
         let opaque = self.request_coding(&head)?;
-        if !range && codings.is_none() && !upgrade {
-            return Ok((head, opaque));
+        let upgrade = wants_upgrade(&head) && !may_upgrade;
+        let (mut codings, mut dropped) = (None, Vec::new());
+        if let Some(decoders) = self.response_decoders() {
+            codings = match asked {
+                Asked::Wider(_) => Decoders::Known(&[]).acceptable(&head),
+                _ => decoders.acceptable(&head),
+            };
+            dropped = DICTIONARY_REQUEST.to_vec();
+            if matches!(self.ranges, Ranges::Overlap | Ranges::Whole) {
+                dropped.push(OLD_RANGE);
+            }
+            dropped.retain(|n| head.field(n).is_some() && !signed::covers(&head, n));
+        } else {
+            asked = Asked::AsItIs;
         }
         let mut edit = head.edit();
-        if range {
-            edit.remove("Range").remove("If-Range");
+        let mut part = None;
+        match asked {
+            Asked::AsItIs if codings.is_none() && dropped.is_empty() && !upgrade => {
+                return Ok(Ready { head, opaque, part });
+            }
+            Asked::AsItIs => {}
+            Asked::LeftOut => drop(edit.remove("Range").remove("If-Range")),
+            Asked::Wider(wider) => {
+                edit.set("Range", wider.value());
+                part = Some(wider);
+            }
         }
         if let Some(codings) = codings {
             edit.set("Accept-Encoding", codings);
+        }
+        for name in dropped {
+            edit.remove(name);
         }
         if upgrade {
             edit.remove("Upgrade").remove("HTTP2-Settings");
@@ -74,7 +125,17 @@ impl<'a> Rules<'a> {
                 false => edit.set("Connection", left),
             };
         }
-        Ok((edit.build().map_err(Trouble::RequestFault)?, opaque))
+        Ok(Ready { head: edit.build().map_err(Trouble::RequestFault)?, opaque, part })
+    }
+
+    /// Who decodes the response, if anybody is to look into it.
+    fn response_decoders(&self) -> Option<Decoders<'a>> {
+        match (&self.http.decodable, self.policy, self.chain) {
+            (_, None, None) => None,
+            (Some(list), _, _) => Some(Decoders::Known(list)),
+            (None, Some(policy), _) => Some(Decoders::Any(policy)),
+            (None, None, Some(chain)) => Some(Decoders::OfResponse(chain)),
+        }
     }
 
     /// Whether the request asks for another protocol that is allowed.
@@ -90,92 +151,63 @@ impl<'a> Rules<'a> {
             && asked.all(allowed)
     }
 
-    /// The response head as it is to go on, and whether its content can't be looked into.
+    /// The response head as it is to go on, and whether its content can't be looked into. A part that
+    /// `is_wider` than what the client gets of it can.
     pub(crate) fn response(
         &self,
         head: ResponseHead,
         has_content: bool,
+        is_wider: bool,
     ) -> Result<(ResponseHead, Opaque), Trouble> {
         let mut opaque = None;
-        if self.inspected && has_content {
-            if let Some(coding) = self.other_coding(head.all("Content-Encoding").map(|f| f.value)) {
-                if self.http.other_codings == Uninspectable::Block {
-                    return Err(refuse_coding(&coding));
-                }
-                opaque = Some("coding");
-            }
-            if head.status() == 206 {
-                if self.http.ranges == Ranges::Block {
+        if let Some(chain) = self.chain.filter(|_| has_content) {
+            let decoders = match &self.http.decodable {
+                Some(list) => Decoders::Known(list),
+                None => Decoders::OfResponse(chain),
+            };
+            let values = head.all("Content-Encoding").map(|f| f.value);
+            opaque = self.opaque(decoders.judge(values))?;
+            if ranges::is_part(&head) {
+                if self.ranges == Ranges::Block {
                     return Err(refuse_range());
                 }
-                opaque = opaque.or(Some("range"));
+                if !is_wider {
+                    opaque = opaque.or(Some("range"));
+                }
             }
         }
-        if self.http.alt_svc || head.field("Alt-Svc").is_none() {
+        let dictionary = self.chain.is_some() && head.field(DICTIONARY_RESPONSE).is_some();
+        let alt_svc = !self.http.alt_svc && head.field("Alt-Svc").is_some();
+        if !dictionary && !alt_svc {
             return Ok((head, opaque));
         }
         let mut edit = head.edit();
-        edit.remove("Alt-Svc");
+        if dictionary {
+            edit.remove(DICTIONARY_RESPONSE);
+        }
+        if alt_svc {
+            edit.remove("Alt-Svc");
+        }
         Ok((edit.build().map_err(Trouble::OriginFault)?, opaque))
     }
 
     fn request_coding(&self, head: &RequestHead) -> Result<Opaque, Trouble> {
-        if !self.inspected {
-            return Ok(None);
-        }
-        match self.other_coding(head.all("Content-Encoding").map(|f| f.value)) {
-            None => Ok(None),
-            Some(_) if self.http.other_codings == Uninspectable::Pass => Ok(Some("coding")),
-            Some(coding) => Err(refuse_coding(&coding)),
-        }
-    }
-
-    /// A content coding that the services can't undo. They peel off at most two layers.
-    fn other_coding<'h>(&self, values: impl Iterator<Item = &'h [u8]>) -> Option<String> {
-        let mut layers = 0;
-        for coding in values.flat_map(tokens) {
-            layers += 1;
-            if layers > 2 || !(coding.eq_ignore_ascii_case(b"identity") || self.decodes(coding)) {
-                return Some(String::from_utf8_lossy(coding).into_owned());
-            }
-        }
-        None
-    }
-
-    fn decodes(&self, coding: &[u8]) -> bool {
-        let coding = match coding.len() > 2 && coding[..2].eq_ignore_ascii_case(b"x-") {
-            true => &coding[2..],
-            false => coding,
+        let Some(chain) = self.chain else { return Ok(None) };
+        let decoders = match &self.http.decodable {
+            Some(list) => Decoders::Known(list),
+            None => Decoders::OfRequest(chain),
         };
-        self.http.decodable.iter().any(|d| d.as_bytes().eq_ignore_ascii_case(coding))
+        self.opaque(decoders.judge(head.all("Content-Encoding").map(|f| f.value)))
     }
 
-    /// `Accept-Encoding` without what can't be decoded; `None` if it can stay as it is.
-    fn codings(&self, head: &RequestHead) -> Option<Vec<u8>> {
-        let mut any = false;
-        let mut left: Vec<u8> = Vec::new();
-        let mut same = true;
-        for member in head.all("Accept-Encoding").flat_map(|f| tokens(f.value)) {
-            any = true;
-            let coding = member.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
-            if coding.eq_ignore_ascii_case(b"identity") || self.decodes(coding) {
-                if !left.is_empty() {
-                    left.extend_from_slice(b", ");
-                }
-                left.extend_from_slice(member);
-            } else {
-                same = false;
+    fn opaque(&self, content: Content) -> Result<Opaque, Trouble> {
+        match content {
+            Content::Open => Ok(None),
+            Content::Closed(coding) if self.http.other_codings == Uninspectable::Block => {
+                Err(refuse_coding(&coding))
             }
+            Content::Closed(_) | Content::Framed => Ok(Some("coding")),
         }
-        // Without the field any coding would be acceptable (RFC 9110 section 12.5.3); clients that
-        // send none are known to want none.
-        if !any || same {
-            return None;
-        }
-        if left.is_empty() {
-            left.extend_from_slice(b"identity");
-        }
-        Some(left)
     }
 }
 
@@ -221,86 +253,140 @@ mod tests {
         ResponseHead::from_bytes(Bytes::from(text), &Limits::default()).unwrap()
     }
 
-    fn sent(http: &Http, fields: &str) -> String {
-        let (head, _) = Rules::new(http, true).request(request(fields)).unwrap();
-        let text = String::from_utf8(head.bytes().to_vec()).unwrap();
+    fn ready(http: &Http, ranges: Ranges, fields: &str) -> Ready {
+        Rules::new(http, Some(&Chain::empty()), ranges).request(request(fields)).unwrap()
+    }
+
+    fn sent(http: &Http, ranges: Ranges, fields: &str) -> String {
+        let text = String::from_utf8(ready(http, ranges, fields).head.bytes().to_vec()).unwrap();
         text["GET / HTTP/1.1\r\nHost: a\r\n".len()..text.len() - 2].to_owned()
     }
 
-    #[test]
-    fn only_decodable_codings_are_asked_for() {
-        let http = Http::default();
-        let table = [
-            ("Accept-Encoding: gzip,deflate\r\n", "Accept-Encoding: gzip,deflate\r\n"),
-            ("accept-encoding: gzip, br, zstd\r\n", "Accept-Encoding: gzip\r\n"),
-            ("Accept-Encoding: br;q=1, x-gzip;q=.5, *;q=0\r\n", "Accept-Encoding: x-gzip;q=.5\r\n"),
-            ("Accept-Encoding: br\r\n", "Accept-Encoding: identity\r\n"),
-            (
-                "Accept-Encoding: br\r\nA: b\r\nAccept-Encoding: gzip\r\n",
-                "Accept-Encoding: gzip\r\nA: b\r\n",
-            ),
-            ("A:  b\r\n", "A:  b\r\n"),
-        ];
-        for (given, expected) in table {
-            assert_eq!(sent(&http, given), expected);
-        }
-        let (head, _) =
-            Rules::new(&http, false).request(request("Accept-Encoding: br\r\n")).unwrap();
-        assert_eq!(head.field("accept-encoding").unwrap().value, b"br");
+    fn decoding(codings: &[&str]) -> Http {
+        let list = codings.iter().map(|&name| name.to_owned()).collect();
+        Http { decodable: Some(list), ..Http::default() }
     }
 
     #[test]
-    fn ranges_ask_for_the_whole() {
+    fn only_what_can_be_decoded_is_asked_for() {
+        let http = decoding(&["gzip", "br"]);
+        let table = [
+            ("Accept-Encoding: gzip,br\r\n", "Accept-Encoding: gzip,br\r\n"),
+            ("accept-encoding: gzip, br, dcb\r\n", "Accept-Encoding: gzip, br\r\n"),
+            ("Available-Dictionary: :a:\r\nA: b\r\nDictionary-ID: \"c\"\r\n", "A: b\r\n"),
+            ("A:  b\r\n", "A:  b\r\n"),
+        ];
+        for (given, expected) in table {
+            assert_eq!(sent(&http, Ranges::Overlap, given), expected);
+        }
+        let rules = Rules::new(&http, None, Ranges::Overlap);
+        let head = rules.request(request("Accept-Encoding: dcb\r\n")).unwrap().head;
+        assert_eq!(head.field("accept-encoding").unwrap().value, b"dcb");
+        let empty = Chain::empty();
+        let rules = Rules::new(&http, Some(&empty), Ranges::Overlap);
+        let dictionary = response(200, "A: 1\r\nUse-As-Dictionary: match=\"/*\"\r\n");
+        let (head, _) = rules.response(dictionary, true, false).unwrap();
+        assert_eq!(&head.bytes()[..], b"HTTP/1.1 200 X\r\nA: 1\r\n\r\n");
+    }
+
+    #[test]
+    fn ranges_are_asked_for_as_the_settings_say() {
         let http = Http::default();
-        assert_eq!(sent(&http, "Range: bytes=1-\r\nIf-Range: x\r\nA: b\r\n"), "A: b\r\n");
-        let http = Http { ranges: Ranges::Pass, ..Http::default() };
-        assert_eq!(sent(&http, "Range: bytes=1-\r\n"), "Range: bytes=1-\r\n");
-        let rules = Rules::new(&http, true);
-        assert_eq!(rules.response(response(206, ""), true).unwrap().1, Some("range"));
-        let http = Http { ranges: Ranges::Block, ..Http::default() };
-        assert!(Rules::new(&http, true).response(response(206, ""), true).is_err());
+        let given = "Range: bytes=100000-\r\nIf-Range: x\r\nAccept-Encoding: gzip\r\n";
+        assert_eq!(sent(&http, Ranges::Whole, given), "Accept-Encoding: gzip\r\n");
+        assert_eq!(sent(&http, Ranges::Pass, given), given);
+        assert_eq!(sent(&http, Ranges::Block, given), given);
+        let wider = "Range: bytes=34464-\r\nIf-Range: x\r\nAccept-Encoding: identity\r\n";
+        assert_eq!(sent(&http, Ranges::Overlap, given), wider);
+        assert!(ready(&http, Ranges::Overlap, given).part.is_some());
+        assert!(ready(&http, Ranges::Pass, given).part.is_none());
+
+        let signed = format!("{given}Signature-Input: a=(\"range\")\r\n");
+        assert_eq!(sent(&http, Ranges::Overlap, &signed), signed);
+        for other in [
+            "Range: bytes=3-1\r\n",
+            "Range: bytes=0-1\r\nRange: bytes=0-1\r\n",
+            "Request-Range: bytes=0-1\r\n",
+        ] {
+            assert_eq!(sent(&http, Ranges::Overlap, other), "");
+        }
+
+        let empty = Chain::empty();
+        let opaque = |ranges, wider| {
+            let rules = Rules::new(&http, Some(&empty), ranges);
+            rules.response(response(206, ""), true, wider).map(|(_, opaque)| opaque)
+        };
+        assert_eq!(opaque(Ranges::Pass, false).unwrap(), Some("range"));
+        assert_eq!(opaque(Ranges::Overlap, false).unwrap(), Some("range"));
+        assert_eq!(opaque(Ranges::Overlap, true).unwrap(), None);
+        assert!(opaque(Ranges::Block, false).is_err());
+        for (status, range, counted) in [
+            (200, "bytes 0-9/20", true),
+            (200, "bytes 0-19/20", false),
+            (200, "bytes */20", false),
+            (200, "bytes=0-9/20", true),
+            (200, "rows 0-9/20", true),
+            (206, "bytes 0-19/20", true),
+        ] {
+            let head = response(status, &format!("Content-Range: {range}\r\n"));
+            let rules = Rules::new(&http, Some(&empty), Ranges::Overlap);
+            let (_, opaque) = rules.response(head, true, false).unwrap();
+            assert_eq!(opaque.is_some(), counted, "{status} {range}");
+        }
     }
 
     #[test]
     fn only_known_upgrades_are_asked_for() {
         let http = Http::default();
         let web_socket = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n";
-        assert_eq!(sent(&http, web_socket), web_socket);
+        assert_eq!(sent(&http, Ranges::Overlap, web_socket), web_socket);
         let h2c =
             "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAAB\r\n";
-        assert_eq!(sent(&http, h2c), "");
+        assert_eq!(sent(&http, Ranges::Overlap, h2c), "");
         let both = "Connection: Upgrade, TE\r\nUpgrade: websocket, h2c\r\nTE: trailers\r\n";
-        assert_eq!(sent(&http, both), "Connection: TE\r\nTE: trailers\r\n");
-        assert_eq!(sent(&http, "Upgrade: websocket\r\n"), "");
+        assert_eq!(sent(&http, Ranges::Overlap, both), "Connection: TE\r\nTE: trailers\r\n");
+        assert_eq!(sent(&http, Ranges::Overlap, "Upgrade: websocket\r\n"), "");
     }
 
     #[test]
     fn contents_in_other_codings_are_refused_or_counted() {
-        let block = Http::default();
-        let pass = Http { other_codings: Uninspectable::Pass, ..Http::default() };
-        for (value, opaque) in [
-            ("gzip", false),
-            ("X-GZIP, identity", false),
-            ("br", true),
-            ("gzip, br", true),
-            ("gzip, gzip, gzip", true),
+        let block = decoding(&["gzip"]);
+        let pass = Http { other_codings: Uninspectable::Pass, ..block.clone() };
+        let empty = Chain::empty();
+        let judge = |http, chain, value: &str, content| {
+            let head = response(200, &format!("Content-Encoding: {value}\r\n"));
+            let rules = Rules::new(http, chain, Ranges::Overlap);
+            rules.response(head, content, false).map(|(_, opaque)| opaque)
+        };
+        for (value, blocked, counted) in [
+            ("gzip", false, false),
+            ("X-GZIP", false, false),
+            ("br", true, true),
+            ("gzip, br", true, true),
+            ("gzip, gzip, gzip", true, true),
+            ("utf-8", false, false),
+            ("aws-chunked", false, true),
+            ("gzip, foo", true, true),
         ] {
-            let head = || response(200, &format!("Content-Encoding: {value}\r\n"));
-            assert_eq!(Rules::new(&block, true).response(head(), true).is_err(), opaque, "{value}");
-            let passed = Rules::new(&pass, true).response(head(), true).unwrap().1;
-            assert_eq!(passed.is_some(), opaque, "{value}");
-            assert!(Rules::new(&block, false).response(head(), true).is_ok());
-            assert!(Rules::new(&block, true).response(head(), false).is_ok());
+            let came = judge(&block, Some(&empty), value, true);
+            assert_eq!(came.is_err(), blocked, "{value}");
+            let came = judge(&pass, Some(&empty), value, true).unwrap();
+            assert_eq!(came, counted.then_some("coding"), "{value}");
+            assert_eq!(judge(&block, None, value, true).unwrap(), None);
+            assert_eq!(judge(&block, Some(&empty), value, false).unwrap(), None);
         }
     }
 
     #[test]
     fn other_protocols_are_not_advertised() {
         let head = || response(200, "A: 1\r\nAlt-Svc: h3=\":443\"\r\n");
-        let (left, _) = Rules::new(&Http::default(), false).response(head(), true).unwrap();
+        let (left, _) = Rules::new(&Http::default(), None, Ranges::Overlap)
+            .response(head(), true, false)
+            .unwrap();
         assert_eq!(&left.bytes()[..], b"HTTP/1.1 200 X\r\nA: 1\r\n\r\n");
         let http = Http { alt_svc: true, ..Http::default() };
-        let (left, _) = Rules::new(&http, false).response(head(), true).unwrap();
+        let (left, _) =
+            Rules::new(&http, None, Ranges::Overlap).response(head(), true, false).unwrap();
         assert!(left.field("alt-svc").is_some());
     }
 }

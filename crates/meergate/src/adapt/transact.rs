@@ -11,9 +11,10 @@ use icap_client::{Adapted, Body, Chain, Failure, Shown, TransactionInfo};
 
 use super::drive::{Drive, Watch};
 use super::pump::{Counted, Pump, Stopped};
+use super::ranges::{self, Cut, Fitted};
 use super::record::{Message, Transaction};
 use super::review::{Former, origin_is_known, review, wrong};
-use super::rules::Rules;
+use super::rules::{Ready, Rules};
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
@@ -75,12 +76,12 @@ async fn run<C: Client, O: Origin>(
     let chain = services(tx, &request.head)?;
     let settings = &tx.session.settings;
     let looks_at_responses = settings.policy.looks_at_responses();
-    let rules = Rules::new(&settings.config.http, chain.is_some()).expecting(looks_at_responses);
+    let rules = Rules::new(&settings.config.http, chain, tx.ranges).expecting(&settings.policy);
     let progress = tx.progress.clone();
     let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
 
     let named = request.head.clone();
-    let (head, opaque) = rules.request(request.head)?;
+    let Ready { head, opaque, part } = rules.request(request.head)?;
     tx.opaque_request = opaque;
     let limits = &settings.config.limits;
     let body = request.body.map(|body| {
@@ -107,9 +108,25 @@ async fn run<C: Client, O: Origin>(
         (request, changed) = review(tx, &rules, &former, request)?;
     }
 
-    let asked = request.head.clone();
-    let (head, body) =
-        ask(tx, request, (&named, chain), &rules, client, origin, &mut drive).await?;
+    let (mut asked, had_content) = (request.head.clone(), request.body.is_some());
+    let whose = (&named, chain);
+    let (head, body) = ask(tx, request, whose, &rules, client, origin, &mut drive).await?;
+    let (head, body, cut) = match part {
+        Some(part) if part.is_of(&asked) => match part.fit(head, body)? {
+            Fitted::AsItIs(head, body) => (head, body, None),
+            Fitted::Coded => {
+                asked = ranges::whole(&asked, had_content)?;
+                let request = Request { head: asked.clone(), body: None };
+                drive.run_for(client, pin!(origin.connect())).await??;
+                origin_is_known(tx, origin.tls(), chain, &[&named, &asked])?;
+                let (head, body) =
+                    ask(tx, request, whose, &rules, client, origin, &mut drive).await?;
+                (ranges::all(head)?, body, None)
+            }
+            Fitted::Part(head, body, cut) => (head, body, Some(cut)),
+        },
+        _ => (head, body, None),
+    };
     if head.status() == 101 {
         tx.heads.response += head.bytes().len() as u64;
         tx.status = Some(101);
@@ -117,7 +134,8 @@ async fn run<C: Client, O: Origin>(
         tx.unseen_response = Some("upgrade");
         return Ok(Ended::Upgraded(head));
     }
-    let exchange = Exchange { named: &named, asked: &asked, changed, chain, info: info.as_ref() };
+    let info = info.as_ref();
+    let exchange = Exchange { named: &named, asked: &asked, changed, chain, info, cut };
     answer(tx, exchange, head, body, client, &mut drive).await
 }
 
@@ -133,6 +151,8 @@ pub(super) struct Exchange<'a> {
     pub(super) chain: Option<&'a Chain>,
     /// There if the response may be shown to any.
     pub(super) info: Option<&'a TransactionInfo>,
+    /// What the client gets of the response, if that is less than what came.
+    pub(super) cut: Option<Cut>,
 }
 
 /// Shows the final response to the services and sends it to the client.
@@ -149,12 +169,17 @@ pub(super) async fn answer<C: Client, S: Sink>(
         true => services_of_response(tx, &exchange, &head)?,
         false => exchange.chain,
     };
-    let rules = Rules::new(&settings.config.http, chain.is_some());
-    let (mut head, opaque) = rules.response(head, body.is_some())?;
+    let rules = Rules::new(&settings.config.http, chain, tx.ranges);
+    let cut = exchange.cut;
+    let (mut head, opaque) = rules.response(head, body.is_some(), cut.is_some())?;
     tx.opaque_response = opaque;
     let mut body = body;
     if let (Some(chain), Some(info)) = (chain, exchange.info) {
         let began = Instant::now();
+        let wider = cut
+            .as_ref()
+            .map(|cut| TransactionInfo { range_overlap: Some(cut.overlap()), ..info.clone() });
+        let info = wider.as_ref().unwrap_or(info);
         let adapted = pin!(chain.respmod(info, exchange.asked, head, body));
         let adapted = drive.run_for(client, adapted).await?.map_err(Trouble::Chain)?;
         tx.adapted(Message::Response, &adapted.trail, began.elapsed());
@@ -166,6 +191,9 @@ pub(super) async fn answer<C: Client, S: Sink>(
         }
         head = adapted.head;
         body = adapted.body;
+    }
+    if let Some(cut) = cut {
+        (head, body) = cut.apply(head, body)?;
     }
     deliver(tx, head, body, client, drive).await
 }
@@ -207,6 +235,7 @@ fn obey<'s>(
     decision: &'s Decision,
 ) -> Result<(Option<&'s Chain>, Option<&'static str>), Trouble> {
     tx.rule = decision.rule.as_deref();
+    tx.ranges = decision.ranges;
     match decision.action {
         Action::Block => Err(Trouble::Refused(Box::new(blocked_page(decision)))),
         Action::Bypass => Ok((None, Some("bypass"))),

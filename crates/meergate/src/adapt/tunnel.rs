@@ -39,7 +39,7 @@ async fn run<C: Client, O: Origin>(
     watch: &mut Watch,
 ) -> Result<Ended, Trouble> {
     let chain = services(tx, &request.head)?;
-    let rules = Rules::new(&tx.session.settings.config.http, chain.is_some());
+    let rules = Rules::new(&tx.session.settings.config.http, chain, tx.ranges);
     let progress = tx.progress.clone();
     let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
     let Request { head, body: inside } = request;
@@ -79,7 +79,8 @@ async fn run<C: Client, O: Origin>(
     if !(200..300).contains(&head.status()) {
         // A refusal is a response like any other, and may hold anything.
         let asked = &request.head;
-        let exchange = Exchange { named: &named, asked, changed, chain, info: info.as_ref() };
+        let info = info.as_ref();
+        let exchange = Exchange { named: &named, asked, changed, chain, info, cut: None };
         return answer(tx, exchange, head, body, client, &mut drive).await;
     }
     tx.outcome = "upgraded";

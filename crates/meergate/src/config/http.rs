@@ -1,6 +1,7 @@
 //! `[http]`: how requests and responses are treated.
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 
 use super::value::Bytes;
 
@@ -12,14 +13,16 @@ pub struct Http {
     pub max_head: Bytes,
     /// Most fields in a head.
     pub max_fields: usize,
-    /// Content codings that the services can decode. When messages are inspected,
-    /// `Accept-Encoding` is reduced to these.
-    pub decodable: Vec<String>,
+    /// Content codings that the services can decode, if not what they say of themselves counts. When
+    /// messages are inspected, `Accept-Encoding` is reduced to these.
+    pub decodable: Option<Vec<String>>,
     /// Bodies in other codings: `block` them, or `pass` them and count their bytes as uninspected.
     pub other_codings: Uninspectable,
-    /// Requests for a part of a resource: ask for the `whole` instead, `block` partial responses,
-    /// or `pass` them and count their bytes.
+    /// What becomes of requests for a part of a resource.
     pub ranges: Ranges,
+    /// Bytes that `overlap` asks for on both sides of a part; from 1 KiB to 16 MiB.
+    #[serde(deserialize_with = "overlap")]
+    pub range_overlap: Bytes,
     /// Whether advertisements of other protocols (`Alt-Svc`, HTTP/3 above all) are passed on.
     /// Traffic that follows them does not come through this proxy.
     pub alt_svc: bool,
@@ -40,15 +43,26 @@ pub enum Uninspectable {
 }
 
 /// What becomes of range requests.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Ranges {
     /// Partial responses are answered with a page instead.
     Block,
+    /// The origin is asked for more on both sides, the services see it, and the client gets its part.
+    #[default]
+    Overlap,
     /// They are passed on; their bytes are counted.
     Pass,
     /// The range is left out of the request, so that the origin sends the whole.
     Whole,
+}
+
+fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    let bytes = Bytes::deserialize(deserializer)?;
+    match ((1 << 10)..=(16 << 20)).contains(&bytes.0) {
+        true => Ok(bytes),
+        false => Err(D::Error::custom("range_overlap must be from \"1KiB\" to \"16MiB\"")),
+    }
 }
 
 impl Default for Http {
@@ -57,9 +71,10 @@ impl Default for Http {
         Self {
             max_head: Bytes(64 * 1024),
             max_fields: 200,
-            decodable: names(&["gzip", "deflate"]),
+            decodable: None,
             other_codings: Uninspectable::Block,
-            ranges: Ranges::Whole,
+            ranges: Ranges::Overlap,
+            range_overlap: Bytes(64 << 10),
             alt_svc: false,
             upgrades: names(&["websocket"]),
             max_streams: 128,

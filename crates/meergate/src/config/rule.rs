@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::http::Ranges;
 use super::value::{fingerprints, networks};
 
 /// One rule. All conditions that are set must hold, and one entry of a list is enough; the first
@@ -61,6 +62,8 @@ pub struct Rule {
     /// `upstream.proxy`; `direct` for none. Decided for connections: conditions on requests,
     /// responses or certificates have no say in it.
     pub upstream_proxy: Option<String>,
+    /// What becomes of requests for a part of a resource, instead of `http.ranges`.
+    pub ranges: Option<Ranges>,
     /// The `[[client_certificate]]` shown to origins that ask for one.
     pub client_certificate: Option<String>,
     /// What becomes of connections whose origin asks for a certificate when none is set.

@@ -6,6 +6,7 @@
 
 pub mod h2;
 pub mod icap;
+pub mod parts;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
