@@ -127,6 +127,32 @@ fn origins_send_the_parts_and_the_overlap() {
     assert!(sent > asked && sent <= asked + count * 2 * OVERLAP, "{sent} for {asked}");
 }
 
+/// The inspector is told that clients get less than it is shown; of a signed range that is not so.
+#[test]
+fn the_inspector_knows_parts_that_overlap() {
+    let folder = TempDir::new().unwrap();
+    let settings = folder.path().join("inspector.toml");
+    fs::write(&settings, "[content]\nparts = \"block\"\n").unwrap();
+    let rules = e2e::programs::test_rules().display().to_string();
+    let settings = settings.display().to_string();
+    let inspector = Inspector::start(["--config", &settings, "--rules", &rules]);
+    let authority = Authority::new("Origin");
+    authority.write(folder.path());
+    let trusted = folder.path().join("authority.pem").display().to_string();
+    let nginx = Nginx::start(&authority.leaf(&origin::NAMES));
+    let file = content::noise(4, 500_000);
+    nginx.put("file", &file);
+    let gateway = Gateway::start(["--icap", &inspector.url(), "--upstream-ca", &trusted]);
+    let curl = Curl::through(gateway.proxy()).trust(&gateway.authority()).arg("--range");
+    let part = curl.clone().arg("200000-299999").run(&nginx.url("/file"));
+    part.expect_status(206);
+    assert!(part.body == file[200_000..300_000]);
+    let several = curl.clone().arg("0-9,200000-200009").run(&nginx.url("/file"));
+    several.expect_status(206);
+    let signature = "Signature-Input: a=(\"range\");created=1";
+    curl.arg("0-9").arg("--header").arg(signature).run(&nginx.url("/file")).expect_status(403);
+}
+
 /// Signatures of several lengths at many places, and parts in any order: whoever asks never holds
 /// all bytes of one. `MEERGATE_E2E_PARTS` says how many files (6 by default), of 50 MB if it is set.
 #[test]

@@ -130,3 +130,7 @@ const NO_CODINGS: [&str; 17] = [
 pub fn names_no_coding(token: &[u8]) -> bool {
     NO_CODINGS.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(token))
 }
+
+/// What clients of AWS write in `Content-Encoding` of content that they send in signed chunks. It is a
+/// framing and no coding: the content's bytes are there as they are, with lines in between.
+pub const AWS_CHUNKED: &[u8] = b"aws-chunked";

@@ -32,7 +32,7 @@ pub use chunked::{
 pub use edit::{HeadEdit, RequestEdit, ResponseEdit};
 pub use error::{Error, ErrorKind};
 pub use facts::Expectation;
-pub use field::{Field, Fields, HOP_BY_HOP, names_no_coding, tokens};
+pub use field::{AWS_CHUNKED, Field, Fields, HOP_BY_HOP, names_no_coding, tokens};
 pub use framing::Framing;
 pub use head::{Limits, RequestHead, ResponseHead, Version};
 pub use target::{Authority, TargetForm};

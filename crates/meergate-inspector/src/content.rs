@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use content_coding::{Codings, Unsupported};
-use http_wire::{RequestHead, ResponseHead};
+use http_wire::{AWS_CHUNKED, RequestHead, ResponseHead, names_no_coding};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Uninspected;
@@ -208,10 +208,12 @@ impl ContentSettings {
             Policy::Block => Err(refusal),
             Policy::Pass => Ok(Reading::AsIs(Some(Uninspected::Coding))),
         };
+        let framed = codings.iter().copied().flat_map(http_wire::tokens).any(is_framing);
         match (parse(codings), part) {
             (Err(unsupported), _) => undecoded(Refusal::Coding(unsupported)),
+            // What lies across two of its chunks no rule sees.
             (Ok(codings), Part::None | Part::Overlapping) if codings.is_identity() => {
-                Ok(Reading::AsIs(None))
+                Ok(Reading::AsIs(framed.then_some(Uninspected::Coding)))
             }
             (Ok(codings), Part::None) => Ok(Reading::Decoded(codings)),
             (_, Part::Torn) if self.parts == Policy::Block => Err(Refusal::Part),
@@ -235,31 +237,17 @@ enum Part {
     Torn,
 }
 
-/// What servers write who take the field for that of a charset, of MIME, or for something else: no
-/// client has a decoder of that name. Matters only where nothing else is named.
-const NO_CODINGS: [&str; 12] = [
-    "7bit",
-    "8bit",
-    "binary",
-    "iso-8859-1",
-    "none",
-    "null",
-    "text",
-    "us-ascii",
-    "utf-8",
-    "utf8",
-    "windows-1251",
-    "windows-1252",
-];
-
 /// The codings of all Content-Encoding fields.
 fn parse(values: &[&[u8]]) -> Result<Codings, Unsupported> {
-    let is_none =
-        |token: &[u8]| NO_CODINGS.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(token));
-    match values.iter().copied().flat_map(http_wire::tokens).all(is_none) {
+    let mut names = values.iter().copied().flat_map(http_wire::tokens);
+    match names.all(|name| names_no_coding(name) || is_framing(name)) {
         true => Ok(Codings::default()),
         false => Codings::parse(values.iter().copied()),
     }
+}
+
+fn is_framing(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(AWS_CHUNKED)
 }
 
 /// Whether a Content-Range is of anything but a whole resource (RFC 9110 section 14.4).

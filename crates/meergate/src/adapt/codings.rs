@@ -1,6 +1,6 @@
 //! Content codings: which are asked for, and what becomes of contents in others.
 
-use http_wire::{RequestHead, names_no_coding, tokens};
+use http_wire::{AWS_CHUNKED, RequestHead, names_no_coding, tokens};
 use icap_client::Chain;
 
 use super::signed;
@@ -76,7 +76,7 @@ impl Decoders<'_> {
             && names.iter().all(|coding| self.decode(coding));
         if layers == 0 || decoded {
             Content::Open
-        } else if coded().all(|coding| coding.eq_ignore_ascii_case(FRAMED)) {
+        } else if coded().all(|coding| coding.eq_ignore_ascii_case(AWS_CHUNKED)) {
             Content::Framed
         } else {
             Content::Closed(String::from_utf8_lossy(&names.join(&b", "[..])).into_owned())
@@ -89,15 +89,11 @@ impl Decoders<'_> {
 pub(super) enum Content {
     /// It is in these codings, or ones of that name. The services don't undo them, and some client may.
     Closed(String),
-    /// All of it, but with the lines of a framing in between.
+    /// All of it, but with the lines of [`AWS_CHUNKED`] in between.
     Framed,
     /// All of it.
     Open,
 }
-
-/// What clients of AWS write of content that they send in signed chunks. It is no coding: the
-/// content's bytes are there as they are.
-const FRAMED: &[u8] = b"aws-chunked";
 
 /// The name under which a coding is registered (RFC 9110 section 8.4.1.3).
 fn canonical(coding: &[u8]) -> &[u8] {

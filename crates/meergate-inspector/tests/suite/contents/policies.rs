@@ -65,13 +65,36 @@ fn codings_that_are_not_decoded_pass_and_are_counted_where_that_is_wished() {
 fn what_is_no_coding_is_read_as_it_is() {
     let server = Server::start(&[]);
     let mut client = server.connect();
-    for token in ["", "none", "UTF-8", "binary", "8bit", "iso-8859-1", "none, utf-8"] {
+    for token in ["", "none", "UTF-8", "binary", "8bit", "iso-8859-1", "none, identity", "amz-1.0"]
+    {
         let field = format!("Content-Encoding: {token}\r\n");
         client.ask(&response(&field, Framed::Length, EICAR)).assert_blocked(1_000_001);
         client.ask(&upload(&field, Framed::Chunked, EICAR)).assert_blocked(1_000_002);
         client.ask(&response(&field, Framed::Length, b"x").allow_204()).assert_unmodified();
     }
     assert_eq!(uninspected(&server, "coding"), 0);
+}
+
+/// Signed chunks of uploads to S3: what is in one is seen, what lies across two is not.
+#[test]
+fn what_is_framed_once_more_is_inspected_as_it_is_and_counted() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let chunk = |content: &[u8]| {
+        let line = format!("{:x};chunk-signature=00\r\n", content.len());
+        [line.as_bytes(), content, b"\r\n"].concat()
+    };
+    let (first, second) = EICAR.split_at(30);
+    for token in ["aws-chunked", "AWS-Chunked, utf-8"] {
+        let field = format!("Content-Encoding: {token}\r\n");
+        client.ask(&upload(&field, Framed::Length, &chunk(EICAR))).assert_blocked(1_000_002);
+        let before = uninspected(&server, "coding");
+        let torn = [chunk(first), chunk(second), chunk(b"")].concat();
+        client.ask(&upload(&field, Framed::Length, &torn).allow_204()).assert_unmodified();
+        assert_eq!(uninspected(&server, "coding") - before, torn.len() as u64);
+    }
+    let field = "Content-Encoding: gzip, aws-chunked\r\n";
+    assert_refused(&client.ask(&upload(field, Framed::Length, b"x")), "unknown content coding");
 }
 
 #[test]
