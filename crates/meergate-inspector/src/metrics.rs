@@ -153,7 +153,7 @@ pub(crate) struct Counters {
     outcomes: [Counter; Outcome::ALL.len()],
     /// Bytes by [`Uninspected`].
     uninspected: [Counter; Uninspected::ALL.len()],
-    /// Transactions by the [`Refusal`](crate::content::Refusal) of their content.
+    /// Transactions by the [`Refusal`] of their content.
     pub(crate) refusals: [Counter; Refusal::LABELS.len()],
     /// Bytes that the engine got of coded bodies.
     pub(crate) decoded: Counter,
