@@ -158,6 +158,11 @@ const char *mgs_app_proto_name(uint16_t proto)
     return AppProtoToString(proto);
 }
 
+uint16_t mgs_app_proto_count(void)
+{
+    return g_alproto_max;
+}
+
 static int begin(void)
 {
     /* Rust's handler, which is there to tell a stack overflow, takes a signal that was sent for a fault that will come

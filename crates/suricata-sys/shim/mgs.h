@@ -95,6 +95,8 @@ int mgs_conf_force(const char *name, const char *value);
 int mgs_conf_remove(const char *name);
 /* A cache of compiled patterns is read, but nothing is put into it. */
 void mgs_keep_no_patterns(void);
+/* The lane whose flows never appear in EVE. */
+void mgs_set_silent_lane(uint64_t lane);
 int mgs_init(void);
 /* After a failure of this one or of those below the engine is lost: whoever waits in mgs_worker_attach or
  * mgs_worker_finish comes back, and so does whoever comes there later. */
@@ -115,9 +117,9 @@ void mgs_rotate_logs(void);
 const char *mgs_version(void);
 const char *mgs_event_name(uint8_t event);
 const char *mgs_drop_reason_name(uint8_t reason);
+/* After mgs_init only. */
 const char *mgs_app_proto_name(uint16_t proto);
-/* The lane whose flows never appear in EVE. */
-void mgs_set_silent_lane(uint64_t lane);
+uint16_t mgs_app_proto_count(void);
 
 /* --- a worker; attach, packet, idle and finish on one thread --- */
 mgs_worker *mgs_worker_at(unsigned index);

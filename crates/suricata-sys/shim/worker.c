@@ -54,6 +54,9 @@ mgs_worker *mgs_worker_at(unsigned index)
 
 int mgs_worker_attach(mgs_worker *worker)
 {
+    /* Suricata's packet pools are the thread's: it cannot be two workers. */
+    if (mgs_current != NULL)
+        return MGS_FAILED;
     mgs_current = worker;
     if (SCRunModeLibSpawnWorker(worker->tv) != 0 || atomic_load(&mgs_lost_engine)) {
         mgs_current = NULL;

@@ -40,6 +40,7 @@ unsafe extern "C" {
     pub(crate) fn mgs_event_name(event: u8) -> *const c_char;
     pub(crate) fn mgs_drop_reason_name(reason: u8) -> *const c_char;
     pub(crate) fn mgs_app_proto_name(proto: u16) -> *const c_char;
+    pub(crate) fn mgs_app_proto_count() -> u16;
     pub(crate) fn mgs_set_silent_lane(lane: u64);
 
     pub(crate) fn mgs_worker_at(index: c_uint) -> *mut Worker;

@@ -5,7 +5,7 @@
 //! and what a verdict means is decided above.
 //!
 //! ```text
-//! crate suricata ──► MainThread, Seat, RawWorker, Sink ──► shim/mgs.h ──► libsuricata (hidden)
+//! crate suricata ──► begin, Seat, RawWorker, Sink ──► shim/mgs.h ──► libsuricata (hidden)
 //! ```
 //!
 //! No Suricata header, type or symbol leaves the shim: the static library is joined with it into one object whose
@@ -20,8 +20,8 @@ mod sink;
 mod worker;
 
 pub use main_thread::{
-    Failure, MainThread, app_protocol_name, drop_reason_name, event_name, reload_pending,
-    reload_start, rotate_logs, set_silent_lane, stop, stopping, version,
+    Begun, Configured, Ending, Failure, Ready, Running, app_protocol_name, begin, drop_reason_name,
+    event_name, reload_pending, reload_start, rotate_logs, stop, stopping, version,
 };
 pub use outcome::{Alert, Outcome, flag, loss};
 pub use sink::{Level, RuleCounts, Sink, set_sink};

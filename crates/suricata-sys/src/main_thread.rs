@@ -1,7 +1,8 @@
-//! The engine's main thread: starting, running and stopping it.
+//! The engine's main thread: starting, running and stopping it, in stages.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fmt, ptr};
 
@@ -46,34 +47,76 @@ pub(crate) fn check(code: c_int) -> Result<(), Failure> {
     }
 }
 
-/// The right to run the engine, held by the one thread that began it. Call the methods in the order in which they are
-/// listed.
-pub struct MainThread {
-    /// Seats not yet given out.
-    seats: u16,
-    /// Thread-bound: Suricata's main functions keep state in thread-local storage.
-    _not_send: PhantomData<*mut ()>,
+/// Suricata's main functions keep state in thread-local storage, so all stages are bound to the thread that began.
+type Bound = PhantomData<*mut ()>;
+
+/// The names of Suricata's application protocols, by their numbers. Copied once they are complete: Suricata's own table
+/// is not there before.
+static APP_PROTOCOLS: OnceLock<Vec<String>> = OnceLock::new();
+
+/// The first stage of the engine's main thread. Each stage is consumed by what leads to the next, so that nothing is
+/// called out of order, or again after a failure:
+///
+/// ```text
+/// begin() ─► Begun ─load_yaml()─► Configured ─init()─► Ready ─post_init()─► Running ─main_loop()─► Ending ─shut_down()
+/// ```
+///
+/// ```compile_fail
+/// // An engine that does not run cannot be shut down.
+/// fn end(engine: suricata_sys::Begun) {
+///     engine.shut_down().ok();
+/// }
+/// ```
+///
+/// ```
+/// fn end(engine: suricata_sys::Ending) {
+///     engine.shut_down().ok();
+/// }
+/// ```
+pub struct Begun {
+    workers: u16,
+    _bound: Bound,
 }
 
-impl MainThread {
-    /// Begins the engine of this process (`SuricataPreInit`, `SCParseCommandLine`). `arguments` are those of the
-    /// `suricata` program, the program name first. `inline` selects IPS mode.
-    pub fn begin(arguments: Vec<CString>, inline: bool, workers: u16) -> Result<Self, Failure> {
-        static BEGUN: AtomicBool = AtomicBool::new(false);
-        if BEGUN.swap(true, Ordering::SeqCst) {
-            return Err(Failure::AlreadyBegun);
-        }
-        let count = c_int::try_from(arguments.len()).map_err(|_| Failure::Failed)?;
-        let mut pointers =
-            arguments.into_iter().map(CString::into_raw).collect::<Vec<*mut c_char>>();
-        pointers.push(ptr::null_mut());
-        // Suricata keeps pointers into argv for as long as it lives, which is as long as the process.
-        let argv = Box::leak(pointers.into_boxed_slice());
-        // SAFETY: first and only call (BEGUN); argv is null-terminated, leaked, and holds `count` C strings.
-        check(unsafe { ffi::mgs_begin(count, argv.as_mut_ptr(), inline.into(), workers.into()) })?;
-        Ok(Self { seats: workers, _not_send: PhantomData })
-    }
+/// Settings are loaded, and may be changed.
+pub struct Configured {
+    workers: u16,
+    _bound: Bound,
+}
 
+/// Rules are loaded, and seats are given out.
+pub struct Ready(Bound);
+
+/// Workers may feed.
+pub struct Running(Bound);
+
+/// The main loop was told to end.
+pub struct Ending(Bound);
+
+/// Begins the engine of this process (`SuricataPreInit`, `SCParseCommandLine`). `arguments` are those of the `suricata`
+/// program, the program name first. `inline` selects IPS mode.
+///
+/// # Errors
+/// [`Failure::AlreadyBegun`] the second time; whatever Suricata has against the arguments.
+pub fn begin(arguments: Vec<CString>, inline: bool, workers: u16) -> Result<Begun, Failure> {
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    if BEGUN.swap(true, Ordering::SeqCst) {
+        return Err(Failure::AlreadyBegun);
+    }
+    let count = c_int::try_from(arguments.len()).map_err(|_| Failure::Failed)?;
+    let mut pointers = arguments.into_iter().map(CString::into_raw).collect::<Vec<*mut c_char>>();
+    if pointers.is_empty() {
+        return Err(Failure::Failed);
+    }
+    pointers.push(ptr::null_mut());
+    // Suricata keeps pointers into argv for as long as it lives, which is as long as the process.
+    let argv = Box::leak(pointers.into_boxed_slice());
+    // SAFETY: first and only call (BEGUN); argv is null-terminated, leaked, and holds `count` C strings, one at least.
+    check(unsafe { ffi::mgs_begin(count, argv.as_mut_ptr(), inline.into(), workers.into()) })?;
+    Ok(Begun { workers, _bound: PhantomData })
+}
+
+impl Begun {
     /// Says which files stand for `argument` where the arguments name it as their rule file (`-s`): all that match
     /// these patterns (glob(7)), of which each must match one at least.
     pub fn name_rules(&mut self, argument: CString, files: Vec<CString>) {
@@ -87,11 +130,17 @@ impl MainThread {
     }
 
     /// Loads the YAML that the arguments name.
-    pub fn load_yaml(&mut self) -> Result<(), Failure> {
-        // SAFETY: on the thread that began the engine, before init.
-        check(unsafe { ffi::mgs_load_yaml() })
+    ///
+    /// # Errors
+    /// Suricata's; the log says more.
+    pub fn load_yaml(self) -> Result<Configured, Failure> {
+        // SAFETY: on the thread that began the engine, once, after begin.
+        check(unsafe { ffi::mgs_load_yaml() })?;
+        Ok(Configured { workers: self.workers, _bound: PhantomData })
     }
+}
 
+impl Configured {
     /// A setting as loaded, `None` if absent or not a plain value.
     pub fn setting(&self, name: &str) -> Option<String> {
         let name = CString::new(name).ok()?;
@@ -103,6 +152,9 @@ impl MainThread {
     }
 
     /// Sets a value that nothing later changes (`SCConfSetFinal`).
+    ///
+    /// # Errors
+    /// [`Failure::Nul`]; Suricata's.
     pub fn force(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         let name = CString::new(name).map_err(|_| Failure::Nul)?;
         let value = CString::new(value).map_err(|_| Failure::Nul)?;
@@ -124,34 +176,65 @@ impl MainThread {
         unsafe { ffi::mgs_keep_no_patterns() }
     }
 
-    /// Reads settings and rules (`SuricataInit`), which takes seconds with many rules, and gives out the workers'
-    /// seats; none if called again.
-    pub fn init(&mut self) -> Result<Vec<Seat>, Failure> {
-        let seats = std::mem::take(&mut self.seats);
-        // SAFETY: on the thread that began the engine, after load_yaml.
-        check(unsafe { ffi::mgs_init() })?;
-        Ok((0..seats).map(Seat::new).collect())
+    /// Flows of this lane never appear in EVE; 0 for none.
+    pub fn silence(&mut self, lane: u64) {
+        // SAFETY: stores a number that only threads read which init starts, and workers, whose seats it gives out.
+        unsafe { ffi::mgs_set_silent_lane(lane) }
     }
 
+    /// Reads settings and rules (`SuricataInit`), which takes seconds with many rules, and gives out the workers'
+    /// seats.
+    ///
+    /// # Errors
+    /// Suricata's; the log says more.
+    pub fn init(self) -> Result<(Ready, Vec<Seat>), Failure> {
+        // SAFETY: on the thread that began the engine, once, after load_yaml.
+        check(unsafe { ffi::mgs_init() })?;
+        // SAFETY: after init, as all below: the table is complete and stays as it is. It is read for numbers below its
+        // size; the names are null or C strings that stay.
+        let name = |protocol| unsafe { literal(ffi::mgs_app_proto_name(protocol)) }.to_owned();
+        // SAFETY: reads a number.
+        let count = unsafe { ffi::mgs_app_proto_count() };
+        let _ = APP_PROTOCOLS.set((0..count).map(name).collect());
+        Ok((Ready(PhantomData), (0..self.workers).map(Seat::new).collect()))
+    }
+}
+
+impl Ready {
     /// Waits until the workers, which must be in [`Seat::attach`] by now, are ready, and starts all threads.
     ///
+    /// # Errors
+    /// Suricata's; workers that wait are let go.
+    ///
     /// [`Seat::attach`]: crate::Seat::attach
-    pub fn post_init(&mut self) -> Result<(), Failure> {
-        // SAFETY: on the thread that began the engine, after init.
-        check(unsafe { ffi::mgs_post_init() })
+    pub fn post_init(self) -> Result<Running, Failure> {
+        // SAFETY: on the thread that began the engine, once, after init.
+        check(unsafe { ffi::mgs_post_init() })?;
+        Ok(Running(PhantomData))
     }
+}
 
+impl Running {
     /// Serves reloads until [`stop`] is called.
-    pub fn main_loop(&mut self) -> Result<(), Failure> {
-        // SAFETY: on the thread that began the engine, after post_init.
-        check(unsafe { ffi::mgs_main_loop() })
+    ///
+    /// # Errors
+    /// Suricata's; workers that wait are let go.
+    pub fn main_loop(self) -> Result<Ending, Failure> {
+        // SAFETY: on the thread that began the engine, once, after post_init.
+        check(unsafe { ffi::mgs_main_loop() })?;
+        Ok(Ending(PhantomData))
     }
+}
 
+impl Ending {
     /// Ends the engine; waits for each worker to be in [`RawWorker::finish`].
+    ///
+    /// # Errors
+    /// Suricata's; workers that wait are let go.
     ///
     /// [`RawWorker::finish`]: crate::RawWorker::finish
     pub fn shut_down(self) -> Result<(), Failure> {
-        // SAFETY: on the thread that began the engine, after main_loop; consumed, so once.
+        // SAFETY: on the thread that began the engine, once, after main_loop.
         check(unsafe { ffi::mgs_shutdown() })
     }
 }
@@ -186,12 +269,6 @@ pub fn rotate_logs() {
     unsafe { ffi::mgs_rotate_logs() }
 }
 
-/// Flows of this lane never appear in EVE. Set before traffic flows; 0 for none.
-pub fn set_silent_lane(lane: u64) {
-    // SAFETY: stores a number; the caller orders it before traffic.
-    unsafe { ffi::mgs_set_silent_lane(lane) }
-}
-
 /// Suricata's version, such as `8.0.7`.
 pub fn version() -> &'static str {
     // SAFETY: a string literal of the library.
@@ -210,10 +287,11 @@ pub fn drop_reason_name(reason: u8) -> &'static str {
     unsafe { literal(ffi::mgs_drop_reason_name(reason)) }
 }
 
-/// Suricata's name of an application protocol, such as `http1`.
+/// Suricata's name of an application protocol, such as `http` (that is HTTP/1) or `tls`; `unknown` as long as no engine
+/// was initialised.
 pub fn app_protocol_name(protocol: u16) -> &'static str {
-    // SAFETY: an entry of a table that is filled during start and then constant.
-    unsafe { literal(ffi::mgs_app_proto_name(protocol)) }
+    let names = APP_PROTOCOLS.get();
+    names.and_then(|names| names.get(usize::from(protocol))).map_or("unknown", String::as_str)
 }
 
 /// # Safety

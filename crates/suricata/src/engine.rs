@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use suricata_sys::{Failure, MainThread, Seat};
+use suricata_sys::{Ending, Failure, Ready, Seat};
 
 use crate::canary::{self, Canary};
 use crate::config::{EngineConfig, Mode, Override};
@@ -235,12 +235,12 @@ type Arguments = (Vec<CString>, (CString, Vec<CString>));
 /// The life of the engine's thread.
 fn run(shared: &Shared, arguments: Arguments, report: &SyncSender<Result<Started, Error>>) {
     let began = Instant::now();
-    let mut main = match start(shared, arguments) {
-        Ok((main, seats, applied)) => {
+    let ready = match start(shared, arguments) {
+        Ok((ready, seats, applied)) => {
             let loaded = shared.monitor.take_rules().unwrap_or_default();
             *lock(&shared.rules) = RuleStats { version: 1, took: began.elapsed(), ..loaded.stats };
             let _ = report.send(Ok((seats, applied)));
-            main
+            ready
         }
         Err(error) => {
             shared.phase.set(Standing::Ended);
@@ -249,17 +249,21 @@ fn run(shared: &Shared, arguments: Arguments, report: &SyncSender<Result<Started
         }
     };
     if shared.phase.wait_for_workers(shared.config.workers) {
-        let result = main.post_init().and_then(|()| {
+        let result = ready.post_init().and_then(|running| {
             shared.phase.set(Standing::Running);
-            main.main_loop()
+            running.main_loop()
         });
-        if let Err(failure) = result {
-            let reason = format!("{failure}: {}", shared.monitor.complaints());
-            tracing::error!("the engine failed: {reason}");
-            *lock(&shared.failure) = Some(reason);
-        } else if let Err(failure) = main.shut_down() {
-            tracing::error!("the engine did not end well: {failure}");
-            *lock(&shared.failure) = Some(failure.to_string());
+        match result.map(Ending::shut_down) {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => {
+                tracing::error!("the engine did not end well: {failure}");
+                *lock(&shared.failure) = Some(failure.to_string());
+            }
+            Err(failure) => {
+                let reason = format!("{failure}: {}", shared.monitor.complaints());
+                tracing::error!("the engine failed: {reason}");
+                *lock(&shared.failure) = Some(reason);
+            }
         }
     }
     shared.phase.set(Standing::Ended);
@@ -268,7 +272,7 @@ fn run(shared: &Shared, arguments: Arguments, report: &SyncSender<Result<Started
 fn start(
     shared: &Shared,
     (arguments, (stand_in, files)): Arguments,
-) -> Result<(MainThread, Vec<Seat>, Applied), Error> {
+) -> Result<(Ready, Vec<Seat>, Applied), Error> {
     let config = &shared.config;
     let explain = |failure: Failure| {
         if failure == Failure::AlreadyBegun {
@@ -286,13 +290,13 @@ fn start(
         .with_source(failure)
     };
     let inline = config.mode == Mode::Ips;
-    let mut main = MainThread::begin(arguments, inline, config.workers).map_err(explain)?;
-    main.name_rules(stand_in, files);
-    main.load_yaml().map_err(explain)?;
-    let applied = settings::apply(&mut main, config)?;
-    suricata_sys::set_silent_lane(canary::LANE.bits());
-    let seats = main.init().map_err(explain)?;
-    Ok((main, seats, applied))
+    let mut begun = suricata_sys::begin(arguments, inline, config.workers).map_err(explain)?;
+    begun.name_rules(stand_in, files);
+    let mut configured = begun.load_yaml().map_err(explain)?;
+    let applied = settings::apply(&mut configured, config)?;
+    configured.silence(canary::LANE.bits());
+    let (ready, seats) = configured.init().map_err(explain)?;
+    Ok((ready, seats, applied))
 }
 
 impl Shared {

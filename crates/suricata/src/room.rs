@@ -1,6 +1,6 @@
 //! Memory caps of the engine that follow from what may be under way at once.
 
-use suricata_sys::MainThread;
+use suricata_sys::Configured;
 
 use crate::config::{EngineConfig, Override};
 use crate::error::Error;
@@ -61,7 +61,7 @@ impl Need {
 
 /// Raises the caps that are too low, but for those that the caller has set by name.
 pub(crate) fn make(
-    main: &mut MainThread,
+    main: &mut Configured,
     config: &EngineConfig,
     applied: &mut Applied,
 ) -> Result<(), Error> {

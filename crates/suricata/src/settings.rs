@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use suricata_sys::{CLASSIFICATION, MainThread, REFERENCES};
+use suricata_sys::{CLASSIFICATION, Configured, REFERENCES};
 
 use crate::config::{EngineConfig, EveOutput, Mode, Override, PatternCache};
 use crate::error::Error;
@@ -87,7 +87,7 @@ pub(crate) struct Applied {
 }
 
 /// Applies the caller's settings, then the forced ones. To be called after the YAML was loaded.
-pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Applied, Error> {
+pub(crate) fn apply(main: &mut Configured, config: &EngineConfig) -> Result<Applied, Error> {
     let mut applied = Applied::default();
     if config.yaml.is_some() {
         apply_eve(main, &config.eve)?;
@@ -160,7 +160,7 @@ pub(crate) fn apply(main: &mut MainThread, config: &EngineConfig) -> Result<Appl
 }
 
 /// Where libhtp is configured.
-fn http_configurations(main: &MainThread) -> Vec<String> {
+fn http_configurations(main: &Configured) -> Vec<String> {
     const LIBHTP: &str = "app-layer.protocols.http.libhtp";
     let for_servers = (0..64).map_while(|index| {
         let entry = format!("{LIBHTP}.server-config.{index}");
@@ -177,7 +177,7 @@ fn is_forced(name: &str) -> bool {
             && HTTP.iter().any(|(forced, _, _)| name.rsplit('.').next() == Some(forced)))
 }
 
-pub(crate) fn force(main: &mut MainThread, name: &str, value: &str) -> Result<(), Error> {
+pub(crate) fn force(main: &mut Configured, name: &str, value: &str) -> Result<(), Error> {
     main.force(name, value).map_err(|failure| {
         Error::config(format!("the setting {name} = {value} was refused")).with_source(failure)
     })
@@ -201,7 +201,7 @@ fn same(left: &str, right: &str) -> bool {
 }
 
 /// Points the EVE outputs of the user's YAML elsewhere.
-fn apply_eve(main: &mut MainThread, eve: &EveOutput) -> Result<(), Error> {
+fn apply_eve(main: &mut Configured, eve: &EveOutput) -> Result<(), Error> {
     let outputs = (0..64)
         .map(|index| format!("outputs.{index}.eve-log"))
         .filter(|output| main.setting(&format!("{output}.enabled")).is_some())
@@ -226,7 +226,7 @@ fn apply_eve(main: &mut MainThread, eve: &EveOutput) -> Result<(), Error> {
 }
 
 /// Turns the cache of compiled patterns on, unless the user's YAML turns it off.
-fn apply_patterns(main: &mut MainThread, cache: &PatternCache) -> Result<(), Error> {
+fn apply_patterns(main: &mut Configured, cache: &PatternCache) -> Result<(), Error> {
     const CACHING: &str = "detect.sgh-mpm-caching";
     // 0 stands for never: only what can be written can be removed.
     let (folder, age) = match cache {
