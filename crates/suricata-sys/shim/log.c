@@ -14,16 +14,16 @@ SCError __wrap_SCLogMessage(const SCLogLevel level, const char *file, const unsi
 void mgs_log_watch_rules(int on);
 
 static const char BAD_RULE[] = "error parsing signature \"%s\" from file %s at line %" PRId32 "";
+static const char NO_FILE[] = "Error opening file: \"%s\": %s";
 
 static _Thread_local int watching_rules;
-static _Thread_local char reason[1024];
 
 static void tell(int level, const char *fmt, va_list args) ATTR_FMT_PRINTF(2, 0);
+static bool counts_as_error(int level, const char *fmt);
 
 void mgs_log_watch_rules(int on)
 {
     watching_rules = on;
-    reason[0] = '\0';
 }
 
 void __wrap_SCLog(int level, const char *file, const char *func, const int line, const char *module, const char *fmt,
@@ -44,17 +44,9 @@ void __wrap_SCLogErr(int level, const char *file, const char *func, const int li
         const char *rule = va_arg(args, const char *);
         const char *rule_file = va_arg(args, const char *);
         int rule_line = va_arg(args, int);
-        mgs_sink_bad_rule(rule_file, rule_line, rule, reason);
-        reason[0] = '\0';
-    } else if (watching_rules && level == SC_LOG_ERROR) {
-        char text[sizeof(reason)];
-        va_list copy;
-        va_copy(copy, args);
-        vsnprintf(text, sizeof(text), fmt, copy);
-        va_end(copy);
-        /* The first complaint is the cause, later ones are its echo. */
-        if (reason[0] == '\0')
-            memcpy(reason, text, sizeof(reason));
+        mgs_sink_bad_rule(rule_file, rule_line, rule);
+    } else if (watching_rules && counts_as_error(level, fmt)) {
+        tell(MGS_RULE_ERROR, fmt, args);
     } else {
         tell(level, fmt, args);
     }
@@ -64,13 +56,19 @@ void __wrap_SCLogErr(int level, const char *file, const char *func, const int li
 SCError __wrap_SCLogMessage(const SCLogLevel level, const char *file, const unsigned int line, const char *func,
         const char *module, const char *message)
 {
-    if (watching_rules && level == SC_LOG_ERROR) {
-        if (reason[0] == '\0')
-            strlcpy(reason, message, sizeof(reason));
-    } else {
-        mgs_sink_log((int)level, message, strlen(message));
-    }
+    bool rules = watching_rules && level == SC_LOG_ERROR;
+
+    mgs_sink_log(rules ? MGS_RULE_ERROR : (int)level, message, strlen(message));
     return SC_OK;
+}
+
+/* Without the threshold file that the settings name, rules lose their rate filters, some of which drop. To Suricata that
+ * is worth a warning, as where there is none because nobody wants one. */
+static bool counts_as_error(int level, const char *fmt)
+{
+    const char *file = NULL;
+
+    return level == SC_LOG_ERROR || (strcmp(fmt, NO_FILE) == 0 && SCConfGet("threshold-file", &file) == 1);
 }
 
 static void tell(int level, const char *fmt, va_list args)

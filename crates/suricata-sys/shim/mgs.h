@@ -70,11 +70,15 @@ struct mgs_outcome {
     struct mgs_alert alerts[MGS_ALERTS_KEPT];
 };
 
+/* As a level of mgs_sink_log: an error about the rules that are being read. */
+#define MGS_RULE_ERROR 0
+
 /* Implemented in Rust. May be called on any engine thread; must not unwind. */
 void mgs_sink_log(int level, const char *message, size_t len);
-void mgs_sink_bad_rule(const char *file, int line, const char *rule, const char *reason);
-/* Returns 0 to take the rules into use, anything else to refuse them. */
-int mgs_sink_rules(int good, int bad, int skipped, int files, int bad_files);
+/* What is wrong with it was told just before. */
+void mgs_sink_bad_rule(const char *file, int line, const char *rule);
+/* All rules were read, or, if `failed`, not. Returns 0 to take them into use, anything else to refuse them. */
+int mgs_sink_rules(int good, int bad, int skipped, int files, int bad_files, int failed);
 void mgs_sink_counter(const char *name, uint64_t value);
 /* The last counter of one snapshot has been told. */
 void mgs_sink_counters_done(void);

@@ -3,6 +3,8 @@
  * Which rule files there are, and the one gate through which every rule set passes, at start and at each reload. */
 #include "internal.h"
 
+#include "detect-engine-register.h"
+
 #include <glob.h>
 
 typedef int glob_error(const char *path, int error);
@@ -15,6 +17,8 @@ int __wrap_SigLoadSignatures(DetectEngineCtx *, char *, bool);
 
 /* Suricata says why a rule is bad in one log line and which rule it was in the next; see log.c. */
 extern void mgs_log_watch_rules(int on);
+
+static int refuse_replace(DetectEngineCtx *, Signature *, const char *);
 
 static const char *rule_argument;
 static const char *const *rule_files;
@@ -49,16 +53,25 @@ int __wrap_SigLoadSignatures(DetectEngineCtx *de_ctx, char *sig_file, bool exclu
     const SigFileLoaderStat *stat = &de_ctx->sig_stat;
     int result, refused;
 
+    if (EngineModeIsIPS())
+        sigmatch_table[DETECT_REPLACE].Setup = refuse_replace;
     mgs_log_watch_rules(1);
     result = __real_SigLoadSignatures(de_ctx, sig_file, exclusive);
     mgs_log_watch_rules(0);
 
     /* Suricata itself is content with no rules at all, and would let everything pass. */
     refused = mgs_sink_rules(stat->good_sigs_total, stat->bad_sigs_total, stat->skipped_sigs_total, stat->total_files,
-            stat->bad_files);
+            stat->bad_files, result != 0);
     if (result == 0 && !refused)
         return 0;
     if (mgs_booting)
         mgs_give_up(1);
+    return -1;
+}
+
+/* Our packets are copies of what is passed on. Suricata takes such a rule for one that only alerts. */
+static int refuse_replace(DetectEngineCtx *de_ctx, Signature *s, const char *bytes)
+{
+    SCLogError("replace: what is passed on cannot be changed here: drop it, or take the keyword out");
     return -1;
 }

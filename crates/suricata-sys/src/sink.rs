@@ -5,6 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::OnceLock;
 
+/// As a level: `MGS_RULE_ERROR`.
+const RULE_ERROR: c_int = 0;
+
 static SINK: OnceLock<Box<dyn Sink>> = OnceLock::new();
 
 /// How grave a log line is (`SCLogLevel`).
@@ -35,6 +38,8 @@ pub struct RuleCounts {
     pub files: u32,
     /// Files that are missing or unreadable.
     pub bad_files: u32,
+    /// Suricata could not make a set of them.
+    pub failed: bool,
 }
 
 /// Hears what libsuricata has to say. Called on any engine thread, also while the engine holds locks: be brief, and do
@@ -42,8 +47,11 @@ pub struct RuleCounts {
 pub trait Sink: Send + Sync {
     /// A log line.
     fn log(&self, level: Level, message: &str);
-    /// A rule that does not parse. `reason` may be empty.
-    fn bad_rule(&self, file: &str, line: u32, rule: &str, reason: &str);
+    /// An error while rules are read. It is about the rule that [`Sink::bad_rule`] names next, or, if none comes before
+    /// [`Sink::accept_rules`], about something else, such as a line of a threshold file.
+    fn rule_error(&self, message: &str);
+    /// A rule that does not parse.
+    fn bad_rule(&self, file: &str, line: u32, rule: &str);
     /// All rules were read: take them into use? At start, `false` ends the start with [`Failure::Exited`]; at a reload
     /// the old rules stay.
     ///
@@ -93,21 +101,18 @@ unsafe fn lossy<'a>(text: *const c_char) -> std::borrow::Cow<'a, str> {
 extern "C" fn mgs_sink_log(severity: c_int, message: *const c_char, len: usize) {
     // SAFETY: the shim passes its own buffer and the length of what is in it.
     let bytes = unsafe { slice::from_raw_parts(message.cast::<u8>(), len) };
-    with_sink((), |sink| sink.log(level(severity), String::from_utf8_lossy(bytes).trim_end()));
+    let text = String::from_utf8_lossy(bytes);
+    with_sink((), |sink| match severity {
+        RULE_ERROR => sink.rule_error(text.trim_end()),
+        _ => sink.log(level(severity), text.trim_end()),
+    });
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn mgs_sink_bad_rule(
-    file: *const c_char,
-    line: c_int,
-    rule: *const c_char,
-    reason: *const c_char,
-) {
-    // SAFETY: the arguments are Suricata's log arguments and the shim's buffer: C strings that outlive the call.
-    let (file, rule, reason) = unsafe { (lossy(file), lossy(rule), lossy(reason)) };
-    with_sink((), |sink| {
-        sink.bad_rule(&file, u32::try_from(line).unwrap_or_default(), &rule, &reason);
-    });
+extern "C" fn mgs_sink_bad_rule(file: *const c_char, line: c_int, rule: *const c_char) {
+    // SAFETY: the arguments are Suricata's log arguments: C strings that outlive the call.
+    let (file, rule) = unsafe { (lossy(file), lossy(rule)) };
+    with_sink((), |sink| sink.bad_rule(&file, u32::try_from(line).unwrap_or_default(), &rule));
 }
 
 #[unsafe(no_mangle)]
@@ -117,6 +122,7 @@ extern "C" fn mgs_sink_rules(
     skipped: c_int,
     files: c_int,
     bad_files: c_int,
+    failed: c_int,
 ) -> c_int {
     let count = |number: c_int| u32::try_from(number).unwrap_or_default();
     let counts = RuleCounts {
@@ -125,6 +131,7 @@ extern "C" fn mgs_sink_rules(
         skipped: count(skipped),
         files: count(files),
         bad_files: count(bad_files),
+        failed: failed != 0,
     };
     if with_sink(false, |sink| sink.accept_rules(counts)) { 0 } else { 1 }
 }

@@ -156,8 +156,9 @@ impl EngineConfig {
         self
     }
 
-    /// Whether to go on without rules that do not parse, as Suricata does. Off by default: one bad rule is an error.
-    /// Missing files and an empty set are errors in any case.
+    /// Whether to go on without rules that do not parse, and lines of the threshold file, as Suricata does. Off by
+    /// default: one bad rule is an error, and so is one with `replace`, since what is passed on is not changed. Missing
+    /// files and an empty set are errors in any case.
     #[must_use]
     pub fn tolerate_bad_rules(mut self, yes: bool) -> Self {
         self.tolerate_bad_rules = yes;

@@ -1,6 +1,7 @@
 //! Hears what libsuricata says by itself, and decides about rule sets.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +35,8 @@ pub(crate) struct Monitor {
     policy: RulePolicy,
     complaints: Mutex<VecDeque<String>>,
     bad_rules: Mutex<Vec<BadRule>>,
+    /// Errors about the rules that are being read, until it is known which rule they are about.
+    rule_errors: Mutex<Vec<String>>,
     loaded: Mutex<Option<LoadedRules>>,
     round: Mutex<BTreeMap<String, u64>>,
     stats: Mutex<EngineStats>,
@@ -67,10 +70,16 @@ impl Monitor {
         complaints.push_back(message.to_owned());
     }
 
-    fn judge(&self, counts: RuleCounts, bad_rules: &[BadRule]) -> Option<String> {
+    fn judge(
+        &self,
+        counts: RuleCounts,
+        bad_rules: &[BadRule],
+        errors: &[String],
+    ) -> Option<String> {
         if counts.bad_files > 0 {
             let about_files = lock(&self.complaints)
                 .iter()
+                .chain(errors)
                 .filter(|complaint| complaint.contains("rule file"))
                 .cloned()
                 .collect::<Vec<_>>();
@@ -86,6 +95,13 @@ impl Monitor {
                 1 => format!("a rule does not parse: {first}"),
                 bad => format!("{bad} rules do not parse, the first of them: {first}"),
             });
+        }
+        let errors = errors.join("; ");
+        if !errors.is_empty() && !self.policy.tolerate_bad {
+            return Some(format!("the rules were not read without errors: {errors}"));
+        }
+        if counts.failed {
+            return Some(format!("Suricata made no set of the rules: {errors}"));
         }
         if counts.good <= self.policy.own {
             return Some("the rule files hold no rule".to_owned());
@@ -116,27 +132,41 @@ impl Sink for MonitorSink {
         }
     }
 
-    fn bad_rule(&self, file: &str, line: u32, rule: &str, reason: &str) {
+    fn rule_error(&self, message: &str) {
+        let mut errors = lock(&self.0.rule_errors);
+        if errors.len() < COMPLAINTS_KEPT {
+            errors.push(message.to_owned());
+        }
+    }
+
+    fn bad_rule(&self, file: &str, line: u32, rule: &str) {
+        // The first complaint is the cause, later ones are its echo.
+        let reason = mem::take(&mut *lock(&self.0.rule_errors)).into_iter().next();
         let mut bad_rules = lock(&self.0.bad_rules);
         if bad_rules.len() < BAD_RULES_KEPT {
             bad_rules.push(BadRule {
                 file: PathBuf::from(file),
                 line,
-                reason: reason.to_owned(),
+                reason: reason.unwrap_or_default(),
                 rule: rule.to_owned(),
             });
         }
     }
 
     fn accept_rules(&self, counts: RuleCounts) -> bool {
-        let bad_rules = std::mem::take(&mut *lock(&self.0.bad_rules));
-        let refused = self.0.judge(counts, &bad_rules);
+        let bad_rules = mem::take(&mut *lock(&self.0.bad_rules));
+        let errors = mem::take(&mut *lock(&self.0.rule_errors));
+        for error in &errors {
+            error!(target: "suricata", "{error}");
+        }
+        let refused = self.0.judge(counts, &bad_rules, &errors);
         let accepted = refused.is_none();
         let stats = RuleStats {
             good: counts.good.saturating_sub(self.0.policy.own),
             bad: counts.bad,
             skipped: counts.skipped,
             bad_rules,
+            errors,
             ..RuleStats::default()
         };
         *lock(&self.0.loaded) = Some(LoadedRules { stats, refused });

@@ -53,6 +53,10 @@ fn sets_that_would_let_traffic_through_are_refused_and_the_old_one_stays() {
         ("# only a comment\n\n", "holds no rule"),
         ("drop http any any -> any any (msg:\"x\"; http.nonsense; sid:1;)\n", "test.rules:1: "),
         ("this is no rule\n", "test.rules:1: "),
+        (
+            "alert tcp any any -> any any (msg:\"x\"; content:\"evil\"; replace:\"good\"; sid:7;)\n",
+            "test.rules:1: replace: ",
+        ),
     ];
     for (rules, expected) in refused {
         fs::write(&file, rules).unwrap();

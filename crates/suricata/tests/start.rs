@@ -12,6 +12,12 @@ use suricata::{Engine, EngineConfig, ErrorKind, EveOutput};
 
 const CASE: &str = "SURICATA_TEST_CASE";
 
+/// One line that is in order between two that are not: what drops would not drop.
+const THRESHOLDS: &str = "rate_filter gen_id 1, sig_id 1000004, track by_nobody, count 1, seconds 60, new_action drop, timeout 60
+suppress gen_id 1, sig_id 1000004
+unheard_of gen_id 1, sig_id 1000004
+";
+
 /// Runs the calling test again in a process of its own, with `CASE` set; `true` in that process.
 fn alone(name: &str) -> bool {
     if env::var_os(CASE).is_some() {
@@ -105,6 +111,72 @@ fn bad_rules_can_be_tolerated() {
     let stats = engine.rules();
     assert_eq!((stats.good, stats.bad), (6, 1));
     assert_eq!((stats.bad_rules[0].file.as_path(), stats.bad_rules[0].line), (rules.as_path(), 8));
+}
+
+#[test]
+fn a_line_of_the_threshold_file_that_does_not_parse_is_an_error() {
+    if !alone("a_line_of_the_threshold_file_that_does_not_parse_is_an_error") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let threshold = write(folder.path(), "threshold.config", THRESHOLDS);
+    let config =
+        EngineConfig::new().rules([rules]).set("threshold-file", threshold.to_str().unwrap());
+    let error = start_error(config);
+    assert_eq!(error.kind(), ErrorKind::Rules, "{error}");
+    // Each of them, though the first is not the last.
+    for name in ["by_nobody", "unheard_of"] {
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_threshold_file_can_be_tolerated_and_its_errors_are_told() {
+    if !alone("a_threshold_file_can_be_tolerated_and_its_errors_are_told") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bad = "drop tcp any any -> any any (msg:\"x\"; bogus:1; sid:5;)\n";
+    let rules = write(folder.path(), "my.rules", &format!("{}{bad}", common::RULES));
+    let threshold = write(folder.path(), "threshold.config", THRESHOLDS);
+    let config = EngineConfig::new()
+        .rules([rules])
+        .set("threshold-file", threshold.to_str().unwrap())
+        .tolerate_bad_rules(true);
+    let (engine, _seeds) = Engine::start(config).unwrap();
+    let stats = engine.rules();
+    assert_eq!((stats.good, stats.bad, stats.errors.len()), (6, 1, 2), "{:?}", stats.errors);
+    assert!(stats.bad_rules[0].reason.contains("bogus"), "{}", stats.bad_rules[0]);
+}
+
+#[test]
+fn a_threshold_file_that_is_named_and_not_there_is_an_error() {
+    if !alone("a_threshold_file_that_is_named_and_not_there_is_an_error") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let absent = folder.path().join("absent.config");
+    let config = EngineConfig::new().rules([rules]).set("threshold-file", absent.to_str().unwrap());
+    let error = start_error(config);
+    assert_eq!(error.kind(), ErrorKind::Rules, "{error}");
+    assert!(error.to_string().contains("absent.config"), "{error}");
+}
+
+#[test]
+fn a_rule_that_would_replace_bytes_is_refused() {
+    if !alone("a_rule_that_would_replace_bytes_is_refused") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rule =
+        "alert tcp any any -> any any (msg:\"x\"; content:\"evil\"; replace:\"good\"; sid:7;)\n";
+    let rules = write(folder.path(), "my.rules", &format!("{}{rule}", common::RULES));
+    let error = start_error(EngineConfig::new().rules([&rules]));
+    assert_eq!(error.kind(), ErrorKind::Rules, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("my.rules:8: replace: "), "{text}");
 }
 
 #[test]
