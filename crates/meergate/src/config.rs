@@ -15,6 +15,7 @@ mod value;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -162,6 +163,9 @@ pub struct Limits {
     /// Memory that contents of HTTP/2 streams may take while nobody reads them, beyond the 8 MiB
     /// that each connection has.
     pub stream_windows: Bytes,
+    /// Computing time that one client may have certificates of origins verified for, each second; at
+    /// least 1 ms.
+    pub verification: Span,
     /// How long open connections may go on after SIGTERM.
     pub shutdown_timeout: Span,
 }
@@ -176,6 +180,7 @@ impl Default for Limits {
             min_rate: Bytes(240),
             min_rate_window: Span::seconds(30),
             stream_windows: Bytes(256 << 20),
+            verification: Span(Duration::from_millis(100)),
             shutdown_timeout: Span::seconds(15),
         }
     }

@@ -30,6 +30,9 @@ pub struct Metrics {
     pub handshakes: Family<HandshakeLabels, Counter>,
     /// Leaf certificates forged (not taken from the cache).
     pub forged: Counter,
+    /// Chains of origins' certificates that were verified (not taken from the cache), by outcome
+    /// (`bad`, `valid`).
+    pub certificate_checks: Family<OutcomeLabels, Counter>,
     /// Passwords that were hashed, by outcome (`right`, `wrong`).
     pub passwords: Family<OutcomeLabels, Counter>,
     /// When the CA's certificate ends, in seconds of Unix time.
@@ -148,6 +151,7 @@ impl Metrics {
             handshake_failures: Family::default(),
             handshakes: Family::default(),
             forged: Counter::default(),
+            certificate_checks: Family::default(),
             passwords: Family::default(),
             ca_expires: Gauge::default(),
             upstream_connects: Family::default(),
@@ -208,6 +212,11 @@ impl Metrics {
         );
         r.register("tls_handshakes", "TLS handshakes completed", self.handshakes.clone());
         r.register("forged_certificates", "Leaf certificates forged", self.forged.clone());
+        r.register(
+            "certificate_checks",
+            "Chains of origins' certificates verified, by outcome",
+            self.certificate_checks.clone(),
+        );
         r.register("passwords", "Passwords hashed, by outcome", self.passwords.clone());
         r.register_with_unit(
             "ca_expires",

@@ -17,6 +17,7 @@ mod trust;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shares::Client;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -118,7 +119,7 @@ impl Context {
             config.tls.leaf_cache,
             metrics.forged.clone(),
         )?;
-        let trust = Trust::load(&config.upstream, &provider)?;
+        let trust = Trust::load(config, &provider, metrics)?;
         let origins = Origins::new(trust, &provider, &key_log, config)?;
         Ok(Self { authority, leaves, origins })
     }
@@ -129,7 +130,7 @@ impl Context {
     }
 
     /// Opens TLS over `tcp` towards `target` as `plan` says, within `limit`, and checks the
-    /// origin's certificate.
+    /// origin's certificate, at the expense of `client`.
     ///
     /// # Errors
     /// The handshake failed or took too long, or the certificate is not valid for the plan's name.
@@ -138,8 +139,9 @@ impl Context {
         target: &Target,
         plan: &TlsPlan,
         tcp: TcpStream,
+        client: Option<Client>,
         limit: Duration,
     ) -> Result<(TlsStream<TcpStream>, UpstreamTls), UpstreamError> {
-        self.origins.connect(target, plan, tcp, limit).await
+        self.origins.connect(target, plan, tcp, client, limit).await
     }
 }

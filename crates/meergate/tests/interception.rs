@@ -25,6 +25,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion,
     RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
+use socket2::{Domain, Socket, Type};
 use support::icap::{Icap, Verdict};
 use support::{Gateway, PATIENCE, connect, read_until, wait_for};
 
@@ -376,6 +377,26 @@ fn cases(ca: &Ca) -> Vec<Case> {
         let leaf = params.signed_by(&key, &constrained.1).unwrap();
         (vec![leaf.der().clone(), constrained.0.der().clone()], key)
     };
+    // Of names that are trusted, each of which may have issued each: 100 take an engine 30 ms.
+    let endless = {
+        let (mut chain, key) = Ca::new(plain).leaf(&["a.test"], plain);
+        chain.truncate(1);
+        chain.extend((1..100).map(|_| Ca::new(plain).0.der().clone()));
+        (chain, key)
+    };
+    let not_signing = {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(rcgen::DnType::CommonName, "For lists alone");
+        let key = KeyPair::generate().unwrap();
+        let issued = params.signed_by(&key, &ca.0).unwrap();
+        let issuer = rcgen::Issuer::new(params, key);
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let leaf = params.signed_by(&key, &issuer).unwrap();
+        (vec![leaf.der().clone(), issued.der().clone()], key)
+    };
     let authority = ca.leaf(&["a.test"], |params| {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     });
@@ -407,6 +428,8 @@ fn cases(ca: &Ca) -> Vec<Case> {
     wrong("unknown CA", stranger.leaf(&["a.test"], plain), "not trusted", is_untrusted);
     wrong("self-signed", own, "not trusted", is_untrusted);
     wrong("beyond its CA's names", beyond, "certificate is not valid", is_untrusted);
+    wrong("a chain without end", endless, "more than 10 certificates", is_untrusted);
+    wrong("by one that may not sign", not_signing, "may not sign certificates", is_untrusted);
     wrong("a CA as a server", authority, "a CA&#39;s certificate", is_untrusted);
     cases
 }
@@ -438,6 +461,53 @@ fn certificates_are_judged_and_faults_told_as_the_rules_say() {
     }
     // Whom nobody trusts got nothing but handshakes from the gateway that refuses and mimics.
     assert!(cases.iter().all(|case| case.origin.handshakes()[0] > 0));
+}
+
+/// A chain that may be put together in many ways; all end in the name of a [`Ca`], and none in its key.
+fn costly() -> (Vec<CertificateDer<'static>>, KeyPair) {
+    let (mut chain, key) = Ca::new(plain).leaf(&["*.costly.test"], plain);
+    chain.extend((1..9).map(|_| Ca::new(plain).0.der().clone()));
+    (chain, key)
+}
+
+#[test]
+fn what_was_wrong_with_a_certificate_is_known_for_a_while() {
+    let ca = Ca::new(plain);
+    let (chain, key) = Ca::new(plain).leaf(&["a.test"], plain);
+    let origin = Origin::start(chain, &key);
+    let gateway = gateway(&ca, "");
+    let client = Client::new(&gateway);
+    let pages: Vec<Seen> =
+        (0..4).map(|_| client.ask(&gateway, origin.address, "a.test").unwrap()).collect();
+    assert!(pages.iter().all(|page| page.status == 502));
+    assert_eq!(gateway.metric("meergate_certificate_checks_total{outcome=\"bad\"}"), 1);
+}
+
+#[test]
+fn certificates_are_checked_at_the_expense_of_those_who_ask() {
+    let ca = Ca::new(plain);
+    let (chain, key) = costly();
+    let costly = Origin::start(chain, &key);
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let good = Origin::start(chain, &key);
+    let gateway = gateway(&ca, "handshake_timeout = \"1s\"\n[limits]\nverification = \"1ms\"");
+    let limited = || gateway.metric("meergate_limited_total{limit=\"verification\"}");
+    let client = Client::new(&gateway);
+    // Each name is another question.
+    let asked = (0..1000).find(|number| {
+        let name = format!("n{number}.costly.test");
+        let page = client.ask(&gateway, costly.address, &name).unwrap();
+        assert!([502, 504].contains(&page.status), "{}", page.body);
+        limited() > 0
+    });
+    assert!(asked.is_some(), "checks cost nothing");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+    socket.connect(&gateway.proxy.into()).unwrap();
+    let mut tcp = TcpStream::from(socket);
+    write!(tcp, "CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", good.address).unwrap();
+    assert!(read_until(&mut tcp, b"\r\n\r\n").starts_with(b"HTTP/1.1 200 "));
+    assert_eq!(client.talk(tcp, "a.test").unwrap().status, 200);
 }
 
 #[test]

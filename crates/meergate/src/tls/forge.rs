@@ -49,9 +49,9 @@ impl LeafKey {
     }
 }
 
-/// A leaf that says what `original` says: subject, alternative names, validity, extended key
-/// usage, byte for byte. What else the original has (SCTs, revocation pointers, policies) speaks
-/// of its own CA and is left out.
+/// A leaf that says what `original` says: subject, alternative names, validity, byte for byte. It is
+/// for servers alone: what else the original is for (clients, mail, code) nobody is to do with our
+/// key. What else it has (SCTs, revocation pointers, policies) speaks of its own CA and is left out.
 pub(super) fn mimic(
     authority: &Authority,
     key: &LeafKey,
@@ -59,11 +59,8 @@ pub(super) fn mimic(
 ) -> Result<CertificateDer<'static>, ForgeError> {
     let (_, original) = X509Certificate::from_der(original)
         .map_err(|e| ForgeError(format!("the origin's certificate cannot be read ({e})")))?;
-    let find = |oid: &[u8]| {
-        original.extensions().iter().find(|extension| extension.oid.as_bytes() == &oid[2..])
-    };
-    let names = find(OID_SUBJECT_ALT_NAME);
-    let usage = find(OID_EXTENDED_KEY_USAGE);
+    let is_names = |oid: &[u8]| oid == &OID_SUBJECT_ALT_NAME[2..];
+    let names = original.extensions().iter().find(|extension| is_names(extension.oid.as_bytes()));
     let validity = original.validity();
     sign(
         authority,
@@ -73,7 +70,6 @@ pub(super) fn mimic(
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
             names: names.map(|extension| (extension.critical, extension.value.to_vec())),
-            usage: usage.map_or(SERVER_AUTH, |extension| extension.value),
         },
     )
 }
@@ -119,7 +115,6 @@ pub(super) fn for_host(
             not_before: now() - DAY,
             not_after: now() + 7 * DAY,
             names: Some((false, sequence(&[&name]))),
-            usage: SERVER_AUTH,
         },
     )
 }
@@ -129,7 +124,6 @@ struct Content<'a> {
     not_before: i64,
     not_after: i64,
     names: Option<(bool, Vec<u8>)>,
-    usage: &'a [u8],
 }
 
 fn sign(
@@ -143,7 +137,7 @@ fn sign(
     let key_id = element(tag::OCTET_STRING, &[&key.identifier]);
     let extensions = [
         extension(OID_KEY_USAGE, true, DIGITAL_SIGNATURE),
-        extension(OID_EXTENDED_KEY_USAGE, false, content.usage),
+        extension(OID_EXTENDED_KEY_USAGE, false, SERVER_AUTH),
         extension(OID_BASIC_CONSTRAINTS, true, &sequence(&[])),
         extension(OID_SUBJECT_KEY_IDENTIFIER, false, &key_id),
         names,

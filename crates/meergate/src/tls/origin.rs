@@ -12,6 +12,7 @@ use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CipherSuite, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use shares::Client;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -22,7 +23,7 @@ use super::Alpn;
 use super::identity::Identity;
 use super::observed::{Observed, note, observe};
 use super::staple;
-use super::trust::{Fault, Trust};
+use super::trust::{Doubt, Fault, Trust};
 use crate::config::{Config, InvalidCertificate};
 use crate::error::StartError;
 use crate::session::Target;
@@ -105,6 +106,7 @@ impl Origins {
         target: &Target,
         plan: &TlsPlan,
         tcp: TcpStream,
+        client: Option<Client>,
         limit: Duration,
     ) -> Result<(TlsStream<TcpStream>, UpstreamTls), UpstreamError> {
         let fail = |kind, detail: String| UpstreamError::new(kind, target, detail);
@@ -121,14 +123,16 @@ impl Origins {
             fail(UpstreamErrorKind::Timeout, "the TLS handshake took too long".into())
         })?;
         let certificate_asked = observed.certificate_asked && plan.identity.is_none();
-        let stream = done.map_err(|e| {
-            let error = fail(UpstreamErrorKind::Tls, e.to_string());
-            // Anybody can ask for a certificate and go: it counts only of who was known by then.
-            match certificate_asked && self.believes(&observed, plan, &name) {
-                true => error.certificate_asked(),
-                false => error,
+        let stream = match done {
+            Ok(stream) => stream,
+            Err(e) => {
+                let error = fail(UpstreamErrorKind::Tls, e.to_string());
+                // Anybody can ask for a certificate and go: it counts only of who was known by then.
+                let known =
+                    certificate_asked && self.believes(&observed, plan, &name, client, limit).await;
+                return Err(if known { error.certificate_asked() } else { error });
             }
-        })?;
+        };
         let took = began.elapsed();
         let connection = stream.get_ref().1;
         let chain = connection.peer_certificates().unwrap_or_default();
@@ -142,12 +146,16 @@ impl Origins {
         if observed.revoked {
             self.trust.revoke(fingerprint);
         }
-        let fault = match self.trust.check(chain, &fingerprint, &name) {
+        let fault = match self.trust.check(chain, &fingerprint, &name, client, limit).await {
             Ok(()) => None,
-            Err((_, why)) if plan.invalid == InvalidCertificate::Refuse => {
+            Err(Doubt::Unchecked) => {
+                let why = "too many certificates had to be checked for this client";
+                return Err(fail(UpstreamErrorKind::Timeout, why.into()));
+            }
+            Err(Doubt::Fault(_, why)) if plan.invalid == InvalidCertificate::Refuse => {
                 return Err(fail(UpstreamErrorKind::Certificate, why));
             }
-            Err((fault, _)) => Some(fault),
+            Err(Doubt::Fault(fault, _)) => Some(fault),
         };
         let facts = UpstreamTls {
             version: connection.protocol_version().map_or("", named),
@@ -169,11 +177,21 @@ impl Origins {
 
     /// Whether the origin of a handshake that failed later had proved to be one that we would have
     /// gone on with.
-    fn believes(&self, observed: &Observed, plan: &TlsPlan, name: &ServerName<'_>) -> bool {
+    async fn believes(
+        &self,
+        observed: &Observed,
+        plan: &TlsPlan,
+        name: &ServerName<'_>,
+        client: Option<Client>,
+        limit: Duration,
+    ) -> bool {
         let Some(leaf) = observed.shown.first().filter(|_| observed.proved) else { return false };
-        plan.invalid != InvalidCertificate::Refuse
-            || (!observed.revoked
-                && self.trust.check(&observed.shown, &fingerprint(leaf), name).is_ok())
+        if plan.invalid != InvalidCertificate::Refuse {
+            return true;
+        }
+        let leaf = fingerprint(leaf);
+        !observed.revoked
+            && self.trust.check(&observed.shown, &leaf, name, client, limit).await.is_ok()
     }
 }
 

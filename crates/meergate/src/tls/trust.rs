@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
+use nix::time::{ClockId, clock_gettime};
+use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -12,50 +14,73 @@ use rustls::crypto::CryptoProvider;
 use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use shares::{Client, Rate, Rates};
+use tokio::time::sleep;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::config::Upstream;
+use crate::config::{Config, Upstream};
 use crate::error::StartError;
+use crate::lately::{Lately, Question};
+use crate::metrics::{LimitLabels, Metrics, OutcomeLabels};
 
 /// How long a chain that was found valid is not checked again. A certificate that expires, or a CA
 /// that a reload removes, is noticed at the latest then.
 const KEEP: Duration = Duration::from_secs(300);
-/// Chains kept.
+/// How long one that was found bad is not: long enough for a page's many connections, short enough
+/// for whoever mends the origin.
+const KEEP_FAULT: Duration = Duration::from_secs(10);
+/// Chains kept, of valid ones and of bad ones.
 const CHAINS: usize = 8192;
+/// Certificates that an origin may show, its own included, as OpenSSL has it by default: real chains
+/// have 2 to 5. Intermediates of one name can be tried in any order, so each more multiplies the work.
+const MAX_CHAIN: usize = 10;
+/// Clients whose checks are remembered.
+const CLIENTS: usize = 16_384;
+/// What a client may spend at once, after a time of rest, in seconds of its rate.
+const BURST: f64 = 10.0;
 
-/// The trusted CAs, and chains found valid lately: without those, every new connection would pay
-/// for the same signatures again.
+/// The trusted CAs, and what was found out about chains lately: without that, every new connection
+/// would pay for the same signatures again.
 #[derive(Debug)]
 pub(super) struct Trust {
     verifier: Option<Arc<WebPkiServerVerifier>>,
-    valid: Cache<[u8; 32], Instant>,
+    valid: Lately<()>,
+    /// Apart from the valid ones, so that whoever makes many bad ones displaces none of those.
+    bad: Lately<(Fault, String)>,
+    /// Seconds of computing that clients had chains checked for: origins, and so clients, choose what
+    /// a check costs.
+    spent: Rates,
+    rate: Rate,
+    counters: Counters,
     /// Leaves that their own origins called revoked, by SHA-256: later sessions may be resumed, or
     /// come without the staple that said it.
     revoked: Cache<[u8; 32], ()>,
 }
 
+#[derive(Debug)]
+struct Counters {
+    valid: Counter,
+    bad: Counter,
+    postponed: Counter,
+}
+
+/// Why a chain is not believed.
+#[derive(Clone, Debug)]
+pub(super) enum Doubt {
+    /// Something is wrong with it; in words for the people who see the error page.
+    Fault(Fault, String),
+    /// It was not looked at in time: too much was looked at for this client lately.
+    Unchecked,
+}
+
 impl Trust {
     /// Reads the system's CAs and those of the settings.
     pub(super) fn load(
-        upstream: &Upstream,
+        config: &Config,
         provider: &Arc<CryptoProvider>,
+        metrics: &Metrics,
     ) -> Result<Self, StartError> {
-        let mut roots = RootCertStore::empty();
-        if upstream.system_ca {
-            let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
-                tracing::warn!(%error, "some of the system's CAs cannot be read");
-            }
-            roots.add_parsable_certificates(found.certs);
-        }
-        for path in &upstream.ca {
-            add_file(&mut roots, path)?;
-        }
-        if roots.is_empty() {
-            tracing::warn!(
-                "no CA is trusted, so every TLS origin will be refused; install the system's CAs \
-                 (Debian: ca-certificates) or name one with --upstream-ca"
-            );
-        }
+        let roots = roots(&config.upstream)?;
         let verifier = match roots.is_empty() {
             true => None,
             false => Some(
@@ -70,7 +95,21 @@ impl Trust {
                     })?,
             ),
         };
-        Ok(Self { verifier, valid: Cache::new(CHAINS), revoked: Cache::new(CHAINS) })
+        let checked =
+            |outcome| metrics.certificate_checks.get_or_create(&OutcomeLabels { outcome }).clone();
+        let postponed = metrics.limited.get_or_create(&LimitLabels { limit: "verification" });
+        let counters =
+            Counters { valid: checked("valid"), bad: checked("bad"), postponed: postponed.clone() };
+        let per_second = config.limits.verification.0.as_secs_f64().max(0.001);
+        Ok(Self {
+            verifier,
+            valid: Lately::new(CHAINS),
+            bad: Lately::new(CHAINS),
+            spent: Rates::new(CLIENTS),
+            rate: Rate { burst: BURST * per_second, per_second },
+            counters,
+            revoked: Cache::new(CHAINS),
+        })
     }
 
     /// Never again believes the leaf with this fingerprint.
@@ -79,45 +118,147 @@ impl Trust {
     }
 
     /// Whether the origin's `chain`, leaf first, is valid for `name` now; if not, why not.
-    /// `fingerprint` is the leaf's.
-    pub(super) fn check(
+    /// `fingerprint` is the leaf's. Waits up to `patience` for the client's turn.
+    pub(super) async fn check(
         &self,
         chain: &[CertificateDer<'_>],
         fingerprint: &[u8; 32],
         name: &ServerName<'_>,
-    ) -> Result<(), (Fault, String)> {
-        self.check_chain(chain, name)?;
+        client: Option<Client>,
+        patience: Duration,
+    ) -> Result<(), Doubt> {
+        let question = key(chain, name);
+        if self.valid.answer(&question).is_none() {
+            if let Some((fault, why)) = self.bad.answer(&question) {
+                return Err(Doubt::Fault(fault, why));
+            }
+            self.turn(client, patience).await?;
+            self.look(question, chain, name, client)?;
+        }
         match self.revoked.get(fingerprint) {
-            Some(()) => Err((Fault::Revoked, "it has been revoked, as the server says".into())),
+            Some(()) => {
+                Err(Doubt::Fault(Fault::Revoked, "it has been revoked, as the server says".into()))
+            }
             None => Ok(()),
         }
     }
 
-    fn check_chain(
+    /// Waits until what `client` has spent is forgiven.
+    async fn turn(&self, client: Option<Client>, patience: Duration) -> Result<(), Doubt> {
+        let Some(client) = client else { return Ok(()) };
+        let began = Instant::now();
+        let mut postponed = false;
+        loop {
+            let wait = self.spent.wait(client, self.rate, Instant::now());
+            if wait.is_zero() {
+                return Ok(());
+            }
+            if !postponed {
+                postponed = true;
+                self.counters.postponed.inc();
+            }
+            if began.elapsed().saturating_add(wait) > patience {
+                return Err(Doubt::Unchecked);
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Looks at the chain, at the client's expense, and remembers what comes of it.
+    fn look(
+        &self,
+        question: Question,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        client: Option<Client>,
+    ) -> Result<(), Doubt> {
+        let began = computed();
+        let found = self.verify(chain, name);
+        if let Some(client) = client {
+            let took = computed().saturating_sub(began).as_secs_f64();
+            self.spent.spend(client, took, self.rate, Instant::now());
+        }
+        match found {
+            Ok(()) => {
+                self.counters.valid.inc();
+                self.valid.note(question, (), KEEP);
+                Ok(())
+            }
+            Err((fault, why)) => {
+                self.counters.bad.inc();
+                self.bad.note(question, (fault, why.clone()), KEEP_FAULT);
+                Err(Doubt::Fault(fault, why))
+            }
+        }
+    }
+
+    fn verify(
         &self,
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
     ) -> Result<(), (Fault, String)> {
+        let untrusted = |why: String| Err((Fault::Untrusted, why));
         let Some((leaf, intermediates)) = chain.split_first() else {
-            return Err((Fault::Untrusted, "it presented no certificate".into()));
+            return untrusted("it presented no certificate".into());
         };
-        let key = key(chain, name);
-        let now = Instant::now();
-        if self.valid.get(&key).is_some_and(|until| now < until) {
-            return Ok(());
+        if chain.len() > MAX_CHAIN {
+            return untrusted(format!("its chain has more than {MAX_CHAIN} certificates"));
         }
         let Some(verifier) = &self.verifier else {
-            return Err((Fault::Untrusted, "no CA is trusted here".into()));
+            return untrusted("no CA is trusted here".into());
         };
-        verifier
-            .verify_server_cert(leaf, intermediates, name, &[], UnixTime::now())
-            .map_err(|e| explain(&e))?;
-        self.valid.insert(key, now + KEEP);
+        let signers: Vec<CertificateDer<'_>> =
+            intermediates.iter().filter(|c| may_sign(c)).cloned().collect();
+        verifier.verify_server_cert(leaf, &signers, name, &[], UnixTime::now()).map_err(|e| {
+            match explain(&e) {
+                (fault @ Fault::Untrusted, why) if signers.len() < intermediates.len() => {
+                    (fault, format!("{why}; one in its chain may not sign certificates"))
+                }
+                explained => explained,
+            }
+        })?;
         Ok(())
     }
 }
 
-fn key(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> [u8; 32] {
+/// Whether a certificate may be used to sign others, as far as its KeyUsage says (RFC 5280 section
+/// 4.2.1.3), which the verifier does not look at. One that cannot be read may not.
+fn may_sign(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    match certificate.key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) => usage.value.key_cert_sign(),
+        Err(_) => false,
+    }
+}
+
+/// How long this thread has computed. Zero where the system does not say.
+fn computed() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+fn roots(upstream: &Upstream) -> Result<RootCertStore, StartError> {
+    let mut roots = RootCertStore::empty();
+    if upstream.system_ca {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "some of the system's CAs cannot be read");
+        }
+        roots.add_parsable_certificates(found.certs);
+    }
+    for path in &upstream.ca {
+        add_file(&mut roots, path)?;
+    }
+    if roots.is_empty() {
+        tracing::warn!(
+            "no CA is trusted, so every TLS origin will be refused; install the system's CAs \
+             (Debian: ca-certificates) or name one with --upstream-ca"
+        );
+    }
+    Ok(roots)
+}
+
+fn key(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Question {
     let mut context = digest::Context::new(&digest::SHA256);
     let name = name.to_str();
     context.update(&(name.len() as u64).to_be_bytes());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use nix::sys::socket::sockopt;
+use shares::Client;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -94,7 +95,8 @@ async fn open(
         }
         Some(plan) => {
             let limit = limits.handshake_timeout.0;
-            let (io, tls) = settings.tls.connect(&route.target, plan, tcp, limit).await?;
+            let client = route.client.map(Client::from);
+            let (io, tls) = settings.tls.connect(&route.target, plan, tcp, client, limit).await?;
             let kind = if tls.resumed { "resumed" } else { "full" };
             let labels = HandshakeLabels { side: "upstream", kind };
             shared.metrics.handshakes.get_or_create(&labels).inc();
