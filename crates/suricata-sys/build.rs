@@ -39,6 +39,7 @@ const WRAPPED: &[&str] = &[
     "SCLogErr",
     "SCLogMessage",
     "SigLoadSignatures",
+    "StreamReassembleRaw",
 ];
 
 /// The shim's functions, and those of ours that it calls.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use dual_ring::{Pool, PooledRing};
 use http_wire::RequestHead;
-use suricata::{Direction, Error, Expect, Flow, Tuple, Verdict, Worker};
+use suricata::{Direction, Error, Expect, Flow, Seam, Tuple, Verdict, Worker};
 
 use crate::clients::{Place, Share};
 use crate::decoding::Buffers;
@@ -375,7 +375,21 @@ impl Carrier {
         parts: &[&[u8]],
         content: usize,
     ) -> Result<(), Halt> {
-        self.feed_by(|worker, flow| worker.feed_message(flow, direction, parts, content))
+        self.feed_chunk(direction, None, parts, content)
+    }
+
+    /// As [`feed`](Self::feed), where the bytes may begin with framing that rules for the stream are not to see.
+    ///
+    /// # Errors
+    /// As for [`feed`](Self::feed).
+    pub(crate) fn feed_chunk(
+        &self,
+        direction: Direction,
+        seam: Option<Seam<'_>>,
+        parts: &[&[u8]],
+        content: usize,
+    ) -> Result<(), Halt> {
+        self.feed_by(|worker, flow| worker.feed_chunk(flow, direction, seam, parts, content))
     }
 
     /// Feeds what stands behind a message and is none. Nothing may follow it on the flow.

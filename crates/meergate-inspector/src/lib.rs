@@ -53,6 +53,7 @@ mod settings;
 mod sockets;
 mod state;
 mod supervisor;
+mod trail;
 mod watch;
 mod worker;
 

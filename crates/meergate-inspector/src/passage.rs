@@ -20,6 +20,7 @@ use crate::legible;
 use crate::metrics::Uninspected;
 use crate::pause::Pause;
 use crate::settings::Hold;
+use crate::trail::Trail;
 
 /// Bytes of one body, decoded ones counted too, after which the worker's other connections have their
 /// turn, however fast more comes: a quarter of a millisecond's worth with few rules, one with many.
@@ -281,7 +282,11 @@ impl Passage<'_> {
         let [x, y, z] = tail;
         let (first, second) = (content.first, content.second);
         let parts = [a, b, around.before(), first, second, around.after(), x, y, z];
-        self.carrier.feed(self.direction, &parts, len)?;
+        let seam = held.trail.seam(around.before().len());
+        self.carrier.feed_chunk(self.direction, seam, &parts, len)?;
+        if self.framing == BodyFraming::Chunked {
+            held.trail.follow([a, b], around.before(), Slices { first, second });
+        }
         let counters = self.desk.counters();
         counters.inspected.add(len as u64);
         match &mut self.content {
@@ -370,6 +375,8 @@ struct Held<'a> {
     counted: usize,
     /// Bytes that came since other connections had their turn.
     turn: usize,
+    /// What the engine has seen, up to the next chunk.
+    trail: Trail,
     desk: &'a Desk,
 }
 
@@ -393,6 +400,7 @@ impl<'a> Held<'a> {
             passed: 0,
             counted: 0,
             turn: 0,
+            trail: Trail::default(),
             desk,
         })
     }

@@ -47,6 +47,16 @@ struct mgs_field {
 /* The counters of Suricata's that tell of a loss; see losses.c. */
 #define MGS_LOSS_COUNTERS 7
 
+/* Where the stream goes on behind framing that this packet begins with; see seams.c. */
+struct mgs_seam {
+    /* What is in front of the framing, and then behind it; made when first needed. */
+    uint8_t *bytes;
+    uint32_t before;
+    uint32_t len;
+    /* 0 if the packet begins with none. */
+    uint32_t framing;
+};
+
 struct mgs_worker {
     ThreadVars *tv;
     /* Where they are among the thread's, and where they stood. */
@@ -61,6 +71,7 @@ struct mgs_worker {
     /* Made with the flow locked, run once it is not; see sweep() in worker.c. */
     Packet *sweep[2];
     bool sweep_lacking;
+    struct mgs_seam seam;
     struct mgs_field fields[MGS_FIELDS];
 };
 

@@ -16,6 +16,7 @@
 #define MGS_NO_PACKET (-3)
 
 #define MGS_ALERTS_KEPT 16
+#define MGS_SEAM_BEFORE 4096
 #define MGS_FIELDS 4
 #define MGS_FIELD_KEY 32
 #define MGS_FIELD_VALUE 160
@@ -132,6 +133,9 @@ int mgs_worker_attach(mgs_worker *worker);
  * packet of the flow reported, 0 if none. `note` is one of MGS_NOTE_*. */
 int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t lane, uint64_t flow_id, int note,
         struct mgs_outcome *outcome);
+/* The next packet's data begin with `framing` bytes that part what belongs together: rules for the stream see `len` bytes
+ * at `before` in front of what follows, at most MGS_SEAM_BEFORE. They are copied. */
+int mgs_worker_seam(mgs_worker *worker, const uint8_t *before, uint32_t len, uint32_t framing);
 void mgs_worker_idle(mgs_worker *worker);
 /* Fields added to every EVE record that packets of this worker cause; value_len 0 takes the field away. */
 int mgs_worker_field(mgs_worker *worker, unsigned slot, const char *key, size_t key_len, const char *value, size_t value_len);

@@ -81,8 +81,10 @@ int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t 
     outcome->content[0] = outcome->content[1] = 0;
 
     Packet *p = PacketGetFromQueueOrAlloc();
-    if (unlikely(p == NULL))
+    if (unlikely(p == NULL)) {
+        worker->seam.framing = 0;
         return MGS_NO_PACKET;
+    }
 
     clock_gettime(CLOCK_REALTIME, &now);
     tv_now.tv_sec = now.tv_sec;
@@ -123,6 +125,7 @@ int mgs_worker_packet(mgs_worker *worker, uint8_t *data, uint32_t len, uint64_t 
     mgs_losses_look(worker);
     worker->packet = NULL;
     worker->outcome = NULL;
+    worker->seam.framing = 0;
     StatsSyncCountersIfSignalled(tv);
     return result;
 }

@@ -54,6 +54,12 @@ unsafe extern "C" {
         note: c_int,
         outcome: *mut Outcome,
     ) -> c_int;
+    pub(crate) fn mgs_worker_seam(
+        worker: *mut Worker,
+        before: *const u8,
+        len: u32,
+        framing: u32,
+    ) -> c_int;
     pub(crate) fn mgs_worker_idle(worker: *mut Worker);
     pub(crate) fn mgs_worker_field(
         worker: *mut Worker,

@@ -25,7 +25,7 @@ pub use main_thread::{
 };
 pub use outcome::{Alert, Outcome, flag, loss};
 pub use sink::{Level, RuleCounts, Sink, set_sink};
-pub use worker::{FIELD_SLOTS, Note, RawWorker, Seat};
+pub use worker::{FIELD_SLOTS, Note, RawWorker, SEAM_BEFORE, Seam, Seat};
 
 /// The library's `classification.config`: names and priorities of the classes that rules speak of. Empty if it had none
 /// when this crate was built.

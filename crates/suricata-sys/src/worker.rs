@@ -11,6 +11,18 @@ use crate::outcome::Outcome;
 /// How many EVE fields a worker can set.
 pub const FIELD_SLOTS: usize = 4;
 
+/// The most that [`Seam::before`] may have (`MGS_SEAM_BEFORE`).
+pub const SEAM_BEFORE: usize = 4096;
+
+/// Where the data of a packet begin with framing that parts what belongs together, such as the line of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Seam<'a> {
+    /// What is in front of the framing, at most [`SEAM_BEFORE`] bytes.
+    pub before: &'a [u8],
+    /// The length of the framing in bytes; more than 0.
+    pub framing: usize,
+}
+
 /// What the engine is told along with a packet (`MGS_NOTE_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
@@ -82,6 +94,19 @@ impl RawWorker {
                 &raw mut *self.outcome,
             )
         })
+    }
+
+    /// Lets rules for the bytes of a stream look across a seam at which the next packet begins. No other rules see any
+    /// difference.
+    ///
+    /// # Errors
+    /// It is longer than it may be, or there is no memory for it.
+    pub fn join(&mut self, seam: Seam<'_>) -> Result<(), Failure> {
+        let len = u32::try_from(seam.before.len()).map_err(|_| Failure::Failed)?;
+        let framing = u32::try_from(seam.framing).map_err(|_| Failure::Failed)?;
+        let worker = self.worker.as_ptr();
+        // SAFETY: on the worker's thread; pointer and length belong together, and the shim copies the bytes.
+        check(unsafe { ffi::mgs_worker_seam(worker, seam.before.as_ptr(), len, framing) })
     }
 
     /// What became of the last packet.

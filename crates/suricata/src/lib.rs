@@ -80,6 +80,7 @@ pub use loss::Loss;
 pub use rules::{BadRule, RuleStats};
 pub use seed::WorkerSeed;
 pub use stats::{EngineStats, WorkerStats};
+pub use suricata_sys::{SEAM_BEFORE, Seam};
 pub use verdict::{Alert, DropReason, Dropped, Signature, Verdict};
 pub use worker::Worker;
 

@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use suricata_sys::Seam;
+
 use crate::flow::{Direction, Tuple};
 
 /// The largest packet: an IPv6 header and 65,535 bytes.
@@ -122,11 +124,23 @@ pub(crate) struct Gather<'a> {
     /// Bytes of the first part that were taken.
     taken: usize,
     left: usize,
+    /// Where the first part begins, until that was taken.
+    seam: Option<Seam<'a>>,
 }
 
 impl<'a> Gather<'a> {
     pub(crate) fn new(parts: &'a [&'a [u8]]) -> Self {
-        Self { parts, taken: 0, left: parts.iter().map(|part| part.len()).sum() }
+        Self { parts, taken: 0, left: parts.iter().map(|part| part.len()).sum(), seam: None }
+    }
+
+    /// Of data that begin at a seam.
+    pub(crate) fn behind(seam: Option<Seam<'a>>, parts: &'a [&'a [u8]]) -> Self {
+        Self { seam, ..Self::new(parts) }
+    }
+
+    /// The seam at which the next bytes begin; once.
+    pub(crate) fn seam(&mut self) -> Option<Seam<'a>> {
+        self.seam.take()
     }
 
     /// Bytes not taken yet.

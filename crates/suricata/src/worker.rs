@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use suricata_sys::{FIELD_SLOTS, Note, RawWorker, flag};
+use suricata_sys::{FIELD_SLOTS, Note, RawWorker, Seam, flag};
 
 use crate::config::Mode;
 use crate::engine::{Shared, UNKNOWN_RULES};
@@ -127,10 +127,18 @@ impl Worker {
         direction: Direction,
         parts: &[&[u8]],
     ) -> Result<Verdict, Error> {
+        self.feed_gathered(flow, direction, Gather::new(parts))
+    }
+
+    fn feed_gathered(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+        mut data: Gather<'_>,
+    ) -> Result<Verdict, Error> {
         self.begin_call(flow)?;
         self.prove_for(flow)?;
         self.greet(flow)?;
-        let mut data = Gather::new(parts);
         while data.len() > 0 {
             let len = data.len().min(flow.state.stream.capacity());
             match flow.state.condition {
@@ -167,7 +175,25 @@ impl Worker {
         parts: &[&[u8]],
         content: usize,
     ) -> Result<Verdict, Error> {
-        let verdict = self.feed_parts(flow, direction, parts)?;
+        self.feed_chunk(flow, direction, None, parts, content)
+    }
+
+    /// As [`Worker::feed_message`], where `parts` begin with framing that stands in the midst of content, if there is a
+    /// `seam`: rules for the bytes of the stream see it without this framing, as far back as the seam says and Suricata
+    /// looks (`stream.reassembly.toclient-chunk-size`).
+    ///
+    /// # Errors
+    /// As for [`Worker::feed_message`]; [`ErrorKind::InspectionFailed`] for more than [`SEAM_BEFORE`](crate::SEAM_BEFORE)
+    /// bytes in front of a seam.
+    pub fn feed_chunk(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+        seam: Option<Seam<'_>>,
+        parts: &[&[u8]],
+        content: usize,
+    ) -> Result<Verdict, Error> {
+        let verdict = self.feed_gathered(flow, direction, Gather::behind(seam, parts))?;
         let state = &mut flow.state;
         state.content_fed[direction as usize] += content as u64;
         let is_passive = matches!(self.shared.mode, Mode::Ids { .. });
@@ -460,6 +486,7 @@ impl Worker {
             return Ok(());
         }
         let State { lane, id, .. } = flow.state;
+        let seam = data.seam();
         let before = data.len();
         let len = flow.state.stream.write(&mut self.buffer, direction, segment, data);
         let fed = before - data.len();
@@ -467,7 +494,8 @@ impl Worker {
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
         let alerts_before = raw.outcome().alerts().len();
         let packet = &mut self.buffer[..len];
-        if let Err(failure) = raw.packet(packet, lane.bits(), id, note) {
+        let joined = seam.map_or(Ok(()), |seam| raw.join(seam));
+        if let Err(failure) = joined.and_then(|()| raw.packet(packet, lane.bits(), id, note)) {
             let reason = format!("the engine did not process a packet: {failure}");
             return Err(self.fail(flow, Error::inspection(reason).with_source(failure)));
         }

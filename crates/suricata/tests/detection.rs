@@ -12,7 +12,7 @@ use common::{
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use suricata::{Direction, Expect, Verdict};
+use suricata::{Direction, Expect, SEAM_BEFORE, Seam, Verdict};
 
 static LAB: LazyLock<Lab> = LazyLock::new(|| Lab::start(common::RULES, |config| config));
 
@@ -263,6 +263,48 @@ fn raw_bytes_of_any_protocol_are_inspected() {
             .unwrap();
             assert_eq!(sid(&verdict), Some(1_000_005), "pieces of {size}");
             let _ = worker.close(flow).unwrap();
+        }
+    });
+}
+
+/// A rule for the bytes of a stream does not see the lines of chunks that whoever feeds has made.
+#[test]
+fn raw_bytes_are_inspected_across_seams() {
+    let (marker, begun): (&[u8], &[u8]) = (b"the swordfish", b"PUT /u HTTP/1.1\r\n");
+    let tuple =
+        suricata::Tuple::new(([10, 0, 0, 1], 4001).into(), ([10, 0, 0, 2], 2525).into()).unwrap();
+    LAB.run(move |worker| {
+        for size in 1..9 {
+            for (joined, filler) in [(true, 0), (true, 65_000), (false, 0)] {
+                let mut flow = worker.open(tuple, None).unwrap();
+                let head = [begun, b"Host: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"].concat();
+                let mut fed = worker.feed_message(&mut flow, Direction::ToServer, &[&head], 0);
+                let body = [&noise(size + filler, 3)[..], marker].concat();
+                let first = &body[..size + filler];
+                let mut before = Vec::new();
+                for chunk in [first].into_iter().chain(marker.chunks(size)) {
+                    assert_eq!(fed.unwrap(), Verdict::Pass, "pieces of {size}");
+                    let line = format!("{:x}\r\n", chunk.len()).into_bytes();
+                    let last = &before[before.len() - SEAM_BEFORE.min(before.len())..];
+                    let seam = (joined && !before.is_empty())
+                        .then_some(Seam { before: last, framing: line.len() });
+                    let parts = [&line[..], chunk, b"\r\n"];
+                    fed = worker.feed_chunk(
+                        &mut flow,
+                        Direction::ToServer,
+                        seam,
+                        &parts,
+                        chunk.len(),
+                    );
+                    before.extend_from_slice(chunk);
+                    if matches!(&fed, Ok(verdict) if verdict.is_drop()) {
+                        break;
+                    }
+                }
+                let expected = joined.then_some(1_000_005);
+                assert_eq!(sid(&fed.unwrap()), expected, "pieces of {size} behind {filler}");
+                let _ = worker.close(flow);
+            }
         }
     });
 }

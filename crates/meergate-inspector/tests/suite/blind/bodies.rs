@@ -1,5 +1,10 @@
 //! Places in bodies and behind them.
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use super::map::{Buffer, Place, answered, asked};
 use crate::common::Request;
 
@@ -116,10 +121,6 @@ fn borders(buffer: Buffer, framing: Framing) -> Place {
         for tail in [0, 1, 3_000, 100_000] {
             for before in [len + 1, len, len - 1, len / 2, 1, 0] {
                 let Some(at) = border.checked_sub(before) else { continue };
-                if buffer.keyword == "content" && framing == Framing::Chunked && at + len > CHUNK {
-                    // See `between_chunks`: where chunks end then depends on how fast the client is.
-                    continue;
-                }
                 place.at(format!("{at}+{tail}"), move |m| {
                     let body = planted(m, at, tail);
                     message(buffer.by_client, framing, "application/octet-stream", &body, 60_000)
@@ -133,18 +134,37 @@ fn borders(buffer: Buffer, framing: Framing) -> Place {
 /// The most content that the engine gets in one chunk.
 const CHUNK: usize = 65_000;
 
-/// ICAP tells nobody where the chunks of HTTP ended, so the engine gets others, with lines between them.
+/// ICAP tells nobody where the chunks of HTTP ended, so the engine gets others, with lines between them. What is decoded
+/// comes in such chunks whatever its framing was.
 fn between_chunks(buffer: Buffer) -> Place {
-    let why =
-        "the stream has lines between chunks, here as on any wire; buffers of content have not";
-    let mut place = Place::uncovered("chunked body, where two chunks meet", buffer, why);
-    for before in 1..buffer.marker().len() {
-        place.at(format!("{before}"), move |m| {
-            let body = planted(m, CHUNK - before, 3_000);
-            message(buffer.by_client, Framing::Chunked, "application/octet-stream", &body, 60_000)
-        });
+    let mut place = Place::new("body, where two chunks meet, also of gzip", buffer);
+    for (n, junction) in [1, 2, 3, 10].map(|n| n * CHUNK).into_iter().enumerate() {
+        for before in 1..buffer.marker().len() {
+            for (framing, coded) in
+                [(Framing::Chunked, false), (Framing::Length, true), (Framing::UntilClose, true)]
+            {
+                if buffer.by_client && framing == Framing::UntilClose {
+                    continue;
+                }
+                place.at(format!("{before} before {n}, {framing:?}"), move |m| {
+                    let body = planted(m, junction - before, 3_000);
+                    match coded {
+                        true => in_gzip(buffer.by_client, framing, &body),
+                        false => message(buffer.by_client, framing, "text/plain", &body, 60_000),
+                    }
+                });
+            }
+        }
     }
     place
+}
+
+/// A message whose body is coded.
+fn in_gzip(by_client: bool, framing: Framing, body: &[u8]) -> Request {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body).unwrap();
+    let kind = "text/plain\r\nContent-Encoding: gzip";
+    message(by_client, framing, kind, &encoder.finish().unwrap(), 60_000)
 }
 
 /// How the ICAP client cuts the body is nothing to the engine.
