@@ -57,7 +57,7 @@ mod tests {
         for size in [1, 7, 1_000, 4_096, 5_000, 20_000] {
             let mut trail = Trail::default();
             for piece in bytes.chunks(size) {
-                let (first, second) = piece.split_at(piece.len() / 2);
+                let (first, second) = piece.split_at(piece.len().div_ceil(2));
                 trail.follow([b"", b""], b"", Slices { first, second });
             }
             assert_eq!(trail.seam(1).unwrap().before, &bytes[20_000 - SEAM_BEFORE..]);
