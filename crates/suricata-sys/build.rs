@@ -10,6 +10,7 @@ use std::{env, fs};
 
 /// What the shim puts itself in front of (`ld --wrap`).
 const WRAPPED: &[&str] = &[
+    "AlertQueueAppend",
     "DetectEngineReload",
     "DetectEngineSetEvent",
     "exit",

@@ -2,6 +2,7 @@
  *
  * Where a rule gives up on what it looks at, and Suricata takes that for no match. docs/limits.md lists them. */
 #include "internal.h"
+#include "detect-engine-alert.h"
 
 /* Steps of one match, and how deep the interpreter goes. Suricata has 3,500 and 1,500, whatever the YAML says, but for
  * rules that ask for its numbers. This many take about a millisecond. */
@@ -22,6 +23,8 @@ int __real_pcre2_set_recursion_limit_8(pcre2_match_context *, uint32_t);
 int __wrap_pcre2_set_recursion_limit_8(pcre2_match_context *, uint32_t);
 void __real_DetectEngineSetEvent(DetectEngineThreadCtx *, uint8_t);
 void __wrap_DetectEngineSetEvent(DetectEngineThreadCtx *, uint8_t);
+void __real_AlertQueueAppend(DetectEngineThreadCtx *, const Signature *, Packet *, uint64_t, uint8_t);
+void __wrap_AlertQueueAppend(DetectEngineThreadCtx *, const Signature *, Packet *, uint64_t, uint8_t);
 
 static _Thread_local pcre2_jit_stack *stack;
 
@@ -70,4 +73,14 @@ void __wrap_DetectEngineSetEvent(DetectEngineThreadCtx *detection, uint8_t event
     if (event == DETECT_EVENT_TOO_MANY_BUFFERS || event == DETECT_EVENT_POST_MATCH_QUEUE_FAILED)
         mgs_lost(MGS_LOST_RULE);
     __real_DetectEngineSetEvent(detection, event);
+}
+
+/* More matches in one packet than there is room for, 65535 of them: what such a rule is to do is not done. */
+void __wrap_AlertQueueAppend(DetectEngineThreadCtx *detection, const Signature *s, Packet *p, uint64_t tx, uint8_t flags)
+{
+    uint16_t discarded = p->alerts.discarded;
+
+    __real_AlertQueueAppend(detection, s, p, tx, flags);
+    if (unlikely(p->alerts.discarded != discarded))
+        mgs_lost(MGS_LOST_RULE);
 }

@@ -316,6 +316,8 @@ static void note_alerts(struct mgs_outcome *outcome, const Packet *p)
     const Signature *condemned = p->alerts.drop.action != 0 ? p->alerts.drop.s : NULL;
     bool told = condemned == NULL;
 
+    /* Beyond packet-alert-max they do what they are to do, but are not listed. */
+    outcome->alerts_lost += p->alerts.discarded;
     for (uint16_t i = 0; i < p->alerts.cnt; i++) {
         const PacketAlert *pa = &p->alerts.alerts[i];
         bool deciding = pa->s == condemned;

@@ -96,7 +96,7 @@ pub struct Outcome {
     /// The first of [`loss`] on this packet.
     pub loss: u8,
     alert_count: u32,
-    /// Alerts for which there was no room.
+    /// Alerts for which there was no room, since [`Outcome::forget_alerts`].
     pub alerts_lost: u32,
     /// The flow's identity: stays the same for its whole life.
     pub flow_id: u64,

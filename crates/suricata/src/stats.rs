@@ -28,6 +28,8 @@ pub struct WorkerStats {
     pub drops: u64,
     /// Rules that matched.
     pub alerts: u64,
+    /// Those of them that [`Worker::alerts`](crate::Worker::alerts) had no room for.
+    pub alerts_lost: u64,
     /// Flows on which inspection failed.
     pub failures: u64,
     /// Those of them on which the engine went on without looking: see [`Loss`](crate::Loss).

@@ -249,9 +249,14 @@ impl Worker {
         Ok(())
     }
 
-    /// The rules that matched during the last call, at most 16.
+    /// The rules that matched during the last call, on whichever flow, at most 16; one that decided is among them.
     pub fn alerts(&self) -> impl Iterator<Item = Alert<'_>> {
         self.raw.iter().flat_map(|raw| raw.outcome().alerts()).map(Alert::new)
+    }
+
+    /// How many more matched.
+    pub fn alerts_lost(&self) -> u32 {
+        self.raw.as_ref().map_or(0, |raw| raw.outcome().alerts_lost)
     }
 
     /// Sets the text fields that EVE records caused by this worker's calls carry from now on, at most 4, such as
@@ -492,7 +497,8 @@ impl Worker {
         let fed = before - data.len();
         self.stats.packets += 1;
         let Some(raw) = &mut self.raw else { return Err(Error::stopped()) };
-        let alerts_before = raw.outcome().alerts().len();
+        let before = raw.outcome();
+        let (told, untold) = (before.alerts().len(), before.alerts_lost);
         let packet = &mut self.buffer[..len];
         let joined = seam.map_or(Ok(()), |seam| raw.join(seam));
         if let Err(failure) = joined.and_then(|()| raw.packet(packet, lane.bits(), id, note)) {
@@ -500,7 +506,9 @@ impl Worker {
             return Err(self.fail(flow, Error::inspection(reason).with_source(failure)));
         }
         let outcome = raw.outcome();
-        self.stats.alerts += (outcome.alerts().len() - alerts_before) as u64;
+        let (told, untold) = (outcome.alerts().len() - told, outcome.alerts_lost - untold);
+        self.stats.alerts += told as u64 + u64::from(untold);
+        self.stats.alerts_lost += u64::from(untold);
         match judge(outcome, &flow.state, fed > 0) {
             Ok(Finding::Dropped) => {
                 flow.dropped = Some(dropped(outcome));
