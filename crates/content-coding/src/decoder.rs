@@ -193,6 +193,13 @@ impl Decoder {
     pub fn further_members(&self) -> u64 {
         self.stages.iter().map(|stage| stage.layer.members().saturating_sub(1)).sum()
     }
+
+    /// How many bytes were skipped that may be anything and stand for no content: names, comments
+    /// and extra fields of gzip, skippable frames of zstd. Who does not decode has them nevertheless.
+    /// Metadata of br are such bytes too, but the library does not tell of them.
+    pub fn skipped(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.layer.skipped()).sum()
+    }
 }
 
 impl Stage {

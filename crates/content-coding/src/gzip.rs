@@ -46,6 +46,8 @@ pub(crate) struct Gzip {
     /// Of the member's decoded bytes, modulo 2^32 as the trailer has it.
     length: u32,
     members: u64,
+    /// Bytes of names, comments and extra fields.
+    skipped: u64,
 }
 
 impl Gzip {
@@ -58,6 +60,7 @@ impl Gzip {
             checksum: 0,
             length: 0,
             members: 0,
+            skipped: 0,
         }
     }
 
@@ -66,6 +69,11 @@ impl Gzip {
     fn outside(&mut self, byte: u8) -> Result<(), Fault> {
         if !matches!(self.part, Part::HeaderSum(..)) {
             self.header_sum = crc32(self.header_sum, &[byte]);
+        }
+        match self.part {
+            Part::Extra(_) => self.skipped += 1,
+            Part::Name | Part::Comment if byte != 0 => self.skipped += 1,
+            _ => {}
         }
         self.part = match self.part {
             Part::Fixed(at) => self.fixed(at, byte)?,
@@ -172,5 +180,9 @@ impl Layer for Gzip {
 
     fn members(&self) -> u64 {
         self.members
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
     }
 }

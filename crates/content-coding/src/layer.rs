@@ -21,6 +21,11 @@ pub(crate) trait Layer: Send {
 
     /// How many members or frames have begun: where one ends, some clients stop reading.
     fn members(&self) -> u64;
+
+    /// How many bytes the coding has a place for that stand for no content.
+    fn skipped(&self) -> u64 {
+        0
+    }
 }
 
 /// A piece of input, a piece of output, and how much of them is used up.

@@ -35,11 +35,14 @@ pub(crate) struct Zstd {
     part: Part,
     header: [u8; LONGEST_HEADER],
     frames: u64,
+    /// Bytes in skippable frames.
+    skipped: u64,
 }
 
 impl Zstd {
     pub(crate) fn new() -> Self {
-        Zstd { context: None, part: Part::Header(0), header: [0; LONGEST_HEADER], frames: 0 }
+        let header = [0; LONGEST_HEADER];
+        Zstd { context: None, part: Part::Header(0), header, frames: 0, skipped: 0 }
     }
 
     /// Adds a byte to the header, of which `at` are there.
@@ -171,6 +174,7 @@ impl Layer for Zstd {
                 Part::Skip(left) => {
                     let skipped = io.rest().len().min(left as usize);
                     io.used(skipped, 0);
+                    self.skipped += skipped as u64;
                     match left - skipped as u32 {
                         0 => self.part = Part::Header(0),
                         left => {
@@ -201,5 +205,9 @@ impl Layer for Zstd {
 
     fn members(&self) -> u64 {
         self.frames
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
     }
 }

@@ -82,3 +82,30 @@ fn members_after_the_first_are_counted() {
     drain(&mut decoder, &two, &mut [0; 64], &mut plain).unwrap();
     assert_eq!((plain.as_slice(), decoder.further_members()), (&b"onetwo"[..], 1));
 }
+
+#[test]
+fn what_stands_for_no_content_is_counted() {
+    // Extra field, name, comment.
+    let mut gzip = b"\x1f\x8b\x08\x1c\0\0\0\0\0\x03\x05\0extraname\0comment\0".to_vec();
+    gzip.extend_from_slice(&common::gzip(b"content")[10..]);
+    let mut zstd = b"\x51\x2a\x4d\x18\x07\0\0\0skipped".to_vec();
+    zstd.extend_from_slice(&common::zstd(b"content"));
+    zstd.extend_from_slice(b"\x5f\x2a\x4d\x18\x04\0\0\0more");
+    for (name, coded, skipped) in [
+        ("gzip", gzip.clone(), 16),
+        ("gzip", [&gzip[..], &gzip].concat(), 32),
+        ("zstd", zstd.clone(), 11),
+        ("gzip, zstd", common::zstd(&gzip), 16),
+        ("zstd, gzip", common::gzip(&zstd), 11),
+    ] {
+        for size in [1, 3, usize::MAX] {
+            let mut decoder = Decoder::new(&codings(name));
+            let mut plain = Vec::new();
+            for piece in coded.chunks(size.min(coded.len())) {
+                drain(&mut decoder, piece, &mut [0; 64], &mut plain).unwrap();
+            }
+            assert!(plain.starts_with(b"content"), "{name}");
+            assert_eq!(decoder.skipped(), skipped, "{name} in pieces of {size}");
+        }
+    }
+}

@@ -60,6 +60,8 @@ pub(crate) struct Decoding {
     /// Bytes that the client had got when the content turned out to be malformed: what they were
     /// judged as is not what they are.
     misread: u64,
+    /// Bytes beside the content that were told of.
+    beside: u64,
 }
 
 /// How far decoding got.
@@ -98,6 +100,7 @@ impl Decoding {
             malformed: settings.malformed,
             raw: false,
             misread: 0,
+            beside: 0,
         }
     }
 
@@ -193,6 +196,12 @@ impl Decoding {
     /// Bytes that have passed before the content turned out to be malformed; once.
     pub(crate) fn misread(&mut self) -> u64 {
         std::mem::take(&mut self.misread)
+    }
+
+    /// Bytes that stand for no content, and were skipped since the last call.
+    pub(crate) fn beside(&mut self) -> u64 {
+        let before = std::mem::replace(&mut self.beside, self.decoder.skipped());
+        self.beside - before
     }
 
     /// Bytes that the decoders have written so far: what the work is measured by.

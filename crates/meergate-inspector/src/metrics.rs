@@ -121,6 +121,8 @@ enumerated! {
     Uninspected, "reason" {
         /// They came after a drop.
         AfterDrop => "after-drop",
+        /// What a coding has beside the content, which who does not decode has as well.
+        BesideContent => "beside-content",
         /// In a coding that is not decoded here, and passed because the settings say so.
         Coding => "coding",
         /// The message contradicted itself.

@@ -302,7 +302,10 @@ impl Passage<'_> {
                         let unseen = len as u64 + decoding.misread();
                         counters.uninspected(Uninspected::Malformed, unseen);
                     }
-                    false => counters.decoded.add(len as u64),
+                    false => {
+                        counters.decoded.add(len as u64);
+                        counters.uninspected(Uninspected::BesideContent, decoding.beside());
+                    }
                 }
                 held.pass(decoding.pass());
             }

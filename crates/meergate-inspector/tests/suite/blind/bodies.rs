@@ -69,6 +69,7 @@ pub(super) fn places() -> Vec<Place> {
         }
         places.push(chunked_by_icap(buffer));
         places.push(kinds(buffer));
+        places.push(beside_content(buffer));
         places.push(trailers_as_body(buffer));
         if buffer.keyword == "content" {
             places.push(between_chunks(buffer));
@@ -165,6 +166,29 @@ fn in_gzip(by_client: bool, framing: Framing, body: &[u8]) -> Request {
     encoder.write_all(body).unwrap();
     let kind = "text/plain\r\nContent-Encoding: gzip";
     message(by_client, framing, kind, &encoder.finish().unwrap(), 60_000)
+}
+
+/// What who does not decode has, and the engine has not.
+fn beside_content(buffer: Buffer) -> Place {
+    let mut place = Place::new("names of gzip and skippable frames of zstd", buffer);
+    for (at, tail) in [(0, 0), (50, 10), (5_000, 5_000), (70_000, 0)] {
+        place.at(format!("name {at}+{tail}"), move |m| {
+            let mut body = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03".to_vec();
+            body.extend(planted(m, at, tail));
+            // The end of the name; a last block, empty; checksum and length of nothing.
+            body.extend([0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            let kind = "text/plain\r\nContent-Encoding: gzip";
+            message(buffer.by_client, Framing::Length, kind, &body, 60_000)
+        });
+        place.at(format!("skippable {at}+{tail}"), move |m| {
+            let skipped = planted(m, at, tail);
+            let length = u32::try_from(skipped.len()).unwrap().to_le_bytes();
+            let body = [b"\x50\x2a\x4d\x18", &length[..], &skipped].concat();
+            let kind = "text/plain\r\nContent-Encoding: zstd";
+            message(buffer.by_client, Framing::Length, kind, &body, 60_000)
+        });
+    }
+    place
 }
 
 /// How the ICAP client cuts the body is nothing to the engine.

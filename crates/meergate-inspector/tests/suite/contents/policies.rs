@@ -1,6 +1,6 @@
 //! Content that cannot be read as its receiver will: refused, or counted.
 
-use super::codings::{Framed, assert_refused, gzip, infected, response, upload};
+use super::codings::{Framed, assert_refused, gzip, infected, response, upload, zstd};
 use crate::common::{EICAR, Request, Server, random};
 
 fn uninspected(server: &Server, reason: &str) -> u64 {
@@ -203,4 +203,33 @@ fn settings_that_make_no_sense_are_errors() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("settings.toml:2"), "{said}");
     }
+}
+
+/// Who does not decode has these too, and the engine has not.
+#[test]
+fn what_codings_have_beside_the_content_is_counted() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let mut counted = 0;
+    for length in [0, 68, 40_000] {
+        let mut body = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03".to_vec();
+        body.extend(EICAR.iter().cycle().take(length));
+        body.push(0);
+        body.extend_from_slice(&gzip(b"harmless")[10..]);
+        let field = "Content-Encoding: gzip\r\n";
+        client.ask(&response(field, Framed::Length, &body)).assert_passed(&body);
+        counted += length as u64;
+        assert_eq!(uninspected(&server, "beside-content"), counted);
+    }
+    // Behind the content, and with nothing else.
+    let skipped = [b"\x50\x2a\x4d\x18\x44\0\0\0", EICAR].concat();
+    for body in [[&zstd(b"harmless")[..], &skipped].concat(), skipped.clone()] {
+        let field = "Content-Encoding: zstd\r\n";
+        client.ask(&upload(field, Framed::Chunked, &body).allow_204()).assert_unmodified();
+        counted += EICAR.len() as u64;
+        assert_eq!(uninspected(&server, "beside-content"), counted);
+    }
+    // A content that has none of it.
+    client.ask(&response("Content-Encoding: gzip\r\n", Framed::Length, &gzip(b"harmless")));
+    assert_eq!(uninspected(&server, "beside-content"), counted);
 }
