@@ -43,6 +43,7 @@ pub(crate) struct Endpoint {
 #[derive(Clone)]
 struct Known {
     capabilities: Arc<Capabilities>,
+    asked: Instant,
     refresh: Instant,
     expires: Instant,
 }
@@ -188,14 +189,15 @@ impl Endpoint {
         }
     }
 
-    /// Notes the ISTag of an answer; a new one makes OPTIONS due.
+    /// Notes the ISTag of an answer; a new one makes OPTIONS due, but not more often than the endpoint
+    /// is looked after anyway: some services have another one in each answer.
     pub(crate) fn note_istag(&self, istag: Option<&str>) {
         let Some(istag) = istag else { return };
         let mut known = self.lock_known();
         if let Some(known) = known.as_mut()
             && known.capabilities.istag.as_deref().is_some_and(|k| k != istag.trim_matches('"'))
         {
-            known.refresh = Instant::now();
+            known.refresh = known.refresh.min(known.asked + self.config.health.interval.0);
         }
     }
 
@@ -371,6 +373,7 @@ impl Endpoint {
         let in_time = capabilities.ttl.mul_f64(0.75);
         let soon = self.config.health.interval.0;
         *self.lock_known() = Some(Known {
+            asked: now,
             refresh: now + if lacks { in_time.min(soon) } else { in_time },
             expires: now + capabilities.ttl,
             capabilities: capabilities.clone(),

@@ -12,7 +12,7 @@ mod common;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use icap_client::{
@@ -426,6 +426,45 @@ async fn options_that_expire_are_asked_again() {
     forward(&chain, get(), None).await;
     let metrics = chain.services().next().unwrap();
     assert_eq!(metrics.metrics().options.value(), 1);
+}
+
+#[tokio::test]
+async fn a_service_whose_tag_changes_all_the_time_is_not_asked_all_the_time() {
+    let answered = AtomicUsize::new(0);
+    let server = serve_requests(OPTIONS_204, move |mut peer, _| {
+        let tag = answered.fetch_add(1, Ordering::SeqCst);
+        async move {
+            peer.send(format!("ICAP/1.0 204 No Content\r\nISTag: \"t{tag}\"\r\n\r\n")).await;
+            Some(peer)
+        }
+    })
+    .await;
+    let chain = chain(&server);
+    for n in 0..20 {
+        assert_eq!(forward_as(&chain, &from(1, n), get(), None).await.bypassed, 0);
+    }
+    let options = chain.services().next().unwrap().metrics().options.value();
+    assert!(options <= 2, "{options} OPTIONS");
+    assert!(server.connections() <= 3, "{} connections", server.connections());
+}
+
+/// A new tag is news all the same.
+#[tokio::test]
+async fn a_service_whose_tag_changes_is_asked_again() {
+    let server = serve_requests(OPTIONS_204, |mut peer, _| async move {
+        peer.send("ICAP/1.0 204 No Content\r\nISTag: \"new\"\r\n\r\n").await;
+        Some(peer)
+    })
+    .await;
+    let mut config = config(&server);
+    config.health.interval = Seconds(Duration::from_millis(1));
+    let chain = Chain::from_services(&[config]).unwrap();
+    let asked = || chain.services().next().unwrap().metrics().options.value();
+    let end = Instant::now() + PATIENCE;
+    while asked() < 2 && Instant::now() < end {
+        forward(&chain, get(), None).await;
+    }
+    assert!(asked() >= 2);
 }
 
 #[tokio::test]

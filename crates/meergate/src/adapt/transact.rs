@@ -293,6 +293,7 @@ async fn ask<C: Client, O: Origin>(
     let waits = asked.expects_continue().map_err(Trouble::RequestFault)?;
     // Only what may be done twice is asked twice (RFC 9110 section 9.2.2).
     let mut again = body.is_none() && is_idempotent(asked.method());
+    let mut tried_again = false;
     let mut interim = 0;
     'send: loop {
         let sink = origin.send(&asked, body.as_ref())?;
@@ -303,10 +304,14 @@ async fn ask<C: Client, O: Origin>(
             let response = drive.run_for(client, pin!(origin.response(&progress))).await?;
             let (head, content) = match response {
                 Err(Trouble::Stale) if again => {
-                    again = false;
+                    (again, tried_again) = (false, true);
                     drive.run_for(client, pin!(origin.connect())).await??;
                     origin_is_known(tx, origin.tls(), chain, &[named, &asked])?;
                     continue 'send;
+                }
+                // It is not for the client to try, since we have.
+                Err(Trouble::Stale) if tried_again => {
+                    return Err(Trouble::OriginGone(io::Error::other("it takes no request")));
                 }
                 response => response?,
             };

@@ -283,7 +283,8 @@ impl Origin for StreamOrigin<'_, '_> {
             Leased::Http1(origin) => origin.connect().await?,
             Leased::Http2(shared) => {
                 let ready = shared.sender.clone().ready();
-                shared.sender = ready.await.map_err(|_| Trouble::Stale)?;
+                shared.sender =
+                    ready.await.map_err(|e| Trouble::OriginGone(io::Error::other(e)))?;
                 shared.address
             }
         };
