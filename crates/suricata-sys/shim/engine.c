@@ -22,6 +22,7 @@ atomic_bool mgs_lost_engine;
 static int wants_inline;
 static unsigned worker_count;
 static struct sigaction signal_usr2;
+static bool signals_kept;
 static int arg_count;
 static char **arg_values;
 
@@ -34,6 +35,7 @@ static int post_init(void);
 static int main_loop(void);
 static int shut_down(void);
 static int or_lost(int result);
+static int or_signals_back(int result);
 static int create_workers(void);
 static int is_inline(void);
 
@@ -43,12 +45,12 @@ int mgs_begin(int argc, char **argv, int inline_mode, unsigned workers)
     arg_values = argv;
     wants_inline = inline_mode;
     worker_count = workers;
-    return mgs_guard(begin);
+    return or_signals_back(mgs_guard(begin));
 }
 
 int mgs_load_yaml(void)
 {
-    return mgs_guard(load_yaml);
+    return or_signals_back(mgs_guard(load_yaml));
 }
 
 const char *mgs_conf_get(const char *name)
@@ -79,12 +81,12 @@ int mgs_init(void)
     mgs_turns_begin();
     result = mgs_guard(init);
     mgs_turns_end();
-    return result;
+    return or_signals_back(result);
 }
 
 int mgs_post_init(void)
 {
-    return or_lost(mgs_guard(post_init));
+    return or_lost(or_signals_back(mgs_guard(post_init)));
 }
 
 int mgs_main_loop(void)
@@ -97,11 +99,22 @@ int mgs_shutdown(void)
     return or_lost(mgs_guard(shut_down));
 }
 
+/* Suricata ignores SIGUSR2 from its beginning on, to take it for itself later; after a failure nobody else would undo
+ * that. */
+static int or_signals_back(int result)
+{
+    if (result != 0 && signals_kept)
+        sigaction(SIGUSR2, &signal_usr2, NULL);
+    return result;
+}
+
 /* Workers wait for flags that only this thread sets, and it may have left a lock behind: they are let go, and nobody
  * ends in order any more. */
 static int or_lost(int result)
 {
     if (result != 0) {
+        /* It may have been in the middle of a reload. */
+        mgs_turns_end();
         atomic_store(&mgs_lost_engine, true);
         EngineStop();
         mgs_workers_let_go();
@@ -170,7 +183,7 @@ static int begin(void)
     signal(SIGSEGV, SIG_DFL);
     signal(SIGBUS, SIG_DFL);
     /* Suricata takes SIGUSR2 for itself; the program gets it back in post_init. */
-    sigaction(SIGUSR2, NULL, &signal_usr2);
+    signals_kept = sigaction(SIGUSR2, NULL, &signal_usr2) == 0;
     SuricataPreInit(arg_values[0]);
     SCRunmodeSet(RUNMODE_LIB);
     if (SCFinalizeRunMode() != TM_ECODE_OK)

@@ -174,8 +174,8 @@ impl EngineConfig {
         crate::settings::write_built_in(self, folder, log_dir)
     }
 
-    /// How long [`Engine::reload`](crate::Engine::reload) and [`Engine::stop`](crate::Engine::stop) wait; 2 minutes by
-    /// default.
+    /// How long [`Engine::reload`](crate::Engine::reload), [`Engine::stop`](crate::Engine::stop) and
+    /// [`WorkerSeed::attach`](crate::WorkerSeed::attach) wait for the other workers; 2 minutes by default.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;

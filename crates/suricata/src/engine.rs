@@ -20,6 +20,7 @@ use crate::rules::RuleStats;
 use crate::seed::WorkerSeed;
 use crate::settings::{self, Applied};
 use crate::stats::EngineStats;
+use crate::worker;
 
 /// How often a wait looks whether it is over.
 const GLANCE: Duration = Duration::from_millis(1);
@@ -59,6 +60,8 @@ impl Engine {
     /// milliseconds to seconds. Nothing is inspected before every seed is [attached](WorkerSeed::attach).
     ///
     /// SIGSEGV and SIGBUS get their default effect back: the process ends, without Rust's word about stack overflows.
+    /// SIGRTMAX is the engine's from here on: it marks the turns of the thread that loads rules. If Suricata gives up in
+    /// the middle of a packet, or one of its parsers panics, the process ends.
     ///
     /// # Errors
     /// * [`ErrorKind::AlreadyStarted`]: a process has one engine in its life, also if its start failed.
@@ -128,9 +131,15 @@ impl Engine {
     /// The old rules stay in force if the new ones have a file missing, no rule, or a rule that does not parse
     /// ([`ErrorKind::Rules`]), or if the YAML is broken ([`ErrorKind::Config`]).
     /// [`ErrorKind::TimedOut`]: some worker neither feeds nor idles; the reload is still under way, so from here on
-    /// nothing passes inspection before another reload ends well.
+    /// nothing passes inspection before another reload ends well. [`ErrorKind::Misuse`]: the calling thread is a worker.
     pub fn reload(&self) -> Result<RuleStats, Error> {
         let shared = &self.shared;
+        if worker::is_here() {
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "a worker's thread cannot reload: it would wait for itself",
+            ));
+        }
         let _one_at_a_time = lock(&shared.reloading);
         if !shared.phase.has_begun(shared.config.workers, shared.config.patience) {
             return Err(Error::stopped());
@@ -213,12 +222,19 @@ impl Engine {
         self.shared.phase.stop_if_waiting();
     }
 
-    /// Ends the engine. Waits until each worker was dropped, so not to be called by a thread that holds one.
+    /// Ends the engine. Waits until each worker was dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`]: a worker was not dropped.
+    /// [`ErrorKind::TimedOut`]: a worker was not dropped. [`ErrorKind::Misuse`]: the calling thread holds one; the engine
+    /// ends when that is dropped.
     pub fn stop(self) -> Result<(), Error> {
         self.begin_stop();
+        if worker::is_here() {
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "a worker's thread cannot wait for the end of the engine: drop the worker first",
+            ));
+        }
         if self.shared.phase.wait_for_end(self.shared.config.patience) {
             return Ok(());
         }
@@ -302,6 +318,10 @@ fn start(
 impl Shared {
     pub(crate) fn workers(&self) -> u16 {
         self.config.workers
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.config.patience
     }
 
     /// That the engine has ended, and why if it was before its time. Waits a moment for the word of its thread.

@@ -187,7 +187,7 @@ impl Flow {
         self.state.expect = expect;
     }
 
-    /// Suricata's name of the protocol that it recognised, such as `http1`; `None` if it has not (yet).
+    /// Suricata's name of the protocol that it recognised, such as `http` (that is HTTP/1) or `tls`; `None` if it has not (yet).
     pub fn app_protocol(&self) -> Option<&'static str> {
         match suricata_sys::app_protocol_name(self.state.app_protocol) {
             "unknown" | "failed" => None,

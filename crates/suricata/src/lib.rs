@@ -6,19 +6,28 @@
 //! clear text needs nothing else:
 //!
 //! ```no_run
-//! use suricata::{Direction, Engine, EngineConfig, Tuple, Verdict};
+//! use std::thread;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (engine, seeds) = Engine::start(EngineConfig::new().rules(["/etc/suricata/local.rules"]))?;
-//! for seed in seeds {
-//!     let mut worker = seed.attach()?; // on the thread that will feed; here the only one
-//!     let tuple = Tuple::new("10.0.0.7:40000".parse()?, "192.0.2.80:80".parse()?)?;
+//! use suricata::{Direction, Engine, EngineConfig, Error, Tuple, Verdict, WorkerSeed};
+//!
+//! fn feed(seed: WorkerSeed) -> Result<(), Error> {
+//!     let mut worker = seed.attach()?; // returns when every seed is attached
+//!     let tuple = Tuple::new(([10, 0, 0, 7], 40_000).into(), ([192, 0, 2, 80], 80).into())?;
 //!     let mut flow = worker.open(tuple, None)?;
 //!     let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 //!     if let Verdict::Drop(why) = worker.feed(&mut flow, Direction::ToServer, request)? {
 //!         eprintln!("blocked by {why}");
 //!     }
 //!     let _ = worker.close(flow)?;
+//!     Ok(()) // dropping a worker ends the engine
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = EngineConfig::new().rules(["/etc/suricata/local.rules"]).workers(2);
+//! let (engine, seeds) = Engine::start(config)?;
+//! let threads: Vec<_> = seeds.into_iter().map(|seed| thread::spawn(|| feed(seed))).collect();
+//! for thread in threads {
+//!     thread.join().unwrap()?;
 //! }
 //! engine.stop()?;
 //! # Ok(())

@@ -21,6 +21,17 @@ pub(crate) enum Standing {
     Ended,
 }
 
+/// What became of a wait for the other workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attached {
+    /// They are there.
+    All,
+    /// Some did not come in time.
+    Alone,
+    /// They will never come.
+    Never,
+}
+
 impl Phase {
     pub(crate) fn new() -> Self {
         Self { standing: Mutex::new(Standing::Waiting { attached: 0 }), changed: Condvar::new() }
@@ -41,17 +52,25 @@ impl Phase {
         *standing == Standing::Running
     }
 
-    /// One more worker is about to attach. Returns once all are; `false` if they never will be.
-    pub(crate) fn attach(&self, workers: u16) -> bool {
+    /// One more worker is about to attach. Returns once all are there. If they are not within `patience`, or never will
+    /// be, the engine has ended.
+    pub(crate) fn attach(&self, workers: u16, patience: Duration) -> Attached {
         let mut standing = lock(&self.standing);
         if let Standing::Waiting { attached } = &mut *standing {
             *attached += 1;
             self.changed.notify_all();
         }
-        while matches!(*standing, Standing::Waiting { attached } if attached < workers) {
-            standing = self.changed.wait(standing).unwrap_or_else(PoisonError::into_inner);
+        let lacks = |standing: &mut Standing| matches!(standing, Standing::Waiting { attached } if *attached < workers);
+        let (mut standing, timeout) = self
+            .changed
+            .wait_timeout_while(standing, patience, lacks)
+            .unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() && lacks(&mut standing) {
+            *standing = Standing::Ended;
+            self.changed.notify_all();
+            return Attached::Alone;
         }
-        *standing != Standing::Ended
+        if *standing == Standing::Ended { Attached::Never } else { Attached::All }
     }
 
     /// A seed was thrown away, so the engine can never run.
@@ -106,7 +125,7 @@ mod tests {
         let patience = Duration::from_secs(60);
         let phase = Arc::new(Phase::new());
         assert!(!phase.has_begun(1, patience), "nobody has attached");
-        assert!(phase.attach(1));
+        assert_eq!(phase.attach(1, patience), Attached::All);
         let asked = thread::spawn({
             let phase = Arc::clone(&phase);
             move || phase.has_begun(1, patience)
@@ -115,5 +134,12 @@ mod tests {
         assert!(asked.join().is_ok_and(|begun| begun));
         phase.set(Standing::Ended);
         assert!(!phase.has_begun(1, patience));
+    }
+    #[test]
+    fn who_waits_for_workers_that_do_not_come_is_told_and_so_are_the_others() {
+        let phase = Phase::new();
+        assert_eq!(phase.attach(3, Duration::ZERO), Attached::Alone);
+        assert_eq!(phase.attach(3, Duration::from_secs(60)), Attached::Never);
+        assert!(!phase.wait_for_workers(3));
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use suricata_sys::Seat;
 
 use crate::engine::Shared;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::phase::Attached;
 use crate::worker::Worker;
 
 /// The right to be one of the engine's workers, to be taken up on the thread that will feed.
@@ -24,12 +25,20 @@ impl WorkerSeed {
     /// own, and then proves with a canary that the engine inspects.
     ///
     /// # Errors
-    /// [`ErrorKind::Stopped`](crate::ErrorKind::Stopped) if another seed was thrown away or the engine could not run;
-    /// [`ErrorKind::InspectionFailed`](crate::ErrorKind::InspectionFailed) if the canary passed.
+    /// [`ErrorKind::TimedOut`] if not all of them were within [`EngineConfig::patience`](crate::EngineConfig::patience);
+    /// [`ErrorKind::Stopped`] if another seed was thrown away or the engine could not run;
+    /// [`ErrorKind::InspectionFailed`] if the canary passed.
     pub fn attach(mut self) -> Result<Worker, Error> {
         let seat = self.seat.take().ok_or_else(Error::stopped)?;
-        if !self.shared.phase.attach(self.shared.workers()) {
-            return Err(Error::stopped());
+        match self.shared.phase.attach(self.shared.workers(), self.shared.patience()) {
+            Attached::All => {}
+            Attached::Never => return Err(Error::stopped()),
+            Attached::Alone => {
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    "not every seed was attached in time: each needs a thread of its own, and all at once",
+                ));
+            }
         }
         let raw = seat.attach().map_err(|failure| self.shared.ended().with_source(failure))?;
         let mut worker = Worker::new(raw, self.index, Arc::clone(&self.shared));

@@ -1,6 +1,6 @@
 //! A thread that feeds streams.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::mem;
 use std::rc::Rc;
@@ -42,8 +42,19 @@ pub struct Worker {
     _not_send: PhantomData<*mut ()>,
 }
 
+thread_local! {
+    /// Whether the thread is a worker: it may not wait for all workers.
+    static HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is a worker.
+pub(crate) fn is_here() -> bool {
+    HERE.get()
+}
+
 impl Worker {
     pub(crate) fn new(raw: RawWorker, index: u16, shared: Arc<Shared>) -> Self {
+        HERE.set(true);
         Self {
             raw: Some(raw),
             shared,
@@ -559,5 +570,7 @@ impl Drop for Worker {
         if let Some(raw) = self.raw.take() {
             raw.finish();
         }
+        // A thread that ends has no such word any more.
+        let _ = HERE.try_with(|here| here.set(false));
     }
 }

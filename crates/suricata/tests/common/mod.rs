@@ -2,15 +2,19 @@
 #![allow(dead_code)] // No test file uses all of it.
 #![allow(clippy::unwrap_used, clippy::panic)] // Only #[test] functions are exempt by clippy.toml.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
+use std::{env, fs};
 
 use suricata::{Direction, Engine, EngineConfig, Error, Flow, Tuple, Verdict, Worker};
 use tempfile::TempDir;
+
+/// Set in the process of a case of its own.
+const CASE: &str = "SURICATA_TEST_CASE";
 
 pub(crate) const EICAR: &[u8] =
     br"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*";
@@ -196,4 +200,33 @@ pub(crate) fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Runs the calling test again in a process of its own, with `CASE` set; `true` in that process.
+pub(crate) fn alone(name: &str) -> bool {
+    if env::var_os(CASE).is_some() {
+        return true;
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CASE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    false
+}
+
+pub(crate) fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+pub(crate) fn start_error(config: EngineConfig) -> Error {
+    match Engine::start(config) {
+        Ok(_) => panic!("the engine started"),
+        Err(error) => error,
+    }
 }
