@@ -230,18 +230,21 @@ impl Course {
         let metrics = service.metrics();
         metrics.transactions.add(1);
         metrics.failures(failure.kind()).add(1);
+        let transaction = &*info.transaction_id;
+        let (service_name, reason) = (service.name(), failure.detail());
+        if failure.kind() == FailureKind::Source {
+            // No message is left to let go on, and the service is not to blame.
+            tracing::debug!(transaction, reason, "the message's sender failed: it is stopped");
+            return Err(failure);
+        }
         let config = service.config();
         let fail = match failure.kind() {
             FailureKind::Connect => config.fail.connect,
             FailureKind::Overload if config.on_overload == OnOverload::Bypass => Fail::Open,
             FailureKind::Overload if config.on_overload == OnOverload::Block => Fail::Closed,
             FailureKind::Overload => config.fail.overload,
-            // No message is left to let go on.
-            FailureKind::Source => Fail::Closed,
             _ => config.fail.error,
         };
-        let transaction = &*info.transaction_id;
-        let (service_name, reason) = (service.name(), failure.detail());
         match (fail, rest) {
             (Fail::Open, Rest::Intact(body)) => {
                 tracing::warn!(service = %service_name, transaction, reason, "failing open: the message goes on unadapted");

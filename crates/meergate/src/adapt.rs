@@ -107,12 +107,14 @@ pub(crate) trait Origin: Send {
     fn tls(&self) -> Option<&Arc<UpstreamTls>>;
 
     /// Sends (or queues) the head; its content goes to the sink.
+    ///
+    /// [`Trouble::Unprocessed`]: the connection has ended, and nothing was sent.
     fn send(&mut self, head: &RequestHead, body: Option<&Body>) -> Result<Self::Sink, Trouble>;
 
     /// Awaits the next response head, interim ones included, and its content.
     ///
     /// [`Trouble::Stale`]: a kept connection turned out to have ended before anything of the
-    /// response came.
+    /// response came. [`Trouble::Unprocessed`]: the origin has said that nothing came of the request.
     fn response(
         &mut self,
         progress: &Arc<Progress>,

@@ -158,7 +158,7 @@ pub struct Limits {
     /// The least that must come of a request's content, in bytes a second, while it is waited for;
     /// 0 for no such limit.
     pub min_rate: Bytes,
-    /// Over how long that is measured.
+    /// How far behind that it may fall: the longest pause of content that came no faster.
     pub min_rate_window: Span,
     /// Memory that contents of HTTP/2 streams may take while nobody reads them, beyond the 8 MiB
     /// that each connection has.
@@ -178,7 +178,7 @@ impl Default for Limits {
             begin_timeout: Span::seconds(20),
             idle_timeout: Span::seconds(120),
             min_rate: Bytes(240),
-            min_rate_window: Span::seconds(30),
+            min_rate_window: Span::seconds(120),
             stream_windows: Bytes(256 << 20),
             verification: Span(Duration::from_millis(100)),
             shutdown_timeout: Span::seconds(15),

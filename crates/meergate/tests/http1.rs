@@ -7,6 +7,9 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::thread;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use support::h2;
 use support::icap::{Icap, Message, Verdict};
 use support::{Asked, Gateway, Origin, PATIENCE, read_to_end, read_until, text, tunnel, wait_for};
 
@@ -51,6 +54,31 @@ fn absolute_targets_become_origin_form() {
     assert!(text(&gateway.ask(request.as_bytes())).starts_with("HTTP/1.1 200"));
     let seen = text(&origin.seen()[0]);
     assert_eq!(seen, format!("GET /?q HTTP/1.1\r\nA: 1\r\nHost: {o}\r\nConnection: close\r\n\r\n"));
+}
+
+#[test]
+fn the_target_replaces_host() {
+    let origin = Origin::answering(OK);
+    let o = origin.address;
+    let ask = |gateway: &Gateway, host: &str| {
+        let request = format!("GET http://{o}/ HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+        text(&gateway.ask(request.as_bytes()))
+    };
+    let rule = |host: &str| format!("[[rule]]\nhost = [{host:?}]\naction = \"block\"\n");
+    let gateway = Gateway::start(&rule("other.example"));
+    for host in ["", "Host:\r\n", "Host: other.example\r\n", "Host: a/b\r\n"] {
+        let before = origin.seen().len();
+        let answer = ask(&gateway, host);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host:?}: {answer}");
+        let seen = text(&origin.seen()[before]);
+        assert_eq!(seen, format!("GET / HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n\r\n"));
+    }
+    let twice = ask(&gateway, &format!("Host: {o}\r\nHost: other.example\r\n"));
+    assert!(twice.starts_with("HTTP/1.1 400 "), "{twice}");
+    // Rules look at what is used.
+    let gateway = Gateway::start(&rule("127.0.0.1"));
+    let answer = ask(&gateway, "Host: other.example\r\n");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
 
 #[test]
@@ -143,6 +171,38 @@ fn an_end_by_closing_becomes_one_that_can_be_told_from_a_cut() {
     let o = origin.address;
     let got = text(&gateway.ask(format!("GET http://{o}/ HTTP/1.0\r\n\r\n").as_bytes()));
     assert!(got.ends_with("\r\n\r\nsome content") && !got.contains("chunked"), "{got}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_without_a_length_ends_with_tls_however_that_ends() {
+    let origin = h2::Origin::start(0, h2::handler(|_, _| async {})).await;
+    let icap = Icap::start(|_| Verdict::Pass);
+    for settings in ["", &icap.settings()] {
+        let (gateway, _dir) = h2::gateway(&origin, settings);
+        for (path, is_whole) in [("/ends", true), ("/short", false)] {
+            let mut tls = h2::tls(&gateway, &origin, &[b"http/1.1"]).await;
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            tls.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // A cut is an error here.
+            let _ = h2::soon("an answer", tls.read_to_end(&mut answer)).await;
+            let answer = text(&answer);
+            let chunked = answer.contains("\r\nTransfer-Encoding: chunked\r\n");
+            let is_complete = match chunked {
+                true => answer.ends_with("\r\n7\r\ncontent\r\n0\r\n\r\n"),
+                false => {
+                    answer.contains("\r\nContent-Length: 7\r\n")
+                        && answer.ends_with("\r\n\r\ncontent")
+                }
+            };
+            assert_eq!(
+                answer.starts_with("HTTP/1.1 200 ") && is_complete,
+                is_whole,
+                "{path}: {answer}"
+            );
+        }
+    }
 }
 
 /// A head that announces five bytes of content, which are held back until they are asked for.
@@ -479,6 +539,42 @@ fn a_blocked_response_is_replaced_by_the_page() {
     let got = get(&gateway, &origin, "/", "");
     assert!(got.starts_with("HTTP/1.1 403 ") && got.ends_with("blocked"), "{got}");
     assert!(!got.contains("malware"));
+}
+
+#[test]
+fn a_page_that_a_service_has_created_is_delivered() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nmalware");
+    for method in ["REQMOD", "RESPMOD"] {
+        let icap = Icap::start(move |m| match m.method == method {
+            true => Verdict::Created,
+            false => Verdict::Pass,
+        });
+        let gateway = Gateway::start(&format!(
+            "[[icap.service]]\nname = \"s\"\nurl = \"icap://{}/s\"\nfail = \"open\"\n\
+             [[icap.chain]]\nname = \"default\"\nservices = [\"s\"]\n",
+            icap.address
+        ));
+        let got = get(&gateway, &origin, "/", "");
+        assert!(got.starts_with("HTTP/1.1 403 ") && got.ends_with("blocked"), "{got}");
+        assert_eq!(gateway.transactions(1)[0]["outcome"], "blocked");
+    }
+}
+
+#[test]
+fn an_origins_fault_is_not_told_of_the_service() {
+    let origin = Origin::start(|asked| {
+        asked.head();
+        write!(asked.stream, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello").unwrap();
+    });
+    let icap = Icap::start(|_| Verdict::Pass);
+    let dead = Icap::start(|_| Verdict::Close);
+    for (icap, is_told) in [(icap, false), (dead, true)] {
+        let gateway = Gateway::start(&icap.settings());
+        get(&gateway, &origin, "/", "");
+        gateway.transactions(1);
+        let log = std::fs::read_to_string(gateway.dir.path().join("stderr.log")).unwrap();
+        assert_eq!(log.contains("failing closed"), is_told, "{log}");
+    }
 }
 
 #[test]

@@ -4,11 +4,16 @@
 mod support;
 
 use std::future::poll_fn;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
-use support::h2::{Origin, collect, connect, gateway, get, handler, request, send, soon};
+use support::h2::{
+    Origin, RawOrigin, collect, connect, gateway, get, handler, request, send, soon,
+};
 use support::icap::{Icap, Verdict};
 
 /// More than one stream's window.
@@ -233,6 +238,95 @@ async fn an_origin_that_falls_back_to_http1_is_translated() {
     });
     for one in many {
         one.await;
+    }
+}
+
+/// RST_STREAM (RFC 9113 section 6.4).
+fn reset(stream: u32, reason: Reason) -> Vec<u8> {
+    let head: &[u8] = &[0, 0, 4, 3, 0];
+    [head, &stream.to_be_bytes(), &u32::from(reason).to_be_bytes()].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_requires_http1_tells_it_to_the_client() {
+    let raw = RawOrigin::start().await;
+    raw.answer(Box::new(|stream| reset(stream, Reason::HTTP_1_1_REQUIRED)));
+    let icap = Icap::start(|_| Verdict::Pass);
+    for settings in ["", &icap.settings()] {
+        let (gateway, _dir) = gateway(&raw.origin, settings);
+        let sender = connect(&gateway, &raw.origin).await;
+        let e = soon("a reset", get(&sender, &raw.origin, "/")).await.unwrap_err();
+        assert_eq!(e.reason(), Some(Reason::HTTP_1_1_REQUIRED));
+        assert_eq!(gateway.transactions(1)[0]["outcome"], "http11-required");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_origin_did_not_process_is_sent_again() {
+    let raw = RawOrigin::start().await;
+    let (gateway, _dir) = gateway(&raw.origin, "");
+    for (method, is_whole) in [("GET", true), ("POST", true), ("POST", false)] {
+        let refused = AtomicBool::new(false);
+        raw.answer(Box::new(move |stream| {
+            match refused.swap(true, Ordering::SeqCst) {
+                false => reset(stream, Reason::REFUSED_STREAM),
+                // 200, and the stream's end.
+                true => [&[0, 0, 1, 1, 5], &stream.to_be_bytes()[..], &[0x88]].concat(),
+            }
+        }));
+        let mut sender = connect(&gateway, &raw.origin).await;
+        let asked = request(&raw.origin, method, "/");
+        let (response, _content) = sender.send_request(asked, is_whole).unwrap();
+        let response = soon("an answer", response).await.unwrap();
+        assert_eq!(response.status(), 200, "{method}, whole: {is_whole}");
+    }
+    // Not without end.
+    raw.answer(Box::new(|stream| reset(stream, Reason::REFUSED_STREAM)));
+    let sender = connect(&gateway, &raw.origin).await;
+    assert_eq!(soon("a page", get(&sender, &raw.origin, "/")).await.unwrap().0, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_ends_while_the_services_look_fails_nothing() {
+    let origin = Origin::start(1, numbered()).await;
+    let (came, has_come) = sync_channel(1);
+    let (go_on, may_go_on) = sync_channel(1);
+    let (came, may_go_on) = (Mutex::new(came), Mutex::new(may_go_on));
+    let icap = Icap::start(move |m| {
+        if m.method == "REQMOD" && m.heads.starts_with("POST ") {
+            came.lock().unwrap().send(()).unwrap();
+            may_go_on.lock().unwrap().recv().unwrap();
+        }
+        Verdict::Pass
+    });
+    let (gateway, _dir) = gateway(&origin, &icap.settings());
+    let mut sender = connect(&gateway, &origin).await;
+    let (response, _) = sender.send_request(request(&origin, "POST", "/"), true).unwrap();
+    let response = tokio::spawn(response);
+    let waited = tokio::task::spawn_blocking(move || has_come.recv_timeout(support::PATIENCE));
+    waited.await.unwrap().unwrap();
+    soon("going away", get(&sender, &origin, "/goaway")).await.unwrap();
+    // The first connection takes no more streams, sooner or later.
+    while soon("an answer", get(&sender, &origin, "/1")).await.unwrap().1 != b"http1" {}
+    go_on.send(()).unwrap();
+    assert_eq!(soon("its answer", response).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_may_answer_with_absolute_targets() {
+    let origin = Origin::start(3, numbered()).await;
+    let to = origin.address.port();
+    for scheme in ["http", "https", "HTTP"] {
+        let icap = Icap::start(move |m| match m.heads.strip_prefix("GET /") {
+            Some(rest) if m.method == "REQMOD" => {
+                Verdict::Change(format!("GET {scheme}://localhost:{to}/{rest}"))
+            }
+            _ => Verdict::Pass,
+        });
+        let (gateway, _dir) = gateway(&origin, &icap.settings());
+        let sender = connect(&gateway, &origin).await;
+        let (status, came) = soon("an answer", get(&sender, &origin, "/1")).await.unwrap();
+        assert!(status == 200 && came == content(1), "{scheme}: {status}");
     }
 }
 

@@ -23,7 +23,7 @@ pub enum Event {
     Pass(ResponseHead),
     /// Any status that does not adapt: the service refuses. The connection is of no further use.
     Refused(ResponseHead),
-    /// 200 or 206: a message follows.
+    /// 200, 201 or 206: a message follows.
     Reply(Reply),
 }
 
@@ -178,7 +178,8 @@ impl Receiver {
                 self.state = State::Done;
                 Ok(Some(Event::Pass(head)))
             }
-            200 | 206 if method != Method::Options => {
+            // Some services say 201 (Created) of a page that they made.
+            200 | 201 | 206 if method != Method::Options => {
                 let mut parts = head.encapsulated().ok_or(MISSING)?;
                 if !terms.has_body && is_request_with_res_body(method, parts) {
                     parts.body = BodyKind::Null;

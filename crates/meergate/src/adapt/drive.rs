@@ -62,6 +62,8 @@ pub(super) struct Drive<'a, S> {
     pump: Option<Pump<S>>,
     /// The origin stopped taking content. It may have answered nonetheless.
     refused: bool,
+    /// Content of which it stopped before anything was read.
+    untouched: Option<Body>,
     hold: Hold,
     watch: &'a mut Watch,
     progress: Arc<Progress>,
@@ -80,7 +82,14 @@ enum Hold {
 
 impl<'a, S: Sink> Drive<'a, S> {
     pub(super) fn new(watch: &'a mut Watch, progress: &Arc<Progress>) -> Self {
-        Self { pump: None, refused: false, hold: Hold::None, watch, progress: progress.clone() }
+        Self {
+            pump: None,
+            refused: false,
+            untouched: None,
+            hold: Hold::None,
+            watch,
+            progress: progress.clone(),
+        }
     }
 
     /// Starts to send a request's content; the head is in the sink already.
@@ -93,6 +102,12 @@ impl<'a, S: Sink> Drive<'a, S> {
         self.pump = Some(Pump::new(body, sink, Counted::ToOrigin));
     }
 
+    /// Gives the content back, to be sent anew, if nothing of it was read yet.
+    pub(super) fn take_back(&mut self) -> Option<Body> {
+        self.refused = false;
+        self.pump.take().and_then(Pump::into_body).or_else(|| self.untouched.take())
+    }
+
     /// The origin said 100 (Continue).
     pub(super) fn release(&mut self) {
         self.hold = Hold::None;
@@ -100,6 +115,7 @@ impl<'a, S: Sink> Drive<'a, S> {
 
     /// The origin has said its last word.
     pub(super) fn answered(&mut self) {
+        self.untouched = None;
         if matches!(self.hold, Hold::Until(_)) {
             self.hold = Hold::Forever;
         }
@@ -180,7 +196,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                     Poll::Pending => {}
                     Poll::Ready(Ok(())) => self.pump = None,
                     Poll::Ready(Err(Stopped::Sink(_))) => {
-                        self.pump = None;
+                        self.untouched = self.pump.take().and_then(Pump::into_body);
                         self.refused = true;
                     }
                     Poll::Ready(Err(Stopped::Source(e))) => {

@@ -36,30 +36,38 @@ impl Pace {
     /// Holds the content of the request `head` to the settings, unless it is a gRPC stream, which
     /// has pauses of its own.
     pub(super) fn keep(self: &Arc<Self>, limits: &Limits, head: &RequestHead, body: Body) -> Body {
-        let window = limits.min_rate_window.0;
-        let wanted = u128::from(limits.min_rate.0) * window.as_millis() / 1000;
+        let (rate, window) = (limits.min_rate.0, limits.min_rate_window.0);
         let streams = head.field("Content-Type").is_some_and(|kind| {
             kind.value.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
         });
-        if wanted == 0 || streams {
+        if rate == 0 || window.is_zero() || streams {
             return body;
         }
-        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         let pace = self.clone();
-        Box::pin(Paced { inner: body, pace, window, wanted, came: 0, handed: None, timer: None })
+        Box::pin(Paced {
+            inner: body,
+            pace,
+            window,
+            rate,
+            credit: window,
+            handed: None,
+            timer: None,
+        })
     }
 }
 
 const GRPC: &[u8] = b"application/grpc";
 
-/// Content of which enough must come in each window in which it is waited for.
+/// Content that may be waited for as long as it takes at the least rate, and a window longer: so it
+/// may pause, but not drip.
 struct Paced {
     inner: Body,
     pace: Arc<Pace>,
     window: Duration,
-    /// Bytes that must come in a window.
-    wanted: u64,
-    came: u64,
+    /// The least rate, in bytes a second.
+    rate: u64,
+    /// How much longer than the timer says it may be waited for.
+    credit: Duration,
     /// When the last piece was handed over. The time until more is asked for is the taker's.
     handed: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -80,23 +88,34 @@ impl BodySource for Paced {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
                 if let Frame::Data(data) = frame {
-                    this.came += data.len() as u64;
+                    this.credit += Duration::from_secs_f64(data.len() as f64 / this.rate as f64);
                 }
                 this.handed = this.timer.is_some().then(Instant::now);
                 return polled;
             }
             Poll::Ready(_) => return polled,
         }
-        let window = this.window;
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(window)));
+        let wait = std::mem::take(&mut this.credit);
+        let timer = match &mut this.timer {
+            Some(timer) => {
+                // Set anew when it fires: a busy body pays nothing for it.
+                this.credit = wait;
+                timer
+            }
+            none => none.insert(Box::pin(sleep(wait))),
+        };
         while timer.as_mut().poll(cx).is_ready() {
-            if this.came < this.wanted && !this.pace.relaxed.load(Ordering::Relaxed) {
+            let mut more = std::mem::take(&mut this.credit);
+            if this.pace.relaxed.load(Ordering::Relaxed) {
+                more = this.window;
+            }
+            if more.is_zero() {
                 this.pace.missed.store(true, Ordering::Relaxed);
                 let e = std::io::Error::new(std::io::ErrorKind::TimedOut, "it comes too slowly");
                 return Poll::Ready(Some(Err(BodyError::source(e))));
             }
-            this.came = 0;
-            timer.as_mut().reset(Instant::now() + window);
+            let later = timer.deadline() + more;
+            timer.as_mut().reset(later);
         }
         Poll::Pending
     }
@@ -155,13 +174,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn too_little_in_a_window_is_an_error() {
-        // 1,000 bytes in ten seconds are wanted.
+    async fn a_drip_is_an_error() {
+        // 100 bytes a second are wanted, and it may be ten seconds behind.
         assert_eq!(run("text/plain", 260, 2, 50, 0).await, (13_000, false));
-        let (came, missed) = run("text/plain", 190, 2, 50, 0).await;
-        assert!(missed && came < 2_000, "{came}");
+        let (came, missed) = run("text/plain", 20, 2, 50, 0).await;
+        assert!(missed && came < 200, "{came}");
         let (came, missed) = run("text/plain", 1, 60, 2, 0).await;
         assert!(missed && came == 0, "{came}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_not() {
+        assert_eq!(run("text/plain", 5, 9, 1, 0).await, (5, false));
+        // What came quickly may be followed by a long pause.
+        assert!(run("text/plain", 5_000, 59, 3, 0).await.1);
+        assert_eq!(run("text/plain", 5_000, 9, 1, 0).await, (5_000, false));
+        assert_eq!(run("text/plain", 5_000, 9, 9, 0).await, (45_000, false));
     }
 
     #[tokio::test(start_paused = true)]

@@ -70,11 +70,18 @@ pub(crate) struct Pump<S> {
     sink: S,
     counted: Counted,
     failed: Option<BodyError>,
+    /// Something of the content was read.
+    begun: bool,
 }
 
 impl<S: Sink> Pump<S> {
     pub(crate) fn new(body: Option<Body>, sink: S, counted: Counted) -> Self {
-        Self { body, ahead: None, sink, counted, failed: None }
+        Self { body, ahead: None, sink, counted, failed: None, begun: false }
+    }
+
+    /// The content, if nothing of it was read yet.
+    pub(crate) fn into_body(self) -> Option<Body> {
+        self.body.filter(|_| !self.begun)
     }
 
     pub(crate) fn abort(&mut self) {
@@ -122,7 +129,10 @@ impl<S: Sink> Pump<S> {
                 && let Some(body) = &mut self.body
             {
                 match body.as_mut().poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => self.ahead = Some(frame),
+                    Poll::Ready(Some(Ok(frame))) => {
+                        self.begun = true;
+                        self.ahead = Some(frame);
+                    }
                     Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(Stopped::Source(e))),
                     Poll::Ready(None) => self.body = None,
                     Poll::Pending => {

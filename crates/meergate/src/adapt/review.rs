@@ -68,7 +68,9 @@ fn read(
         TargetForm::Authority(_) => return Err(wrong("it asks for a tunnel")),
         TargetForm::Asterisk | TargetForm::Origin => head,
         TargetForm::Absolute { scheme, authority, path } => {
-            if !scheme.eq_ignore_ascii_case(session.scheme.as_str()) {
+            // Services see no scheme, and some say `http` of everything. It goes on over TLS even so.
+            let is_guess = scheme.eq_ignore_ascii_case("http");
+            if !is_guess && !scheme.eq_ignore_ascii_case(session.scheme.as_str()) {
                 return Err(wrong("its target has another scheme than the connection"));
             }
             let port = session.scheme.default_port();

@@ -24,6 +24,9 @@ use crate::policy::{Decision, covering};
 /// Interim responses before a final one: a peer that sends more is playing.
 const MAX_INTERIM: usize = 32;
 
+/// How often a request is sent that an origin does not process.
+const MAX_UNPROCESSED: usize = 3;
+
 /// Why no other service has seen what one of them answered.
 const UNSHOWN: &str = "service-answer";
 
@@ -103,9 +106,12 @@ async fn run<C: Client, O: Origin>(
             Ok(request) => request,
             Err(ended) => return Ok(ended),
         };
+        // The connection may have ended while the services looked.
+        tx.server = Some(drive.run_for(client, pin!(origin.connect())).await??);
         let follows_host = origin.follows_host();
         let former = Former { named: &named, shown: &shown, chain, follows_host };
         (request, changed) = review(tx, &rules, &former, request)?;
+        origin_is_known(tx, origin.tls(), Some(chain), &[&named, &request.head])?;
     }
 
     let (mut asked, had_content) = (request.head.clone(), request.body.is_some());
@@ -293,25 +299,42 @@ async fn ask<C: Client, O: Origin>(
     let waits = asked.expects_continue().map_err(Trouble::RequestFault)?;
     // Only what may be done twice is asked twice (RFC 9110 section 9.2.2).
     let mut again = body.is_none() && is_idempotent(asked.method());
-    let mut tried_again = false;
+    // What nothing came of may be asked anew, whatever it is.
+    let mut unprocessed = 0;
     let mut interim = 0;
     'send: loop {
-        let sink = origin.send(&asked, body.as_ref())?;
+        let sink = match origin.send(&asked, body.as_ref()) {
+            Err(Trouble::Unprocessed) if unprocessed < MAX_UNPROCESSED => {
+                unprocessed += 1;
+                drive.run_for(client, pin!(origin.connect())).await??;
+                origin_is_known(tx, origin.tls(), chain, &[named, &asked])?;
+                continue 'send;
+            }
+            sent => sent?,
+        };
         tx.heads.request = asked.bytes().len() as u64;
+        let had_body = body.is_some();
         drive.begin(body.take(), sink, waits);
         loop {
             let progress = drive.progress();
             let response = drive.run_for(client, pin!(origin.response(&progress))).await?;
             let (head, content) = match response {
                 Err(Trouble::Stale) if again => {
-                    (again, tried_again) = (false, true);
+                    again = false;
                     drive.run_for(client, pin!(origin.connect())).await??;
                     origin_is_known(tx, origin.tls(), chain, &[named, &asked])?;
                     continue 'send;
                 }
-                // It is not for the client to try, since we have.
-                Err(Trouble::Stale) if tried_again => {
-                    return Err(Trouble::OriginGone(io::Error::other("it takes no request")));
+                Err(Trouble::Unprocessed) if unprocessed < MAX_UNPROCESSED => {
+                    body = drive.take_back();
+                    if had_body && body.is_none() {
+                        // Some of its content is gone, and is nowhere kept.
+                        return Err(Trouble::Unprocessed);
+                    }
+                    unprocessed += 1;
+                    drive.run_for(client, pin!(origin.connect())).await??;
+                    origin_is_known(tx, origin.tls(), chain, &[named, &asked])?;
+                    continue 'send;
                 }
                 response => response?,
             };

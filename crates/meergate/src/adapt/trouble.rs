@@ -16,6 +16,8 @@ pub(crate) enum Trouble {
     Changed(String),
     /// The client went away.
     ClientGone(io::Error),
+    /// The origin takes this request over HTTP/1.1 only, and the client is to be told that.
+    Http11Required,
     /// The origin is not what it was when the client's connection began: that connection ends, for
     /// the next one to be decided about as a whole.
     OriginChanged,
@@ -37,6 +39,8 @@ pub(crate) enum Trouble {
     Stalled,
     /// A kept origin connection had ended already.
     Stale,
+    /// The origin ended the connection, or refused the request, before anything came of it.
+    Unprocessed,
     /// The origin can't be reached or trusted.
     Upstream(UpstreamError),
 }
@@ -48,7 +52,8 @@ impl Trouble {
             Self::Chain(_) | Self::Changed(_) => "service-failed",
             Self::ClientGone(_) => "client-gone",
             Self::OriginFault(_) => "bad-response",
-            Self::OriginGone(_) | Self::Stale => "origin-gone",
+            Self::Http11Required => "http11-required",
+            Self::OriginGone(_) | Self::Stale | Self::Unprocessed => "origin-gone",
             Self::OriginChanged | Self::Refused(_) => "refused",
             Self::RequestBody(e) if e.failure().is_some() => "service-failed",
             Self::RequestBody(_) => "client-gone",
@@ -68,7 +73,7 @@ impl Trouble {
             Self::Changed(_) => Page::new(502, "The request can't go on")
                 .detail("An inspection service changed it into one that is not allowed.".to_owned())
                 .status("proxy_internal_response"),
-            Self::ClientGone(_) | Self::Reset | Self::Stale => return None,
+            Self::ClientGone(_) | Self::Http11Required | Self::Reset | Self::Stale => return None,
             Self::OriginChanged => Page::new(421, "The server shows another certificate")
                 .detail("The rules for it are not those of this connection. Try again.".to_owned())
                 .status("tls_certificate_error"),
@@ -92,6 +97,9 @@ impl Trouble {
             Self::Stalled => Page::new(504, "The server does not answer")
                 .detail("Nothing came in time.".to_owned())
                 .status("connection_read_timeout"),
+            Self::Unprocessed => Page::new(502, "The server takes no request")
+                .detail("It ended each connection before anything came of the request.".to_owned())
+                .status("connection_terminated"),
             Self::Upstream(e) => upstream_page(e),
         })
     }
@@ -113,6 +121,7 @@ impl std::fmt::Display for Trouble {
             Self::Chain(e) => e.fmt(f),
             Self::Changed(why) => write!(f, "a service changed the request, and {why}"),
             Self::ClientGone(e) => write!(f, "the client's connection failed: {e}"),
+            Self::Http11Required => f.write_str("the origin requires HTTP/1.1"),
             Self::OriginChanged => f.write_str("the origin shows another certificate than before"),
             Self::OriginFault(e) => write!(f, "the response: {e}"),
             Self::OriginGone(e) => write!(f, "the origin's connection failed: {e}"),
@@ -123,6 +132,7 @@ impl std::fmt::Display for Trouble {
             Self::Stale => f.write_str("the origin ended a kept connection"),
             Self::SlowClient => f.write_str("the request's content comes too slowly"),
             Self::Stalled => f.write_str("nothing moved in time"),
+            Self::Unprocessed => f.write_str("the origin did not take the request"),
             Self::Upstream(e) => e.fmt(f),
         }
     }

@@ -169,7 +169,7 @@ async fn serve_stream(
         Ok((waits, head)) => (head, waits && parts.method != http::Method::CONNECT),
         Err(trouble) => {
             if matches!(refuse(&mut tx, trouble, &mut client, &mut watch).await, Ended::Cut) {
-                client.cut();
+                client.cut(Reason::INTERNAL_ERROR);
             }
             return;
         }
@@ -193,9 +193,14 @@ async fn serve_stream(
         }
         _ => transact(&mut tx, request, &mut client, &mut origin, &mut watch).await,
     };
+    let reason = match origin.requires_http1() {
+        // The client comes back over HTTP/1.1 itself, with a connection of its own.
+        true => Reason::HTTP_1_1_REQUIRED,
+        false => Reason::INTERNAL_ERROR,
+    };
     origin.give_back();
     if !matches!(ended, Ended::Complete) {
-        client.cut();
+        client.cut(reason);
     }
 }
 

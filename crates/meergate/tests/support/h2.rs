@@ -49,7 +49,8 @@ pub struct Origin {
 
 impl Origin {
     /// Starts one in the present runtime. The first `http2` connections agree on HTTP/2, later ones
-    /// on HTTP/1.1 and answer `http1` to everything; to `/slow` when they are asked something else.
+    /// on HTTP/1.1 and answer `http1` to everything; to `/slow` when they are asked something else; to
+    /// `/ends` and `/short` without a close_notify at the end, the latter with too little.
     pub async fn start(http2: usize, handler: Handler) -> Self {
         Self::run(http2, handler, false).await
     }
@@ -201,6 +202,15 @@ async fn serve_http1(mut tls: tokio_rustls::server::TlsStream<TcpStream>, counte
         if head.ends_with(b"\r\n\r\n") {
             counter.fetch_add(1, Ordering::SeqCst);
             let slow = head.starts_with(b"GET /slow ");
+            let ends = head.starts_with(b"GET /ends ");
+            if ends || head.starts_with(b"GET /short ") {
+                let length = if ends { "" } else { "Content-Length: 9\r\n" };
+                let answer = format!("HTTP/1.1 200 OK\r\n{length}\r\ncontent");
+                // Whoever asked may be gone.
+                let _ = tls.write_all(answer.as_bytes()).await;
+                let _ = tls.flush().await;
+                return;
+            }
             head.clear();
             if std::mem::replace(&mut owing, slow) {
                 let late = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow";

@@ -30,6 +30,8 @@ pub enum Verdict {
     Change(String),
     /// The connection ends without an answer.
     Close,
+    /// A block page, with the status 201 (Created).
+    Created,
     /// It answers with so much of the content and then ends the connection.
     CutAfter(usize),
     /// The message as it is, in a 200.
@@ -145,11 +147,15 @@ fn answer(writer: &mut TcpStream, message: &Message, verdict: &Verdict) -> Optio
         Verdict::Change(head) => whole(writer, "req", head, &message.body),
         Verdict::Close => None,
         Verdict::Pass => writer.write_all(b"ICAP/1.0 204 No Content\r\nISTag: \"t\"\r\n\r\n").ok(),
-        Verdict::Block => {
+        Verdict::Block | Verdict::Created => {
+            let status = match verdict {
+                Verdict::Created => "201 Created",
+                _ => "200 OK",
+            };
             let page =
                 "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\n";
             let text = format!(
-                "ICAP/1.0 200 OK\r\nISTag: \"t\"\r\nX-Response-Info: blocked\r\n\
+                "ICAP/1.0 {status}\r\nISTag: \"t\"\r\nX-Response-Info: blocked\r\n\
                  X-Signature-Id: 4711\r\nEncapsulated: res-hdr=0, res-body={}\r\n\r\n{page}\
                  7\r\nblocked\r\n0\r\n\r\n",
                 page.len()

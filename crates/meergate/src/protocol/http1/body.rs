@@ -91,7 +91,13 @@ impl BodySource for WireBody {
             {
                 return Poll::Ready(Some(Err(e.into())));
             }
-            match ready!(this.left.poll_fill(&mut wire, cx)) {
+            let filled = match ready!(this.left.poll_fill(&mut wire, cx)) {
+                // TLS that ended without a word: many servers do so, and where nothing else tells the
+                // content's end, the end of the connection does.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                filled => filled,
+            };
+            match filled {
                 Ok(0) if matches!(this.left, Left::UntilClose) => {
                     this.left = Left::Done;
                     wire.in_body = false;

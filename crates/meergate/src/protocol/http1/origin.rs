@@ -158,6 +158,12 @@ impl Origin for WireOrigin<'_> {
     type Sink = WireSink;
 
     async fn connect(&mut self) -> Result<SocketAddr, Trouble> {
+        // It may have ended since it was looked at.
+        poll_fn(|cx| {
+            self.poll_idle(cx);
+            Poll::Ready(())
+        })
+        .await;
         if let Some(connection) = self.connection.take_if(|c| c.is_usable()) {
             let address = connection.address;
             self.connection = Some(connection);

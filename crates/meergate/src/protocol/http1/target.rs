@@ -30,8 +30,12 @@ pub(super) async fn destination(
     session: &Session,
 ) -> Result<Destination, Trouble> {
     let form = head.target_form().map_err(Trouble::RequestFault)?;
-    let host = head.host().map_err(Trouble::RequestFault)?;
     let explicit = session.route.is_none();
+    let host = match form {
+        // Replaced, whatever it is (RFC 9112 section 3.2.2), unless it is there twice.
+        TargetForm::Absolute { .. } if explicit && head.all("Host").nth(1).is_none() => None,
+        _ => head.host().map_err(Trouble::RequestFault)?,
+    };
     match form {
         TargetForm::Authority(authority) if explicit => {
             let target = target(&authority, 443)?;
@@ -59,7 +63,7 @@ pub(super) async fn destination(
                 _ => return Err(refuse(400, "Unknown scheme", "Only http and https are proxied.")),
             };
             let target = target(&authority, scheme.default_port())?;
-            // The target wins over Host (RFC 9112 section 3.2.2), but not every server knows that.
+            // Here the target goes on as it is, and not every server prefers it to Host.
             if let Some(host) = host
                 && self::target(&host, scheme.default_port())? != target
             {
@@ -104,15 +108,17 @@ fn origin_form(
         None => edit.target("/"),
     };
     edit.remove("Proxy-Connection").remove("Proxy-Authorization");
-    if head.field("Host").is_none() {
-        let host = match authority.host.contains(':') {
-            true => format!("[{}]", authority.host),
-            false => authority.host.to_owned(),
-        };
-        match authority.port {
-            Some(port) => edit.prepend("Host", format!("{host}:{port}")),
-            None => edit.prepend("Host", host),
-        };
+    let host = match authority.host.contains(':') {
+        true => format!("[{}]", authority.host),
+        false => authority.host.to_owned(),
+    };
+    let host = match authority.port {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    };
+    match head.field("Host") {
+        Some(given) if given.value.eq_ignore_ascii_case(host.as_bytes()) => {}
+        _ => drop(edit.remove("Host").prepend("Host", host)),
     }
     edit.build()
 }

@@ -67,8 +67,8 @@ impl StreamClient {
 
     /// Lets the client see that no (or no complete) response comes. After a complete one there is
     /// nothing to do: a reset would overtake what is still on its way.
-    pub(super) fn cut(self) {
-        self.back.lock().respond.send_reset(Reason::INTERNAL_ERROR);
+    pub(super) fn cut(self, reason: Reason) {
+        self.back.lock().respond.send_reset(reason);
     }
 }
 

@@ -28,6 +28,8 @@ use crate::upstream::{Route, Upstream, UpstreamError, UpstreamSlot, connect_agai
 
 /// HTTP/1.1 connections kept for further streams.
 const KEPT: usize = 8;
+/// Connections that one stream tries, if each ends before it gets its turn.
+const ATTEMPTS: usize = 3;
 
 /// Where the streams of one client connection go.
 pub(super) struct Origins<'a> {
@@ -212,11 +214,18 @@ pub(super) struct StreamOrigin<'o, 'a> {
     way: Option<Leased<'a>>,
     response: Option<ResponseFuture>,
     answered: bool,
+    /// It takes this request over HTTP/1.1 only (RFC 9113 section 7).
+    requires_http1: bool,
 }
 
 impl<'o, 'a> StreamOrigin<'o, 'a> {
     pub(super) fn new(origins: &'o Origins<'a>) -> Self {
-        Self { origins, way: None, response: None, answered: false }
+        Self { origins, way: None, response: None, answered: false, requires_http1: false }
+    }
+
+    /// Whether it has said that it takes this request over HTTP/1.1 only.
+    pub(super) fn requires_http1(&self) -> bool {
+        self.requires_http1
     }
 
     /// Keeps an HTTP/1.1 connection for the next stream.
@@ -245,7 +254,13 @@ impl<'o, 'a> StreamOrigin<'o, 'a> {
         });
         let (parts, stream) = match answer.await {
             Ok(response) => response.into_parts(),
-            Err(e) if !self.answered && was_not_processed(&e) => return Err(Trouble::Stale),
+            Err(e) if !self.answered && was_not_processed(&e) => {
+                return Err(Trouble::Unprocessed);
+            }
+            Err(e) if e.is_remote() && e.reason() == Some(Reason::HTTP_1_1_REQUIRED) => {
+                self.requires_http1 = true;
+                return Err(Trouble::Http11Required);
+            }
             Err(e) => return Err(Trouble::OriginGone(io::Error::other(e))),
         };
         self.answered = true;
@@ -278,18 +293,23 @@ impl Origin for StreamOrigin<'_, '_> {
         if let Some(Leased::Http1(origin)) = &mut self.way {
             return origin.connect().await;
         }
-        let mut leased = self.origins.shared().await?;
-        let address = match &mut leased {
-            Leased::Http1(origin) => origin.connect().await?,
-            Leased::Http2(shared) => {
-                let ready = shared.sender.clone().ready();
-                shared.sender =
-                    ready.await.map_err(|e| Trouble::OriginGone(io::Error::other(e)))?;
-                shared.address
-            }
-        };
-        self.way = Some(leased);
-        Ok(address)
+        for _ in 0..ATTEMPTS {
+            let mut leased = self.origins.shared().await?;
+            let address = match &mut leased {
+                Leased::Http1(origin) => origin.connect().await?,
+                Leased::Http2(shared) => match shared.sender.clone().ready().await {
+                    Ok(sender) => {
+                        shared.sender = sender;
+                        shared.address
+                    }
+                    // It ended while this stream waited for its turn: the next one is another.
+                    Err(_) => continue,
+                },
+            };
+            self.way = Some(leased);
+            return Ok(address);
+        }
+        Err(Trouble::Unprocessed)
     }
 
     fn tls(&self) -> Option<&Arc<UpstreamTls>> {
@@ -320,9 +340,9 @@ impl Origin for StreamOrigin<'_, '_> {
                 let scheme = self.origins.session.scheme;
                 let request = head::to_request(head, body, scheme)?;
                 let ends = body.is_none();
-                let (response, stream) = sender
-                    .send_request(request, ends)
-                    .map_err(|e| Trouble::OriginGone(io::Error::other(e)))?;
+                // It fails when the connection has ended since: nothing was sent.
+                let (response, stream) =
+                    sender.send_request(request, ends).map_err(|_| Trouble::Unprocessed)?;
                 self.response = Some(response);
                 self.answered = false;
                 Ok(AnySink::Stream(StreamSink::new((!ends).then_some(stream))))
