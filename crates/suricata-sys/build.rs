@@ -4,6 +4,7 @@
 //! into one object, because that hides every name of Suricata and of the Rust runtime inside it. So the program may
 //! have its own allocator, its own version of any vendored crate, and be built by another compiler version.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
@@ -42,6 +43,9 @@ const WRAPPED: &[&str] = &[
     "SigLoadSignatures",
     "StreamReassembleRaw",
 ];
+
+/// What only a libsuricata with Hyperscan has of these.
+const OF_HYPERSCAN: &str = "HSSaveCacheIterator";
 
 /// The shim's functions, and those of ours that it calls.
 const VISIBLE: &str = "mgs_*";
@@ -85,6 +89,7 @@ fn build() -> Result<(), String> {
         })?;
 
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| error.to_string())?);
+    stands_in_front(&prefix)?;
     let joined = join(&objects, &prefix, &out)?;
     archive(&joined, &out)?;
     settings(&prefix, &out)?;
@@ -146,6 +151,24 @@ fn sources() -> Result<Vec<PathBuf>, String> {
     Ok(sources)
 }
 
+/// Checks that what the shim puts itself in front of is called across objects: a call within one object is bound by the
+/// compiler, and would go past the shim without a word.
+fn stands_in_front(prefix: &Path) -> Result<(), String> {
+    let mut nm = Command::new(tool("NM", "nm"));
+    let symbols =
+        run(nm.args(["--undefined-only", "--format=posix"]).args(static_libraries(prefix)))?;
+    let called = symbols.lines().filter_map(|line| line.split(' ').next()).collect::<HashSet<_>>();
+    let is_missing = |name: &&&str| !called.contains(**name) && **name != OF_HYPERSCAN;
+    match WRAPPED.iter().find(is_missing) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "no object of {} calls {name} of another, so the shim cannot stand in front of it: this is not the \
+             libsuricata that it was written for",
+            prefix.display()
+        )),
+    }
+}
+
 fn join(objects: &[PathBuf], prefix: &Path, out: &Path) -> Result<PathBuf, String> {
     let joined = out.join("joined.o");
     let mut ld = Command::new(tool("LD", "ld"));
@@ -168,7 +191,8 @@ fn archive(object: &Path, out: &Path) -> Result<(), String> {
     let library = out.join("libmeergate_suricata.a");
     // ar adds to what is there.
     let _ = fs::remove_file(&library);
-    run(Command::new(tool("AR", "ar")).arg("crs").arg(&library).arg(object))
+    run(Command::new(tool("AR", "ar")).arg("crs").arg(&library).arg(object))?;
+    Ok(())
 }
 
 /// Suricata's own words for classes and references, which the crate takes into itself: programs then need nothing of
@@ -220,9 +244,12 @@ fn tool(variable: &str, default: &str) -> String {
     env::var(variable).unwrap_or_else(|_| default.to_owned())
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// Runs it and returns what it printed.
+fn run(command: &mut Command) -> Result<String, String> {
     match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr);
             Err(format!(

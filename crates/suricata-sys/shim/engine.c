@@ -255,8 +255,7 @@ static int shut_down(void)
 }
 
 /* On the thread of main_loop. */
-int __real_DetectEngineReload(const SCInstance *);
-int __wrap_DetectEngineReload(const SCInstance *);
+MGS_IN_FRONT_OF(DetectEngineReload);
 int __wrap_DetectEngineReload(const SCInstance *instance)
 {
     int result;
@@ -294,7 +293,7 @@ void mgs_give_up(int code)
 
 /* Every call of exit() inside libsuricata comes here (linked with --wrap): bad settings become an error that the
  * program can report, not the end of the process. */
-_Noreturn void __wrap_exit(int code);
+MGS_IN_FRONT_OF(exit);
 void __wrap_exit(int code)
 {
     mgs_give_up(code);

@@ -5,8 +5,7 @@
 #include "output-json.h"
 #include "output-stats.h"
 
-void __real_OutputJsonBuilderBuffer(ThreadVars *, const Packet *, Flow *, SCJsonBuilder *, OutputJsonThreadCtx *);
-void __wrap_OutputJsonBuilderBuffer(ThreadVars *, const Packet *, Flow *, SCJsonBuilder *, OutputJsonThreadCtx *);
+MGS_IN_FRONT_OF(OutputJsonBuilderBuffer);
 
 static uint64_t silent_lane;
 

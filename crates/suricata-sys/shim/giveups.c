@@ -13,18 +13,11 @@
 #define STACK_LEAST (32 << 10)
 #define STACK_MOST (1 << 20)
 
-int __real_pcre2_match_8(const pcre2_code *, PCRE2_SPTR, PCRE2_SIZE, PCRE2_SIZE, uint32_t, pcre2_match_data *,
-        pcre2_match_context *);
-int __wrap_pcre2_match_8(const pcre2_code *, PCRE2_SPTR, PCRE2_SIZE, PCRE2_SIZE, uint32_t, pcre2_match_data *,
-        pcre2_match_context *);
-int __real_pcre2_set_match_limit_8(pcre2_match_context *, uint32_t);
-int __wrap_pcre2_set_match_limit_8(pcre2_match_context *, uint32_t);
-int __real_pcre2_set_recursion_limit_8(pcre2_match_context *, uint32_t);
-int __wrap_pcre2_set_recursion_limit_8(pcre2_match_context *, uint32_t);
-void __real_DetectEngineSetEvent(DetectEngineThreadCtx *, uint8_t);
-void __wrap_DetectEngineSetEvent(DetectEngineThreadCtx *, uint8_t);
-void __real_AlertQueueAppend(DetectEngineThreadCtx *, const Signature *, Packet *, uint64_t, uint8_t);
-void __wrap_AlertQueueAppend(DetectEngineThreadCtx *, const Signature *, Packet *, uint64_t, uint8_t);
+MGS_IN_FRONT_OF(pcre2_match_8);
+MGS_IN_FRONT_OF(pcre2_set_match_limit_8);
+MGS_IN_FRONT_OF(pcre2_set_recursion_limit_8);
+MGS_IN_FRONT_OF(DetectEngineSetEvent);
+MGS_IN_FRONT_OF(AlertQueueAppend);
 
 static _Thread_local pcre2_jit_stack *stack;
 

@@ -6,10 +6,8 @@
 #include "app-layer-htp.h"
 #include "app-layer-htp-body.h"
 
-void __real_HtpBodyPrune(HtpState *, HtpBody *, int);
-void __wrap_HtpBodyPrune(HtpState *, HtpBody *, int);
-void __real_RegisterHTPParsers(void);
-void __wrap_RegisterHTPParsers(void);
+MGS_IN_FRONT_OF(HtpBodyPrune);
+MGS_IN_FRONT_OF(RegisterHTPParsers);
 
 static AppProto take_as_http(const Flow *f, uint8_t flags, const uint8_t *input, uint32_t len, uint8_t *rdir);
 

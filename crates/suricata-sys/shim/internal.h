@@ -37,6 +37,10 @@
 
 #include "mgs.h"
 
+/* `__wrap_NAME` stands in front of NAME, which is `__real_NAME` now (build.rs), and is declared as NAME is: if that
+ * changes, what we have for it no longer compiles. */
+#define MGS_IN_FRONT_OF(name) extern __typeof__(name) __wrap_##name, __real_##name
+
 struct mgs_field {
     char key[MGS_FIELD_KEY];
     char value[MGS_FIELD_VALUE];

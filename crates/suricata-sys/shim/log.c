@@ -5,12 +5,9 @@
 
 #define LINE_MAX_LEN (SC_LOG_MAX_LOG_MSG_LEN)
 
-void __wrap_SCLog(int level, const char *file, const char *func, const int line, const char *module, const char *fmt,
-        ...) ATTR_FMT_PRINTF(6, 7);
-void __wrap_SCLogErr(int level, const char *file, const char *func, const int line, const char *module,
-        const char *fmt, ...) ATTR_FMT_PRINTF(6, 7);
-SCError __wrap_SCLogMessage(const SCLogLevel level, const char *file, const unsigned int line, const char *func,
-        const char *module, const char *message);
+MGS_IN_FRONT_OF(SCLog);
+MGS_IN_FRONT_OF(SCLogErr);
+MGS_IN_FRONT_OF(SCLogMessage);
 void mgs_log_watch_rules(int on);
 
 static const char BAD_RULE[] = "error parsing signature \"%s\" from file %s at line %" PRId32 "";

@@ -8,29 +8,15 @@
 #include "app-layer-htp-range.h"
 #include "util-file.h"
 
-void *__real_HTPMalloc(size_t);
-void *__wrap_HTPMalloc(size_t);
-void *__real_HTPCalloc(size_t, size_t);
-void *__wrap_HTPCalloc(size_t, size_t);
-void *__real_HTPRealloc(void *, size_t, size_t);
-void *__wrap_HTPRealloc(void *, size_t, size_t);
+MGS_IN_FRONT_OF(HTPMalloc);
+MGS_IN_FRONT_OF(HTPCalloc);
+MGS_IN_FRONT_OF(HTPRealloc);
 
-int __real_FileOpenFileWithId(FileContainer *, const StreamingBufferConfig *, uint32_t, const uint8_t *, uint16_t,
-        const uint8_t *, uint32_t, uint16_t);
-int __wrap_FileOpenFileWithId(FileContainer *, const StreamingBufferConfig *, uint32_t, const uint8_t *, uint16_t,
-        const uint8_t *, uint32_t, uint16_t);
-int __real_FileAppendData(FileContainer *, const StreamingBufferConfig *, const uint8_t *, uint32_t);
-int __wrap_FileAppendData(FileContainer *, const StreamingBufferConfig *, const uint8_t *, uint32_t);
-int __real_FileAppendDataById(FileContainer *, const StreamingBufferConfig *, uint32_t, const uint8_t *, uint32_t);
-int __wrap_FileAppendDataById(FileContainer *, const StreamingBufferConfig *, uint32_t, const uint8_t *, uint32_t);
-int __real_FileAppendGAPById(FileContainer *, const StreamingBufferConfig *, uint32_t, const uint8_t *, uint32_t);
-int __wrap_FileAppendGAPById(FileContainer *, const StreamingBufferConfig *, uint32_t, const uint8_t *, uint32_t);
-HttpRangeContainerBlock *__real_HttpRangeContainerOpenFile(const unsigned char *, uint32_t, const Flow *,
-        const HTTPContentRange *, const StreamingBufferConfig *, const unsigned char *, uint16_t, uint16_t,
-        const uint8_t *, uint32_t);
-HttpRangeContainerBlock *__wrap_HttpRangeContainerOpenFile(const unsigned char *, uint32_t, const Flow *,
-        const HTTPContentRange *, const StreamingBufferConfig *, const unsigned char *, uint16_t, uint16_t,
-        const uint8_t *, uint32_t);
+MGS_IN_FRONT_OF(FileOpenFileWithId);
+MGS_IN_FRONT_OF(FileAppendData);
+MGS_IN_FRONT_OF(FileAppendDataById);
+MGS_IN_FRONT_OF(FileAppendGAPById);
+MGS_IN_FRONT_OF(HttpRangeContainerOpenFile);
 
 /* Counters of a worker, each of something that was not kept. */
 static const struct {

@@ -13,6 +13,7 @@ void mgs_keep_no_patterns(void)
 
 #ifdef BUILD_HYPERSCAN
 
+/* Its header wants Hyperscan's own. */
 void __real_HSSaveCacheIterator(void *, void *);
 void __wrap_HSSaveCacheIterator(void *, void *);
 

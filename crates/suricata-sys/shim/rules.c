@@ -9,11 +9,9 @@
 
 typedef int glob_error(const char *path, int error);
 
-int __real_glob(const char *, int, glob_error *, glob_t *);
-int __wrap_glob(const char *, int, glob_error *, glob_t *);
+MGS_IN_FRONT_OF(glob);
 
-int __real_SigLoadSignatures(DetectEngineCtx *, char *, bool);
-int __wrap_SigLoadSignatures(DetectEngineCtx *, char *, bool);
+MGS_IN_FRONT_OF(SigLoadSignatures);
 
 /* Suricata says why a rule is bad in one log line and which rule it was in the next; see log.c. */
 extern void mgs_log_watch_rules(int on);

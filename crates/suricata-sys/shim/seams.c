@@ -7,8 +7,7 @@
 #include "stream-tcp.h"
 #include "stream-tcp-reassemble.h"
 
-int __real_StreamReassembleRaw(TcpSession *, const Packet *, StreamReassembleRawFunc, void *, uint64_t *, bool);
-int __wrap_StreamReassembleRaw(TcpSession *, const Packet *, StreamReassembleRawFunc, void *, uint64_t *, bool);
+MGS_IN_FRONT_OF(StreamReassembleRaw);
 
 /* Whom the stream is for. */
 struct viewer {
