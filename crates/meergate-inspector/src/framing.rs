@@ -35,6 +35,8 @@ pub(crate) enum Contradiction {
     TrailersUnexpected,
     /// The head itself.
     Head(http_wire::Error),
+    /// A path that an upload has its file's name from, and longer than the engine takes.
+    UploadPath,
 }
 
 impl fmt::Display for Contradiction {
@@ -57,6 +59,9 @@ impl fmt::Display for Contradiction {
                 f.write_str("trailers after a body that only the end of its connection ends")
             }
             Self::Head(error) => write!(f, "the HTTP head: {error}"),
+            Self::UploadPath => f.write_str(
+                "an upload's path is longer than the names of files that the engine takes, 4096 bytes",
+            ),
         }
     }
 }

@@ -40,6 +40,18 @@ pub(crate) fn check(fields: Fields<'_>, trailers: &Headers) -> Result<(), Contra
     }
 }
 
+/// Makes sure that the engine takes all of the name that an upload to this target gives its file, which is the path.
+///
+/// # Errors
+/// It does not.
+pub(crate) fn check_upload(target: &[u8]) -> Result<(), Contradiction> {
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    match path.len() > FILE_NAME {
+        true => Err(Contradiction::UploadPath),
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +93,12 @@ mod tests {
             check(Fields::new(&field(FILE_NAME + 1)), &Headers::new()),
             Err(Contradiction::FileName)
         );
+    }
+
+    #[test]
+    fn an_upload_has_a_path_of_that_length_at_most() {
+        let target = |path, query| format!("/{}?{}", "p".repeat(path), "q".repeat(query));
+        assert!(check_upload(target(FILE_NAME - 1, 100_000).as_bytes()).is_ok());
+        assert_eq!(check_upload(target(FILE_NAME, 0).as_bytes()), Err(Contradiction::UploadPath));
     }
 }

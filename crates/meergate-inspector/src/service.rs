@@ -129,6 +129,9 @@ impl Case<'_> {
         let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
         legible::check(head.fields(), &Headers::new())?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
+        if has_body {
+            legible::check_upload(head.target())?;
+        }
         let keeps_copy = transaction.head().allows_204();
         let (framing, end) = BodyFraming::request(&head, has_body)?;
         let carrier = self.desk.for_request(&self.origin, share, &self.mark, &head)?;

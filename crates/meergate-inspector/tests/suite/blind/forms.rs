@@ -242,16 +242,17 @@ fn ambiguous(buffer: Buffer) -> Place {
 
 /// What is in a target beyond the length of a file's name.
 fn long_target(buffer: Buffer) -> Place {
-    let why = "Suricata takes 4,096 bytes of a path for a file's name; `http.uri` has all";
-    let mut place =
-        Place::uncovered("file name in a PUT's target, beyond 4,096 bytes", buffer, why);
-    for len in [4_200, 10_000, 60_000] {
-        place.at(format!("{len}"), move |m| {
-            let target = super::heads::planted(m, len, len);
-            let head =
-                format!("PUT /{target} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\n");
-            Request::reqmod(head).body(b"x")
-        });
+    let mut place = Place::new("file name in a PUT's target, beyond 4,096 bytes", buffer);
+    for len in [4_097, 4_200, 10_000, 60_000] {
+        for method in ["PUT", "POST", "PATCH"] {
+            place.at(format!("{method} {len}"), move |m| {
+                let target = super::heads::planted(m, len, len);
+                let length = "Content-Length: 1";
+                let head =
+                    format!("{method} /{target} HTTP/1.1\r\nHost: a.test\r\n{length}\r\n\r\n");
+                Request::reqmod(head).body(b"x")
+            });
+        }
     }
     place
 }
