@@ -73,24 +73,29 @@ static APP_PROTOCOLS: OnceLock<Vec<String>> = OnceLock::new();
 ///     engine.shut_down().ok();
 /// }
 /// ```
+#[derive(Debug)]
 pub struct Begun {
     workers: u16,
     _bound: Bound,
 }
 
 /// Settings are loaded, and may be changed.
+#[derive(Debug)]
 pub struct Configured {
     workers: u16,
     _bound: Bound,
 }
 
 /// Rules are loaded, and seats are given out.
+#[derive(Debug)]
 pub struct Ready(Bound);
 
 /// Workers may feed.
+#[derive(Debug)]
 pub struct Running(Bound);
 
 /// The main loop was told to end.
+#[derive(Debug)]
 pub struct Ending(Bound);
 
 /// Begins the engine of this process (`SuricataPreInit`, `SCParseCommandLine`). `arguments` are those of the `suricata`

@@ -185,6 +185,7 @@ impl EngineConfig {
 
 /// A setting of the user that was replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Override {
     /// Its dotted name.
     pub name: String,

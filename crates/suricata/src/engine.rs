@@ -4,8 +4,8 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, thread};
 
 use suricata_sys::{Ending, Failure, Ready, Seat};
 
@@ -239,6 +239,12 @@ impl Engine {
             return Ok(());
         }
         Err(Error::new(ErrorKind::TimedOut, "the engine cannot stop: a worker was not dropped"))
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("is_running", &self.is_running()).finish_non_exhaustive()
     }
 }
 

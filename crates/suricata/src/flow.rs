@@ -1,6 +1,7 @@
 //! One connection as the engine sees it.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -198,6 +199,16 @@ impl Flow {
     /// Why the flow was condemned, if it was.
     pub fn dropped(&self) -> Option<&Dropped> {
         self.dropped.as_ref()
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow")
+            .field("tuple", &self.state.tuple)
+            .field("id", &self.state.id)
+            .field("condition", &self.state.condition)
+            .finish_non_exhaustive()
     }
 }
 

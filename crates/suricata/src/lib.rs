@@ -60,11 +60,13 @@
 //! HTTP message with a `Content-Encoding` decodes the content first, and leaves the head as it is. And it cannot start twice: libsuricata
 //! is one engine per process, for the life of the process.
 #![forbid(unsafe_code)]
+#![warn(missing_debug_implementations)]
 
 mod canary;
 mod config;
 mod engine;
 mod error;
+mod fields;
 mod flow;
 mod judge;
 mod lanes;

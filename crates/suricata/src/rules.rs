@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind};
 
 /// How a rule set was loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RuleStats {
     /// Rules in force. The engine's own check is not counted.
     pub good: u32,
@@ -31,6 +32,7 @@ pub struct RuleStats {
 
 /// A rule that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BadRule {
     /// The file.
     pub file: PathBuf,

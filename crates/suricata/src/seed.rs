@@ -1,5 +1,6 @@
 //! The way from an engine to its workers.
 
+use std::fmt;
 use std::sync::Arc;
 
 use suricata_sys::Seat;
@@ -44,6 +45,12 @@ impl WorkerSeed {
         let mut worker = Worker::new(raw, self.index, Arc::clone(&self.shared));
         worker.canary()?;
         Ok(worker)
+    }
+}
+
+impl fmt::Debug for WorkerSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerSeed").field("index", &self.index).finish_non_exhaustive()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 /// Suricata's own counters, by their dotted names, as of the last time it told them (every `stats.interval` seconds).
 /// Empty before the first time, and if the user's YAML turns them off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineStats {
     /// Such as `detect.alert` or `flow.memuse`.
     pub counters: BTreeMap<String, u64>,

@@ -22,6 +22,7 @@ impl Verdict {
 
 /// Why a stream is to be cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Dropped {
     /// The rule that decided, if it was one.
     pub signature: Option<Signature>,
@@ -80,6 +81,7 @@ impl fmt::Display for DropReason {
 
 /// A rule, as far as a verdict needs to name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Signature {
     /// Generator id, 1 for ordinary rules.
     pub gid: u32,

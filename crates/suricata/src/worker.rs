@@ -2,12 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::{fmt, mem};
 
-use suricata_sys::{FIELD_SLOTS, Note, RawWorker, Seam, flag};
+use suricata_sys::{Note, RawWorker, Seam, flag};
 
 use crate::config::Mode;
 use crate::engine::{Shared, UNKNOWN_RULES};
@@ -268,31 +268,6 @@ impl Worker {
     /// How many more matched.
     pub fn alerts_lost(&self) -> u32 {
         self.raw.as_ref().map_or(0, |raw| raw.outcome().alerts_lost)
-    }
-
-    /// Sets the text fields that EVE records caused by this worker's calls carry from now on, at most 4, such as
-    /// `("transaction_id", "…")`. Earlier ones are gone.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Misuse`] for more than 4 fields, a key over 31 bytes, a value over 159 bytes, or NUL bytes.
-    pub fn annotate(&mut self, fields: &[(&str, &str)]) -> Result<(), Error> {
-        let refuse = || {
-            Error::new(
-                ErrorKind::Misuse,
-                format!(
-                    "EVE fields must be at most {FIELD_SLOTS}, of 31 bytes a key and 159 bytes a value"
-                ),
-            )
-        };
-        if fields.len() > FIELD_SLOTS {
-            return Err(refuse());
-        }
-        let raw = self.raw()?;
-        for slot in 0..FIELD_SLOTS {
-            let (key, value) = fields.get(slot).copied().unwrap_or_default();
-            raw.set_field(slot, key, value).map_err(|failure| refuse().with_source(failure))?;
-        }
-        Ok(())
     }
 
     /// What this worker did so far.
@@ -559,8 +534,17 @@ impl Worker {
         error
     }
 
-    fn raw(&mut self) -> Result<&mut RawWorker, Error> {
+    pub(crate) fn raw(&mut self) -> Result<&mut RawWorker, Error> {
         self.raw.as_mut().ok_or_else(Error::stopped)
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("index", &self.index)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 
 use common::{EICAR, Lab, exchange, get, tuple, tuple6, with_length};
 use serde_json::Value;
-use suricata::{Direction, EveOutput};
+use suricata::{Direction, ErrorKind, EveOutput};
 
 #[test]
 fn records_carry_the_true_tuple_and_the_fields_of_the_transaction() {
@@ -33,6 +33,24 @@ fn records_carry_the_true_tuple_and_the_fields_of_the_transaction() {
         let _ = exchange(worker, tuple(44_000), &get("/forbidden"), b"", 10).unwrap();
         worker.canary().unwrap();
         assert!(worker.annotate(&[("a", "1"); 5]).is_err());
+
+        // What is refused changes nothing, and no key says more than a key.
+        worker.annotate(&[("stream_id", "\",\"event_type\":\"x\n")]).unwrap();
+        let injected = "a\":{\"b\":1},\"event_type";
+        let (key, value) = ("k".repeat(32), "v".repeat(160));
+        for bad in [
+            &[(injected, "x")][..],
+            &[("", "x")],
+            &[("event_type", "x")],
+            &[("a", "x"), ("a", "y")],
+            &[("a", "x"), (&key, "y")],
+            &[("a", &value)],
+            &[("a", "\0")],
+        ] {
+            let error = worker.annotate(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Misuse, "{bad:?}");
+        }
+        let _ = exchange(worker, tuple(45_000), &get("/forbidden"), b"", 10).unwrap();
     });
     lab.engine.begin_stop();
     lab.engine.stop().unwrap();
@@ -58,8 +76,10 @@ fn records_carry_the_true_tuple_and_the_fields_of_the_transaction() {
         (1_000_004, "t-3", "allowed"),
         (1_000_004, "t-4", "allowed"),
         (1_000_003, "-", "blocked"),
+        (1_000_003, "-", "blocked"),
     ];
     assert_eq!(seen, expected);
+    assert_eq!(alerts[5]["stream_id"], "\",\"event_type\":\"x\n");
     // The rule's class has a name and a priority, whoever has installed what.
     assert_eq!(alerts[0]["alert"]["category"], "A Network Trojan was detected");
     assert_eq!(alerts[0]["alert"]["severity"], 1);
