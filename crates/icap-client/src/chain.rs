@@ -339,7 +339,19 @@ impl Chain {
         plan: &[usize],
         info: &TransactionInfo,
     ) -> Result<(), Failure> {
-        let others: Vec<usize> = self.others(course, plan, info).collect();
+        let by = course.stopped.as_ref().map(|(by, _)| by);
+        let by = self.registry.services.iter().find(|service| Some(service.name()) == by).cloned();
+        let mut others: Vec<usize> = self.others(course, plan, info).collect();
+        if let Some(by) = by {
+            let mut at = 0;
+            while at < others.len() {
+                // It would be asked about what it said itself.
+                match self.registry.services[others[at]].is_response_half_of(&by).await {
+                    true => drop(others.remove(at)),
+                    false => at += 1,
+                }
+            }
+        }
         if others.is_empty() {
             return Ok(());
         }

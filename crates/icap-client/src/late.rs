@@ -13,6 +13,9 @@ use crate::{Did, LateChange, Service, TransactionInfo};
 /// Delimits the content anew whenever that changes; what is sent is always true to the content.
 const FRAMING: [&str; 3] = ["Content-Length", "Trailer", "Transfer-Encoding"];
 
+/// Whoever passes a message on adds itself to it (RFC 9110 section 7.6.3), c-icap among them.
+const PASSED_ON_BY: &str = "Via";
+
 /// A service that had its turn with a request.
 struct Turn {
     service: Arc<Service>,
@@ -58,17 +61,18 @@ impl Turns {
 }
 
 /// Whether a service gave the head another meaning: another method, target or field. Framing does not
-/// count, nor do fields of a connection that were left out on the way to the service, nor their order
-/// among others.
+/// count, nor does Via, nor fields of a connection that were left out on the way to the service, nor
+/// their order among others.
 fn is_changed(before: &RequestHead, after: &RequestHead) -> bool {
     if before.bytes() == after.bytes() {
         return false;
     }
-    let is_framing = |field: &Field<'_>| FRAMING.iter().any(|name| field.is(name));
+    let is_routine =
+        |field: &Field<'_>| FRAMING.iter().any(|name| field.is(name)) || field.is(PASSED_ON_BY);
     let sorted = |head: &'_ RequestHead, keeps: &dyn Fn(&Field<'_>) -> bool| {
         let mut fields: Vec<(Vec<u8>, Vec<u8>)> = head
             .fields()
-            .filter(|field| !is_framing(field) && keeps(field))
+            .filter(|field| !is_routine(field) && keeps(field))
             .map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()))
             .collect();
         // Stable: the order of those with one name has a meaning.
@@ -101,6 +105,7 @@ mod tests {
             (true, "POST /a HTTP/1.1\nHost: a\nConnection: X\nX: 1\nContent-Length: 3\nB: 2\nB: 3"),
             (true, "POST /a HTTP/1.1\nhost:  a\nB: 2\nB: 3\nTransfer-Encoding: chunked"),
             (true, "POST /a HTTP/1.1\nB: 2\nB: 3\nHost: a"),
+            (true, "POST /a HTTP/1.1\nHost: a\nB: 2\nB: 3\nVia: ICAP/1.0 scanner (C-ICAP/0.5.10)"),
             (false, "POST /b HTTP/1.1\nHost: a\nB: 2\nB: 3"),
             (false, "PUT /a HTTP/1.1\nHost: a\nB: 2\nB: 3"),
             (false, "POST /a HTTP/1.1\nHost: b\nB: 2\nB: 3"),

@@ -102,6 +102,28 @@ impl Service {
             || self.endpoints.iter().all(|endpoint| endpoint.can_decode(method, coding))
     }
 
+    /// Whether it is the half for responses of the service whose half for requests is `other`: both
+    /// at the same servers, each with one method, as RFC 3507 section 4.10.2 wants it. E2Guardian is
+    /// such a pair.
+    pub(crate) async fn is_response_half_of(&self, other: &Self) -> bool {
+        let same_servers = self
+            .endpoints
+            .iter()
+            .all(|endpoint| other.endpoints.iter().any(|o| o.uri.place == endpoint.uri.place));
+        same_servers && self.lacks(Method::Reqmod).await && other.lacks(Method::Respmod).await
+    }
+
+    /// Whether all of its endpoints say that they don't have the method.
+    async fn lacks(&self, method: Method) -> bool {
+        for endpoint in &self.endpoints {
+            match endpoint.capabilities().await {
+                Ok(capabilities) if !capabilities.offers(method) => {}
+                _ => return false,
+            }
+        }
+        true
+    }
+
     pub(crate) fn config(&self) -> &ServiceConfig {
         &self.config
     }

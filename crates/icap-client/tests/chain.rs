@@ -16,8 +16,29 @@ use std::time::Duration;
 use common::*;
 use icap_client::{
     Adapted, Answers, Chain, ChainConfig, Chains, Did, Fail, FailPolicy, Filter, ServiceConfig,
-    Size,
+    Shown, Size,
 };
+
+/// A server with one method at each of two URLs, as E2Guardian is: every request is answered with a
+/// page, and no response is taken whose request did not come by.
+async fn halves() -> Server {
+    serve(|mut peer| async move {
+        while let Some(request) = peer.request().await {
+            let half = if request.uri.ends_with("/request") { "REQMOD" } else { "RESPMOD" };
+            match request.method {
+                Some(icap::Method::Options) => {
+                    let lines = format!("Methods: {half}\r\nISTag: \"t\"\r\nAllow: 204\r\n");
+                    peer.send(options_reply(&lines)).await;
+                }
+                Some(icap::Method::Reqmod) => {
+                    peer.send(reply("res", "HTTP/1.1 403 No\r\n\r\n", Some(b"page"))).await;
+                }
+                _ => peer.send("ICAP/1.0 418 No\r\n\r\n").await,
+            }
+        }
+    })
+    .await
+}
 
 /// A service that adds its mark to the end of a body.
 async fn marking(mark: &'static str) -> Server {
@@ -101,6 +122,32 @@ async fn a_block_ends_the_chain() {
     assert_eq!(last.connections(), 0);
     let metrics = chain.services().nth(1).unwrap().metrics();
     assert_eq!(metrics.blocked.value(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_is_shown_to_others_but_not_to_the_other_half_of_who_gave_it() {
+    let (halves, other) = (halves().await, marking("-seen").await);
+    let url = |half: &str| format!("icap://{}/{half}", halves.addr);
+    let pair = Chain::from_urls(&[url("request"), url("response")]).unwrap();
+    match reqmod(&pair, get(), None).await {
+        Ok(Adapted::Respond { body, shown: Shown::Alone, .. }) => {
+            assert_eq!(collect(body).await.unwrap().0, b"page");
+        }
+        _ => panic!("the page must be the answer, and nobody else is there to see it"),
+    }
+    let three = Chain::from_urls(&[url("request"), url("response"), other.url()]).unwrap();
+    match reqmod(&three, get(), None).await {
+        Ok(Adapted::Respond { body, shown: Shown::Others(trail), .. }) => {
+            assert_eq!(collect(body).await.unwrap().0, b"page-seen");
+            assert_eq!(trail.steps.len(), 1);
+        }
+        _ => panic!("the page must be shown to the other one"),
+    }
+    // One of another server is no half of it, whatever its methods.
+    let elsewhere = self::halves().await;
+    let stranger =
+        Chain::from_urls(&[url("request"), format!("icap://{}/response", elsewhere.addr)]);
+    assert!(reqmod(&stranger.unwrap(), get(), None).await.is_err());
 }
 
 #[tokio::test]
