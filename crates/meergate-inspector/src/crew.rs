@@ -24,6 +24,7 @@ pub(crate) struct Crew {
     ready: mpsc::Receiver<usize>,
     ended: mpsc::Receiver<Result<(), Failure>>,
     proofs: mpsc::Receiver<Result<(), String>>,
+    doors: mpsc::Receiver<()>,
 }
 
 impl Crew {
@@ -42,6 +43,7 @@ impl Crew {
         let (ready_to, ready) = mpsc::channel(size.max(1));
         let (ended_to, ended) = mpsc::channel(size.max(1));
         let (proofs_to, proofs) = mpsc::channel(size.max(1));
+        let (open, doors) = mpsc::channel(1);
         let (mailboxes, boxes): (Vec<_>, Vec<_>) = (0..size).map(|_| worker::mailbox()).unzip();
         let places = Arc::new(Semaphore::new(state.settings.limits.max_connections));
         let turns = Arc::new(AtomicUsize::new(0));
@@ -62,6 +64,7 @@ impl Crew {
                 shutdown: shutdown.clone(),
                 last: last.clone(),
                 ready: ready_to.clone(),
+                open: open.clone(),
             };
             let end = End(Some(ended_to.clone()));
             thread::Builder::new()
@@ -69,7 +72,7 @@ impl Crew {
                 .spawn(move || end.tell(plan.run()))
                 .map_err(|e| format!("cannot start a worker: {e}"))?;
         }
-        Ok(Self { size, ready, ended, proofs })
+        Ok(Self { size, ready, ended, proofs, doors })
     }
 
     /// Waits until all serve.
@@ -109,6 +112,12 @@ impl Crew {
         };
         let late = || Err("a worker does not come to prove the rules".to_owned());
         tokio::time::timeout(PROOF, all).await.unwrap_or_else(|_| late())
+    }
+
+    /// Waits until none takes new connections any more. To be called after the order to stop.
+    pub(crate) async fn closed(&mut self) {
+        // Nobody sends: it ends when nobody could.
+        let _ = self.doors.recv().await;
     }
 
     /// Waits until all have ended.
@@ -171,7 +180,13 @@ mod tests {
             let reason = format!("echo: {is_echo}");
             ended_to.try_send(Err(Failure { reason, is_echo })).unwrap();
         }
-        Crew { size: 2, ready: mpsc::channel(2).1, ended, proofs: mpsc::channel(2).1 }
+        Crew {
+            size: 2,
+            ready: mpsc::channel(2).1,
+            ended,
+            proofs: mpsc::channel(2).1,
+            doors: mpsc::channel(1).1,
+        }
     }
 
     /// Which of two channels is looked at first is chance.

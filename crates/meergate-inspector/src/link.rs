@@ -82,6 +82,8 @@ pub(crate) struct Loaded {
 pub(crate) enum Report {
     /// Every worker is alive.
     Beat,
+    /// After [`Order::Drain`] or [`Order::Stop`]: it takes no new connections any more.
+    Closed,
     /// It could not start, for the reason given.
     Failed(String),
     /// It serves (or would, if it was to check).

@@ -223,6 +223,8 @@ impl Duty {
         };
         self.state.set_grace(grace);
         self.shutdown.request();
+        self.crew.closed().await;
+        self.tell(sender, &Report::Closed).await;
         self.crew.all_ended().await?;
         Ok(self.engine)
     }

@@ -36,6 +36,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const CHECK_PATIENCE: Duration = Duration::from_secs(600);
 /// How long an engine that was replaced may take: the hour that it gives its transactions, and what ending takes.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3660);
+/// How long an engine that was replaced may go on to take new connections.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(30);
 /// How many processes may be about to end.
 const ENDING: usize = 4;
 /// Where compiled patterns are, in the store.
@@ -201,6 +203,7 @@ impl Supervisor {
                 Ok(())
             }
             Role::Gone => {
+                self.replaced(id, &event).await;
                 if let Event::Ended(how) = event {
                     self.ending.retain(|(_, child)| child.id != id);
                     tracing::info!(how, "an engine's process that was done has ended");
@@ -225,7 +228,8 @@ impl Supervisor {
         let Some(running) = &mut self.current else { return Ok(()) };
         running.beat = Instant::now();
         match report {
-            Report::Beat => {}
+            // Of the latter the one that serves says nothing but on its way out.
+            Report::Beat | Report::Closed => {}
             Report::Ready(loaded) => {
                 running.ready = Some(Instant::now());
                 // Before anybody hears of it and changes the files.
@@ -296,6 +300,10 @@ impl Supervisor {
         let reloading = self.reload.iter().filter_map(|reload| match &reload.stage {
             Stage::Checking(child) => Some((child, reload.began, CHECK_PATIENCE.max(start))),
             Stage::HandingOver(next) => Some((&next.child, next.beat, start)),
+            Stage::Closing { id, since, .. } => {
+                let old = self.ending.iter().find(|(_, child)| child.id == *id);
+                old.map(|(_, child)| (child, *since, CLOSE_PATIENCE))
+            }
             Stage::InPlace => None,
         });
         let late = |(child, since, patience): (_, Instant, _)| (child, since.elapsed() > patience);
@@ -322,7 +330,7 @@ impl Supervisor {
         let rest = match stage {
             Some(Stage::Checking(child)) => Some(child),
             Some(Stage::HandingOver(next)) => Some(next.child),
-            Some(Stage::InPlace) | None => None,
+            Some(Stage::Closing { .. } | Stage::InPlace) | None => None,
         };
         let mut children: Vec<_> =
             self.current.take().map(|running| running.child).into_iter().collect();

@@ -103,6 +103,8 @@ pub(crate) struct Plan {
     pub(crate) last: Arc<Barrier>,
     /// Told once the worker serves.
     pub(crate) ready: mpsc::Sender<usize>,
+    /// Held by whoever takes new connections.
+    pub(crate) open: mpsc::Sender<()>,
 }
 
 /// A mailbox.
@@ -141,8 +143,13 @@ impl Plan {
         let served = local.block_on(&runtime, async {
             for listening in self.listening {
                 let acceptor = listening.attach().map_err(|e| other("listen", e))?;
-                tokio::task::spawn_local(floor.clone().accept(acceptor, self.places.clone()));
+                let (floor, places, open) = (floor.clone(), self.places.clone(), self.open.clone());
+                tokio::task::spawn_local(async move {
+                    floor.accept(acceptor, places).await;
+                    drop(open);
+                });
             }
+            drop(self.open);
             tokio::task::spawn_local(floor.clone().take_over(self.mailbox));
             // Nobody listens any more if the program is already on its way out.
             let _ = self.ready.send(self.index).await;

@@ -26,6 +26,9 @@ pub(super) enum Stage {
     Checking(Child),
     /// A second engine starts, to take over.
     HandingOver(Box<Running>),
+    /// The second engine serves, and the first one, of this number, is to take no new connections:
+    /// until it says so, some of them would meet the old rules.
+    Closing { id: u64, since: Instant, result: Result<Loaded, String> },
     /// The engine loads the rules in place.
     InPlace,
 }
@@ -150,6 +153,7 @@ impl Supervisor {
 
     /// News of the engine that is to take over.
     pub(super) async fn handed_over(&mut self, event: Event) {
+        let mut old = None;
         let mut result = match event {
             Event::Report(Report::Ready(loaded)) => Ok(loaded),
             Event::Report(Report::Failed(reason)) => Err(reason),
@@ -165,9 +169,10 @@ impl Supervisor {
             self.restart = None;
             let mut next = *next;
             (next.ready, next.beat) = (Some(Instant::now()), Instant::now());
-            if let Some(mut old) = self.current.replace(next) {
-                old.child.order(Order::Drain).await;
-                self.ending.push_back((Instant::now() + super::DRAIN_PATIENCE, old.child));
+            if let Some(mut running) = self.current.replace(next) {
+                running.child.order(Order::Drain).await;
+                old = Some(running.child.id);
+                self.ending.push_back((Instant::now() + super::DRAIN_PATIENCE, running.child));
                 if self.ending.len() > super::ENDING
                     && let Some((_, oldest)) = self.ending.front()
                 {
@@ -185,7 +190,22 @@ impl Supervisor {
         {
             *failure = format!("{reason}; and there is no way back: {failure}");
         }
-        self.end_reload(result).await;
+        match (old, &mut self.reload) {
+            (Some(id), Some(reload)) => {
+                reload.stage = Stage::Closing { id, since: Instant::now(), result };
+            }
+            _ => self.end_reload(result).await,
+        }
+    }
+
+    /// News of a process that is done: it ends the reload that waits for it.
+    pub(super) async fn replaced(&mut self, process: u64, event: &Event) {
+        let is_closed = matches!(event, Event::Report(Report::Closed) | Event::Ended(_));
+        let Some(reload) = self.reload.as_mut().filter(|_| is_closed) else { return };
+        match std::mem::replace(&mut reload.stage, Stage::InPlace) {
+            Stage::Closing { id, result, .. } if id == process => self.end_reload(result).await,
+            other => reload.stage = other,
+        }
     }
 
     pub(super) async fn end_reload(&mut self, result: Result<Loaded, String>) {
