@@ -8,11 +8,15 @@ use e2e::peers::c_icap::CIcap;
 use e2e::peers::e2guardian::E2Guardian;
 use icap_client::*;
 
-use ::icap_client::{Adapted, Chain};
+use ::icap_client::{Adapted, Chain, ChainConfig, Chains, LateChanges, ServiceConfig};
 
 fn guardian(server: &E2Guardian, rest: &[String]) -> Chain {
     let urls = [&[server.request_url(), server.response_url()], rest].concat();
-    Chain::from_urls(&urls).expect("a chain")
+    let services: Vec<_> = urls.iter().map(|url| ServiceConfig::new(url, url)).collect();
+    // c-icap's `ex206` is there to change messages, also those that E2Guardian has seen.
+    let config = ChainConfig { late_changes: LateChanges::Pass, ..ChainConfig::new("", urls) };
+    let chains = Chains::from_config(&services, &[config]).expect("a chain");
+    chains.chain("").cloned().expect("a chain")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
