@@ -14,7 +14,7 @@ use crate::replay::Split;
 use crate::settings::{Hold, Listen, Settings};
 use crate::sockets::{self, Listening};
 use crate::supervisor::Sockets;
-use crate::{control, log, process, replay, supervisor};
+use crate::{control, log, modes, process, replay, supervisor};
 
 #[derive(Parser)]
 #[command(
@@ -155,6 +155,7 @@ fn read(config: Option<&Path>) -> Result<Settings, String> {
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
+    modes::set();
     log::begin();
     let done = match command {
         Command::Check(flags) => flags.settings().and_then(|s| check(&s)),

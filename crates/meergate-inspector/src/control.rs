@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::Loaded;
+use crate::modes;
 use crate::settings::Settings;
 
 /// Bytes of a command, at most.
@@ -84,11 +85,8 @@ fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
         Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
         Err(_) => {}
     }
-    // For the owner alone, from the first moment; nothing else opens files in this process now.
-    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(before);
-    let listener = listener?;
+    // For the owner alone; nothing else opens files in this process now.
+    let listener = modes::bind(path, Mode::RUSR | Mode::WUSR)?;
     listener.set_nonblocking(true)?;
     tokio::net::UnixListener::from_std(listener)
 }

@@ -39,6 +39,7 @@ mod link;
 mod log;
 mod manager;
 mod metrics;
+mod modes;
 mod origin;
 mod owners;
 mod page;

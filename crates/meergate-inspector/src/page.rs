@@ -79,11 +79,18 @@ impl std::fmt::Display for Escaped<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
+                c if c.is_control() || turns_text(c) => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
             }
         }
         Ok(())
     }
+}
+
+/// Whether it changes the direction of the text after it, so that a page reads as it is not written (Unicode's
+/// Bidi_Control).
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Text inside a header line.
@@ -95,5 +102,16 @@ impl std::fmt::Display for Plain<'_> {
             f.write_char(if c == ' ' || c.is_ascii_graphic() { c } else { '?' })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_neither_becomes_markup_nor_turns() {
+        let text = Escaped("<b>\u{202e}a\u{2066}b\0</b>").to_string();
+        assert_eq!(text, "&lt;b&gt;\u{fffd}a\u{fffd}b\u{fffd}&lt;/b&gt;");
     }
 }

@@ -8,8 +8,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use icap_server::{Peer, Stream, Tls};
+use rustix::fs::Mode;
 use socket2::{Domain, Socket, Type};
 
+use crate::modes;
 use crate::settings::Listen;
 
 /// Connections that may wait to be accepted, as while the engine starts.
@@ -174,5 +176,6 @@ fn unix(path: &Path) -> io::Result<UnixListener> {
         Ok(_) => std::fs::remove_file(path)?,
         Err(_) => {}
     }
-    UnixListener::bind(path)
+    // Gateways of another user are in its group.
+    modes::bind(path, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP)
 }

@@ -5,8 +5,8 @@
 //!   Tap (on a stream) ──► Flow (makes TCP/IP packets) ──► queue ──► thread ──► files
 //! ```
 //!
-//! A connection never waits for the disk: packets that find the queue full are lost, counted, and seen as
-//! gaps in the stream.
+//! A connection never waits for the disk: packets that find the queue or the disk full are lost, counted, and
+//! seen as gaps in the stream.
 
 mod files;
 mod flow;
@@ -24,6 +24,7 @@ use prometheus_client::metrics::counter::Counter;
 use crate::config;
 use crate::error::StartError;
 use crate::metrics::Metrics;
+use crate::records::Losses;
 
 use files::Files;
 use flow::Flow;
@@ -64,11 +65,12 @@ impl Capture {
         let (queue, packets) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
         let shared = waiting.clone();
+        let lost = metrics.capture_packets_lost.clone();
+        let losses = Losses::of(format!("captures in {}", folder.display()), lost.clone());
         let writer = thread::Builder::new()
             .name("capture".into())
-            .spawn(move || write_all(files, &packets, &shared))
+            .spawn(move || write_all(files, &packets, &shared, losses))
             .map_err(refuse)?;
-        let lost = metrics.capture_packets_lost.clone();
         Ok(Some(Arc::new(Self { queue: Some(queue), waiting, writer: Some(writer), lost })))
     }
 
@@ -103,25 +105,24 @@ impl Drop for Capture {
     }
 }
 
-fn write_all(mut files: Files, packets: &Receiver<Vec<u8>>, waiting: &AtomicUsize) {
-    let mut failing = false;
+fn write_all(
+    mut files: Files,
+    packets: &Receiver<Vec<u8>>,
+    waiting: &AtomicUsize,
+    mut losses: Losses,
+) {
     while let Ok(first) = packets.recv() {
         let mut next = Some(first);
-        let mut result = Ok(());
         // All that waits goes out together.
         while let Some(packet) = next {
-            result = result.and(files.write(&packet));
+            if let Err(lost) = files.write(&packet) {
+                losses.note(&lost);
+            }
             waiting.fetch_sub(packet.len(), Ordering::Relaxed);
             next = packets.try_recv().ok();
         }
-        result = result.and_then(|()| files.flush());
-        match result {
-            Err(error) if !failing => {
-                failing = true;
-                tracing::error!(%error, "captures cannot be written");
-            }
-            Ok(()) => failing = false,
-            Err(_) => {}
+        if let Err(lost) = files.flush() {
+            losses.note(&lost);
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod pages;
 pub mod policy;
 pub mod protocol;
+mod records;
 mod reload;
 mod rights;
 mod run;

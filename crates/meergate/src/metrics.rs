@@ -49,9 +49,9 @@ pub struct Metrics {
     pub reloads: Family<OutcomeLabels, Counter>,
     /// Bytes reserved for contents of HTTP/2 streams that nobody may be reading.
     pub stream_windows: Gauge,
-    /// Captured packets lost since the disk could not keep up.
+    /// Captured packets lost since the disk was full or could not keep up.
     pub capture_packets_lost: Counter,
-    /// Log lines lost since a log's writer could not keep up, by log.
+    /// Log lines lost since the disk was full or could not keep up, by log.
     pub log_lines_lost: Family<LogLabels, Counter>,
     services: icap::Services,
 }
@@ -250,13 +250,13 @@ impl Metrics {
         );
         r.register(
             "capture_packets_lost",
-            "Captured packets lost because the disk could not keep up",
+            "Captured packets lost because the disk was full or could not keep up",
             self.capture_packets_lost.clone(),
         );
         r.register("reloads", "Reloads of the settings", self.reloads.clone());
         r.register(
             "log_lines_lost",
-            "Log lines lost because a writer could not keep up",
+            "Log lines lost because the disk was full or could not keep up",
             self.log_lines_lost.clone(),
         );
         self.services.register(r);

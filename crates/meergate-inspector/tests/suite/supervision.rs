@@ -148,7 +148,7 @@ fn an_update_of_the_program_does_not_keep_the_engine_from_being_started_again() 
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("meergate-inspector");
     std::fs::copy(env!("CARGO_BIN_EXE_meergate-inspector"), &program).unwrap();
-    let server = Server::of_program(&program);
+    let server = Server::of_program(&program, &[]);
     std::fs::remove_file(&program).unwrap();
     std::fs::write(&program, "another version").unwrap();
     server.kill_engine("-KILL");

@@ -1,13 +1,14 @@
 //! The files of captures: one after the other, each and all together of bounded size.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::pcapng;
 use crate::log::rfc3339;
+use crate::records::{Lost, Records};
 
 const PREFIX: &str = "meergate-";
 const SUFFIX: &str = ".pcapng";
@@ -18,7 +19,7 @@ pub(super) struct Files {
     folder: PathBuf,
     max_file: u64,
     kept: usize,
-    file: BufWriter<File>,
+    file: Records,
     written: u64,
     number: u32,
 }
@@ -34,20 +35,33 @@ impl Files {
         Ok(files)
     }
 
-    pub(super) fn write(&mut self, packet: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, packet: &[u8]) -> Result<(), Lost> {
         if self.written + packet.len() as u64 > self.max_file {
-            self.file.flush()?;
-            self.number += 1;
-            (self.file, self.written) = create(&self.folder, self.number)?;
-            self.prune()?;
+            self.flush()?;
+            self.begin_next().map_err(Lost::one)?;
         }
-        self.file.write_all(packet)?;
         self.written += packet.len() as u64;
-        Ok(())
+        let done = self.file.push(packet);
+        self.keep(done)
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+    pub(super) fn flush(&mut self) -> Result<(), Lost> {
+        let done = self.file.flush();
+        self.keep(done)
+    }
+
+    /// A file with a torn packet can't be gone on with.
+    fn keep(&mut self, done: Result<(), Lost>) -> Result<(), Lost> {
+        if done.as_ref().is_err_and(|lost| lost.is_torn) {
+            self.written = self.max_file;
+        }
+        done
+    }
+
+    fn begin_next(&mut self) -> io::Result<()> {
+        let (file, written) = create(&self.folder, self.number + 1)?;
+        (self.file, self.written, self.number) = (file, written, self.number + 1);
+        self.prune()
     }
 
     /// Removes the oldest files, also those of former runs.
@@ -74,15 +88,18 @@ impl Files {
 }
 
 /// A new file, and what is in it. Only its owner may read what others had encrypted.
-fn create(folder: &Path, number: u32) -> io::Result<(BufWriter<File>, u64)> {
+fn create(folder: &Path, number: u32) -> io::Result<(Records, u64)> {
     let time = rfc3339(SystemTime::now()).replace([':', '-'], "");
     let process = std::process::id();
     let path = folder.join(format!("{PREFIX}{time}-{process}-{number:06}{SUFFIX}"));
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let mut file = BufWriter::with_capacity(256 * 1024, file);
+    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = Records::new(file);
     let head = pcapng::section();
-    file.write_all(&head)?;
-    file.flush()?;
+    file.push(&head).and_then(|()| file.flush()).map_err(|lost| {
+        // On a full disk there would be one for each packet, and captures are removed by their number.
+        let _ = fs::remove_file(&path);
+        lost.error
+    })?;
     Ok((file, head.len() as u64))
 }
 

@@ -1,7 +1,6 @@
 //! A file of JSON lines, written by a thread of its own so that no connection waits for the disk.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -12,6 +11,7 @@ use serde::Serialize;
 use crate::error::StartError;
 use crate::files;
 use crate::metrics::{LogLabels, Metrics};
+use crate::records::{Losses, Lost, Records};
 
 /// Lines that may wait for the disk; more are lost, and counted.
 const QUEUE: usize = 16 * 1024;
@@ -47,11 +47,12 @@ impl Lines {
         let file = append_to(path).map_err(refuse)?;
         let (queue, entries) = sync_channel(QUEUE);
         let path = path.to_owned();
+        let lost = metrics.log_lines_lost.get_or_create(&LogLabels { log: name }).clone();
+        let losses = Losses::of(format!("the {name} log {}", path.display()), lost.clone());
         let writer = thread::Builder::new()
             .name(format!("log-{name}"))
-            .spawn(move || write_all(&path, file, &entries))
+            .spawn(move || write_all(&path, file, &entries, losses))
             .map_err(refuse)?;
-        let lost = metrics.log_lines_lost.get_or_create(&LogLabels { log: name }).clone();
         Ok(Self { queue: Some(queue), writer: Some(writer), lost })
     }
 
@@ -91,33 +92,36 @@ fn append_to(path: &Path) -> std::io::Result<File> {
     files::open(OpenOptions::new().append(true), path, 0o640)
 }
 
-fn write_all(path: &Path, file: File, entries: &Receiver<Entry>) {
-    let mut file = BufWriter::with_capacity(64 * 1024, file);
-    let mut failing = false;
+fn write_all(path: &Path, file: File, entries: &Receiver<Entry>, mut losses: Losses) {
+    let mut file = Records::new(file);
     while let Ok(first) = entries.recv() {
         let mut next = Some(first);
-        let mut result = Ok(());
         // All that waits goes out in one write.
         while let Some(entry) = next {
             let done = match entry {
-                Entry::Line(line) => file.write_all(&line),
-                Entry::Reopen => file.flush().and_then(|()| {
-                    file = BufWriter::with_capacity(64 * 1024, append_to(path)?);
-                    Ok(())
-                }),
+                Entry::Line(line) => file.push(&line),
+                Entry::Reopen => file.flush().and_then(|()| reopen(&mut file, path)),
             };
-            result = result.and(done);
+            note(done, &mut file, &mut losses);
             next = entries.try_recv().ok();
         }
-        result = result.and(file.flush());
-        match result {
-            Err(e) if !failing => {
-                failing = true;
-                tracing::error!(file = %path.display(), error = %e, "a log cannot be written");
-            }
-            Ok(()) => failing = false,
-            Err(_) => {}
-        }
+        let done = file.flush();
+        note(done, &mut file, &mut losses);
+    }
+}
+
+fn reopen(file: &mut Records, path: &Path) -> Result<(), Lost> {
+    // The former one is gone on with if there is no other.
+    let opened = append_to(path).map_err(|error| Lost { records: 0, is_torn: false, error })?;
+    *file = Records::new(opened);
+    Ok(())
+}
+
+fn note(done: Result<(), Lost>, file: &mut Records, losses: &mut Losses) {
+    let Err(lost) = done else { return };
+    losses.note(&lost);
+    if lost.is_torn {
+        file.end_torn_line();
     }
 }
 

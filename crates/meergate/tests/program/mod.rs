@@ -30,6 +30,25 @@ impl Program {
         Self::run(Arc::new(dir), &[])
     }
 
+    /// The same, where no file may grow beyond some KiB, as if the disk were full by then, until
+    /// [`Self::give_room`].
+    pub fn start_on_a_full_disk(settings: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        write_settings(&dir, settings);
+        let mut shell = Command::new("sh");
+        // Without the signal, writing is an error.
+        let limited = "trap '' XFSZ; ulimit -S -f 16; exec \"$0\" \"$@\"";
+        shell.args(["-c", limited, env!("CARGO_BIN_EXE_meergate")]);
+        Self::run_as(shell, Arc::new(dir), &[])
+    }
+
+    /// Files may grow from now on.
+    pub fn give_room(&self) {
+        let pid = self.child.id().to_string();
+        let given = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &pid]).status();
+        assert!(given.unwrap().success());
+    }
+
     /// Starts another one in its place; returns the former one.
     pub fn replace(&mut self) -> Self {
         let successor = Self::run(self.dir.clone(), &["--replace"]);
@@ -37,7 +56,11 @@ impl Program {
     }
 
     fn run(dir: Arc<TempDir>, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_meergate"))
+        Self::run_as(Command::new(env!("CARGO_BIN_EXE_meergate")), dir, arguments)
+    }
+
+    fn run_as(mut command: Command, dir: Arc<TempDir>, arguments: &[&str]) -> Self {
+        let mut child = command
             .args(["run", "--config"])
             .arg(dir.path().join("meergate.toml"))
             .args(arguments)
@@ -82,6 +105,11 @@ impl Program {
     /// Waits until it has logged `text`, so many times.
     pub fn wait_for_log(&self, text: &str, times: usize) {
         wait_for(text, || (self.said.lock().unwrap().matches(text).count() >= times).then_some(()));
+    }
+
+    /// How often it has logged `text` by now.
+    pub fn times_logged(&self, text: &str) -> usize {
+        self.said.lock().unwrap().matches(text).count()
     }
 
     /// Whether it has logged `text` by now.

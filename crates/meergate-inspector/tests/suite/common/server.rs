@@ -66,8 +66,8 @@ impl Server {
     }
 
     /// Of another copy of the program.
-    pub(crate) fn of_program(program: &Path) -> Self {
-        Self::launch_program(program, RULES, "", &[]).ready()
+    pub(crate) fn of_program(program: &Path, args: &[&str]) -> Self {
+        Self::launch_program(program, RULES, "", args).ready()
     }
 
     fn launch(rules: &str, settings: &str, args: &[&str]) -> Self {
