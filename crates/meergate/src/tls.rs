@@ -9,6 +9,7 @@ mod intercept;
 mod keylog;
 mod leaves;
 mod observed;
+mod odd;
 mod origin;
 mod pinning;
 mod staple;

@@ -14,13 +14,14 @@ use std::thread;
 
 use program::Program;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, GeneralSubtree, IsCa, KeyPair,
-    KeyUsagePurpose, NameConstraints,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, GeneralSubtree, IsCa,
+    KeyPair, KeyUsagePurpose, NameConstraints,
 };
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::aws_lc_rs::{default_provider, sign::any_ecdsa_type};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion,
     RootCertStore, ServerConfig, ServerConnection, StreamOwned,
@@ -101,13 +102,14 @@ impl Origin {
         key: &KeyPair,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> ServerConfig {
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let key = any_ecdsa_type(&PrivateKeyDer::Pkcs8(key.serialize_der().into())).unwrap();
+        // Shown unread.
+        let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
         ServerConfig::builder_with_provider(default_provider().into())
             .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap()
+            .with_cert_resolver(Arc::new(shown))
     }
 
     /// One that staples an OCSP response to full handshakes.
@@ -409,6 +411,29 @@ fn cases(ca: &Ca) -> Vec<Case> {
         let origin = Origin::start_stapling(chain, &key, staple, rustls::ALL_VERSIONS);
         cases.push(Case { what, origin, name: "a.test", wrong });
     }
+    // Certificates that TLS libraries don't read.
+    for (what, words, spoil) in [
+        ("a date that is none", "malformed", true),
+        ("an unknown extension", "a critical extension that is not known", false),
+    ] {
+        for version in rustls::ALL_VERSIONS {
+            let unknown: Change = |params| {
+                let mut unknown = CustomExtension::from_oid_content(&[1, 3, 9999], vec![5, 0]);
+                unknown.set_criticality(true);
+                params.custom_extensions.push(unknown);
+            };
+            let (mut chain, key) = ca.leaf(&["a.test"], if spoil { plain } else { unknown });
+            if spoil {
+                let mut leaf = chain[0].to_vec();
+                let at = leaf.windows(2).position(|w| w == b"\x17\x0d").unwrap();
+                leaf[at] = 0x0c;
+                chain[0] = leaf.into();
+            }
+            let origin = Origin::start_with(chain, &key, &[version]);
+            let wrong = Some((words, is_untrusted as Check));
+            cases.push(Case { what, origin, name: "a.test", wrong });
+        }
+    }
     let mut case = |what, (chain, key), name, wrong| {
         cases.push(Case { what, origin: Origin::start(chain, &key), name, wrong });
     };
@@ -461,6 +486,38 @@ fn certificates_are_judged_and_faults_told_as_the_rules_say() {
     }
     // Whom nobody trusts got nothing but handshakes from the gateway that refuses and mimics.
     assert!(cases.iter().all(|case| case.origin.handshakes()[0] > 0));
+}
+
+#[test]
+fn an_origin_may_show_a_certificate_that_is_trusted_itself() {
+    let own = |change: Change| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let certificate = params.self_signed(&key).unwrap();
+        let origin = Origin::start(vec![certificate.der().clone()], &key);
+        (certificate.pem(), origin)
+    };
+    let clients: Change = |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    };
+    let all = [own(plain), own(expired), own(not_yet), own(clients)];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("trusted.pem");
+    std::fs::write(&path, all.iter().map(|(pem, _)| pem.as_str()).collect::<String>()).unwrap();
+    let gateway = Gateway::start(&format!("[upstream]\nca = [{path:?}]\n"));
+    let ask = |origin: &Origin, name| Client::new(&gateway).ask(&gateway, origin.address, name);
+    let words = ["hello", "expired", "not valid yet", "not for servers"];
+    for ((_, origin), words) in all.iter().zip(words) {
+        let seen = ask(origin, "a.test").unwrap();
+        assert_eq!(seen.status, if words == "hello" { 200 } else { 502 });
+        assert!(seen.body.contains(words), "{}", seen.body);
+    }
+    assert!(ask(&all[0].1, "b.test").unwrap().body.contains("another name"));
+    // One like it is not it.
+    let stranger = own(plain);
+    assert_eq!(ask(&stranger.1, "a.test").unwrap().status, 502);
 }
 
 /// A chain that may be put together in many ways; all end in the name of a [`Ca`], and none in its key.

@@ -192,7 +192,7 @@ pub async fn intercept<C: Stream>(
         Some(origin) if origin.fault.is_some() && invalid == InvalidCertificate::Allow => {
             leaves.for_host(&host, origin.alpn)
         }
-        Some(origin) => leaves.mimic(origin, origin.alpn),
+        Some(origin) => leaves.mimic(origin, &host, origin.alpn),
         None => leaves.for_host(&host, page_protocol(&offered)),
     };
     let config = match forged {

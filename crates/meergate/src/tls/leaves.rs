@@ -106,6 +106,7 @@ impl Leaves {
     pub(super) fn mimic(
         &self,
         origin: &UpstreamTls,
+        host: &str,
         alpn: Option<Alpn>,
     ) -> Result<Arc<ServerConfig>, ForgeError> {
         let id = Id::Mimic(origin.fingerprint, origin.fault, alpn);
@@ -114,7 +115,14 @@ impl Leaves {
                 Some(fault) if !fault.shows_in_leaf() => &self.stranger,
                 _ => &self.authority,
             };
-            let der = forge::mimic(authority, &self.key, &origin.certificate)?;
+            let der =
+                forge::mimic(authority, &self.key, &origin.certificate).or_else(
+                    |e| match origin.fault {
+                        // Where it can't be read, clients are to see that it is not to be trusted.
+                        Some(_) => forge::for_host(&self.stranger, &self.key, host),
+                        None => Err(e),
+                    },
+                )?;
             // A session resumed later would not show the fault.
             self.leaf(der, alpn, origin.fault.is_none(), i64::MAX)
         })?;

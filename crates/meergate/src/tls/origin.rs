@@ -22,6 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::Alpn;
 use super::identity::Identity;
 use super::observed::{Observed, note, observe};
+use super::odd::readable;
 use super::staple;
 use super::trust::{Doubt, Fault, Trust};
 use crate::config::{Config, InvalidCertificate};
@@ -281,6 +282,7 @@ impl ServerCertVerifier for SignatureOnly {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.0.signature_verification_algorithms;
+        let certificate = &readable(certificate).ok_or(KEYLESS)?;
         verify_tls12_signature(message, certificate, signature, algorithms).inspect(proved)
     }
 
@@ -291,6 +293,7 @@ impl ServerCertVerifier for SignatureOnly {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.0.signature_verification_algorithms;
+        let certificate = &readable(certificate).ok_or(KEYLESS)?;
         verify_tls13_signature(message, certificate, signature, algorithms).inspect(proved)
     }
 
@@ -298,6 +301,10 @@ impl ServerCertVerifier for SignatureOnly {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+/// What is said of a certificate without a key.
+const KEYLESS: rustls::Error =
+    rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
 
 fn proved(_: &HandshakeSignatureValid) {
     note(|observed| observed.proved = true);

@@ -1,5 +1,6 @@
 //! Whom we believe: the CAs that origins' certificates are checked against.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,9 +9,10 @@ use aws_lc_rs::digest;
 use nix::time::{ClockId, clock_gettime};
 use prometheus_client::metrics::counter::Counter;
 use quick_cache::sync::Cache;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -44,6 +46,8 @@ const BURST: f64 = 10.0;
 #[derive(Debug)]
 pub(super) struct Trust {
     verifier: Option<Arc<WebPkiServerVerifier>>,
+    /// The certificates of `upstream.ca`, as they are: origins may show one of these themselves.
+    named: Named,
     valid: Lately<()>,
     /// Apart from the valid ones, so that whoever makes many bad ones displaces none of those.
     bad: Lately<(Fault, String)>,
@@ -80,7 +84,7 @@ impl Trust {
         provider: &Arc<CryptoProvider>,
         metrics: &Metrics,
     ) -> Result<Self, StartError> {
-        let roots = roots(&config.upstream)?;
+        let (roots, named) = roots(&config.upstream)?;
         let verifier = match roots.is_empty() {
             true => None,
             false => Some(
@@ -103,6 +107,7 @@ impl Trust {
         let per_second = config.limits.verification.0.as_secs_f64().max(0.001);
         Ok(Self {
             verifier,
+            named,
             valid: Lately::new(CHAINS),
             bad: Lately::new(CHAINS),
             spent: Rates::new(CLIENTS),
@@ -209,16 +214,42 @@ impl Trust {
         };
         let signers: Vec<CertificateDer<'_>> =
             intermediates.iter().filter(|c| may_sign(c)).cloned().collect();
-        verifier.verify_server_cert(leaf, &signers, name, &[], UnixTime::now()).map_err(|e| {
-            match explain(&e) {
-                (fault @ Fault::Untrusted, why) if signers.len() < intermediates.len() => {
-                    (fault, format!("{why}; one in its chain may not sign certificates"))
-                }
-                explained => explained,
+        let checked = verifier.verify_server_cert(leaf, &signers, name, &[], UnixTime::now());
+        match checked.map_err(|e| explain(&e)) {
+            Ok(_) => Ok(()),
+            Err((Fault::Untrusted, _)) if self.named.contains(leaf) => as_named(leaf, name),
+            Err((fault @ Fault::Untrusted, why)) if signers.len() < intermediates.len() => {
+                Err((fault, format!("{why}; one in its chain may not sign certificates")))
             }
-        })?;
-        Ok(())
+            Err(explained) => Err(explained),
+        }
     }
+}
+
+/// Whether a certificate that is trusted as it is, whoever issued it and a CA's or not, is valid for `name`
+/// now.
+fn as_named(
+    certificate: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+) -> Result<(), (Fault, String)> {
+    let parsed = ParsedCertificate::try_from(certificate).map_err(|e| explain(&e))?;
+    let bad = |e: CertificateError| explain(&e.into());
+    let (_, fields) =
+        X509Certificate::from_der(certificate).map_err(|_| bad(CertificateError::BadEncoding))?;
+    let (validity, now) = (fields.validity(), i64::try_from(UnixTime::now().as_secs()));
+    let now = now.map_err(|_| bad(CertificateError::Expired))?;
+    if now < validity.not_before.timestamp() {
+        return Err(bad(CertificateError::NotValidYet));
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(bad(CertificateError::Expired));
+    }
+    match fields.extended_key_usage() {
+        Ok(None) => {}
+        Ok(Some(usage)) if usage.value.server_auth || usage.value.any => {}
+        _ => return Err(bad(CertificateError::InvalidPurpose)),
+    }
+    verify_server_name(&parsed, name).map_err(|e| explain(&e))
 }
 
 /// Whether a certificate may be used to sign others, as far as its KeyUsage says (RFC 5280 section
@@ -237,8 +268,11 @@ fn computed() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
-fn roots(upstream: &Upstream) -> Result<RootCertStore, StartError> {
-    let mut roots = RootCertStore::empty();
+type Named = HashSet<CertificateDer<'static>>;
+
+/// All trusted CAs, and those of the settings once more.
+fn roots(upstream: &Upstream) -> Result<(RootCertStore, Named), StartError> {
+    let (mut roots, mut named) = (RootCertStore::empty(), Named::new());
     if upstream.system_ca {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
@@ -247,7 +281,7 @@ fn roots(upstream: &Upstream) -> Result<RootCertStore, StartError> {
         roots.add_parsable_certificates(found.certs);
     }
     for path in &upstream.ca {
-        add_file(&mut roots, path)?;
+        add_file(&mut roots, &mut named, path)?;
     }
     if roots.is_empty() {
         tracing::warn!(
@@ -255,7 +289,7 @@ fn roots(upstream: &Upstream) -> Result<RootCertStore, StartError> {
              (Debian: ca-certificates) or name one with --upstream-ca"
         );
     }
-    Ok(roots)
+    Ok((roots, named))
 }
 
 fn key(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Question {
@@ -272,7 +306,7 @@ fn key(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Question {
     key
 }
 
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), StartError> {
+fn add_file(roots: &mut RootCertStore, named: &mut Named, path: &Path) -> Result<(), StartError> {
     let refuse = |what: String| {
         StartError::new(
             what,
@@ -285,7 +319,8 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), StartError> {
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate =
             certificate.map_err(|e| refuse(format!("the CAs are not PEM ({e:?})")))?;
-        roots.add(certificate).map_err(|e| refuse(format!("a CA cannot be used ({e})")))?;
+        roots.add(certificate.clone()).map_err(|e| refuse(format!("a CA cannot be used ({e})")))?;
+        named.insert(certificate);
         added += 1;
     }
     if added == 0 {
@@ -351,6 +386,12 @@ fn explain(error: &rustls::Error) -> (Fault, String) {
         CertificateError::InvalidPurpose => (Fault::Untrusted, "it is not for servers"),
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             (Fault::Untrusted, "it is a CA's certificate, used as a server's")
+        }
+        CertificateError::Other(other) if other.to_string().contains("CriticalExtension") => {
+            (Fault::Untrusted, "it has a critical extension that is not known here")
+        }
+        CertificateError::Other(other) if other.to_string().contains("CertVersion") => {
+            (Fault::Untrusted, "it is of an old version of X.509")
         }
         other => return (Fault::Untrusted, other.to_string()),
     };
