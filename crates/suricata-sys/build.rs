@@ -37,6 +37,7 @@ const WRAPPED: &[&str] = &[
     "pcre2_set_match_limit_8",
     "pcre2_set_recursion_limit_8",
     "RegisterHTPParsers",
+    "SCFatalErrorOnInitStatic",
     "SCLog",
     "SCLogErr",
     "SCLogMessage",
@@ -154,10 +155,17 @@ fn sources() -> Result<Vec<PathBuf>, String> {
 /// Checks that what the shim puts itself in front of is called across objects: a call within one object is bound by the
 /// compiler, and would go past the shim without a word.
 fn stands_in_front(prefix: &Path) -> Result<(), String> {
-    let mut nm = Command::new(tool("NM", "nm"));
-    let symbols =
-        run(nm.args(["--undefined-only", "--format=posix"]).args(static_libraries(prefix)))?;
-    let called = symbols.lines().filter_map(|line| line.split(' ').next()).collect::<HashSet<_>>();
+    // Not nm, which asks a compiler's plugin about objects with bitcode in them, and then may know no symbols at all.
+    let mut readelf = Command::new(tool("READELF", "readelf"));
+    let symbols = run(readelf.args(["--syms", "--wide"]).args(static_libraries(prefix)))?;
+    // Number, value, size, type, binding, visibility, section and name.
+    let called = symbols
+        .lines()
+        .filter_map(|line| {
+            let mut columns = line.split_whitespace().skip(6);
+            (columns.next() == Some("UND")).then(|| columns.next())?
+        })
+        .collect::<HashSet<_>>();
     let is_missing = |name: &&&str| !called.contains(**name) && **name != OF_HYPERSCAN;
     match WRAPPED.iter().find(is_missing) {
         None => Ok(()),

@@ -8,6 +8,7 @@
 MGS_IN_FRONT_OF(SCLog);
 MGS_IN_FRONT_OF(SCLogErr);
 MGS_IN_FRONT_OF(SCLogMessage);
+MGS_IN_FRONT_OF(SCFatalErrorOnInitStatic);
 void mgs_log_watch_rules(int on);
 
 static const char BAD_RULE[] = "error parsing signature \"%s\" from file %s at line %" PRId32 "";
@@ -16,7 +17,8 @@ static const char NO_FILE[] = "Error opening file: \"%s\": %s";
 static _Thread_local int watching_rules;
 
 static void tell(int level, const char *fmt, va_list args) ATTR_FMT_PRINTF(2, 0);
-static bool counts_as_error(int level, const char *fmt);
+static bool is_loss_of_rules(const char *file, const char *fmt);
+static bool loads_rules(void);
 
 void mgs_log_watch_rules(int on)
 {
@@ -42,7 +44,9 @@ void __wrap_SCLogErr(int level, const char *file, const char *func, const int li
         const char *rule_file = va_arg(args, const char *);
         int rule_line = va_arg(args, int);
         mgs_sink_bad_rule(rule_file, rule_line, rule);
-    } else if (watching_rules && counts_as_error(level, fmt)) {
+    } else if (level == SC_LOG_WARNING && is_loss_of_rules(file, fmt)) {
+        tell(MGS_RULES_ERROR, fmt, args);
+    } else if (watching_rules && level == SC_LOG_ERROR) {
         tell(MGS_RULE_ERROR, fmt, args);
     } else {
         tell(level, fmt, args);
@@ -59,13 +63,28 @@ SCError __wrap_SCLogMessage(const SCLogLevel level, const char *file, const unsi
     return SC_OK;
 }
 
-/* Without the threshold file that the settings name, rules lose their rate filters, some of which drop. To Suricata that
- * is worth a warning, as where there is none because nobody wants one. */
-static bool counts_as_error(int level, const char *fmt)
+/* FatalErrorOnInit in Rust, of which data sets are read. It would go on to SCLogErr within its own object. */
+void __wrap_SCFatalErrorOnInitStatic(const char *message)
 {
-    const char *file = NULL;
+    mgs_sink_log(loads_rules() ? MGS_RULES_ERROR : SC_LOG_WARNING, message, strlen(message));
+}
 
-    return level == SC_LOG_ERROR || (strcmp(fmt, NO_FILE) == 0 && SCConfGet("threshold-file", &file) == 1);
+/* What Suricata takes for worth a warning, though rules do less for it than they say: a threshold file that the settings
+ * name and that is not there (where they name none, nobody wants one), with rate filters, some of which drop; and entries
+ * of a data set that cannot be read (FatalErrorOnInit), of which the rest may be left out with them. */
+static bool is_loss_of_rules(const char *file, const char *fmt)
+{
+    const char *name = NULL;
+
+    if (watching_rules && strcmp(fmt, NO_FILE) == 0)
+        return SCConfGet("threshold-file", &name) == 1;
+    return loads_rules() && strstr(file, "datasets") != NULL;
+}
+
+/* Data sets of the YAML come before the rules. */
+static bool loads_rules(void)
+{
+    return watching_rules || mgs_booting;
 }
 
 static void tell(int level, const char *fmt, va_list args)

@@ -71,8 +71,9 @@ struct mgs_outcome {
     struct mgs_alert alerts[MGS_ALERTS_KEPT];
 };
 
-/* As a level of mgs_sink_log: an error about the rules that are being read. */
+/* As levels of mgs_sink_log: an error about a rule that is being read, most likely, and one about the set of rules. */
 #define MGS_RULE_ERROR 0
+#define MGS_RULES_ERROR (-1)
 
 /* Implemented in Rust. May be called on any engine thread; must not unwind. */
 void mgs_sink_log(int level, const char *message, size_t len);

@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::OnceLock;
 
-/// As a level: `MGS_RULE_ERROR`.
+/// As levels: `MGS_RULE_ERROR` and `MGS_RULES_ERROR`.
 const RULE_ERROR: c_int = 0;
+const RULES_ERROR: c_int = -1;
 
 static SINK: OnceLock<Box<dyn Sink>> = OnceLock::new();
 
@@ -50,6 +51,8 @@ pub trait Sink: Send + Sync {
     /// An error while rules are read. It is about the rule that [`Sink::bad_rule`] names next, or, if none comes before
     /// [`Sink::accept_rules`], about something else, such as a line of a threshold file.
     fn rule_error(&self, message: &str);
+    /// An error about the set of rules that is about to be read, or is: rules do less for it than they say.
+    fn rules_error(&self, message: &str);
     /// A rule that does not parse.
     fn bad_rule(&self, file: &str, line: u32, rule: &str);
     /// All rules were read: take them into use? At start, `false` ends the start with [`Failure::Exited`]; at a reload
@@ -104,6 +107,7 @@ extern "C" fn mgs_sink_log(severity: c_int, message: *const c_char, len: usize) 
     let text = String::from_utf8_lossy(bytes);
     with_sink((), |sink| match severity {
         RULE_ERROR => sink.rule_error(text.trim_end()),
+        RULES_ERROR => sink.rules_error(text.trim_end()),
         _ => sink.log(level(severity), text.trim_end()),
     });
 }

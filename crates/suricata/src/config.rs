@@ -156,7 +156,8 @@ impl EngineConfig {
         self
     }
 
-    /// Whether to go on without rules that do not parse, and lines of the threshold file, as Suricata does. Off by
+    /// Whether to go on without rules that do not parse, and lines of the threshold file and of data sets, as
+    /// Suricata does. Off by
     /// default: one bad rule is an error, and so is one with `replace`, since what is passed on is not changed. Missing
     /// files and an empty set are errors in any case.
     #[must_use]

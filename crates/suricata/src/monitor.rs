@@ -37,6 +37,8 @@ pub(crate) struct Monitor {
     bad_rules: Mutex<Vec<BadRule>>,
     /// Errors about the rules that are being read, until it is known which rule they are about.
     rule_errors: Mutex<Vec<String>>,
+    /// Errors about all of them.
+    rules_errors: Mutex<Vec<String>>,
     loaded: Mutex<Option<LoadedRules>>,
     round: Mutex<BTreeMap<String, u64>>,
     stats: Mutex<EngineStats>,
@@ -133,10 +135,11 @@ impl Sink for MonitorSink {
     }
 
     fn rule_error(&self, message: &str) {
-        let mut errors = lock(&self.0.rule_errors);
-        if errors.len() < COMPLAINTS_KEPT {
-            errors.push(message.to_owned());
-        }
+        keep(&mut lock(&self.0.rule_errors), message);
+    }
+
+    fn rules_error(&self, message: &str) {
+        keep(&mut lock(&self.0.rules_errors), message);
     }
 
     fn bad_rule(&self, file: &str, line: u32, rule: &str) {
@@ -155,7 +158,11 @@ impl Sink for MonitorSink {
 
     fn accept_rules(&self, counts: RuleCounts) -> bool {
         let bad_rules = mem::take(&mut *lock(&self.0.bad_rules));
-        let errors = mem::take(&mut *lock(&self.0.rule_errors));
+        let mut errors = mem::take(&mut *lock(&self.0.rules_errors));
+        // There was no bad rule that they would have been about.
+        for error in mem::take(&mut *lock(&self.0.rule_errors)) {
+            keep(&mut errors, &error);
+        }
         for error in &errors {
             error!(target: "suricata", "{error}");
         }
@@ -188,6 +195,12 @@ impl Sink for MonitorSink {
         let mut stats = lock(&self.0.stats);
         stats.counters = counters;
         stats.rounds += 1;
+    }
+}
+
+fn keep(errors: &mut Vec<String>, message: &str) {
+    if errors.len() < COMPLAINTS_KEPT {
+        errors.push(message.to_owned());
     }
 }
 

@@ -24,8 +24,8 @@ pub struct RuleStats {
     pub took: Duration,
     /// The first hundred of those that do not parse.
     pub bad_rules: Vec<BadRule>,
-    /// The first sixteen of Suricata's other errors while it read them, such as a line of the threshold file that does
-    /// not parse: what it says is then not in force. None unless bad rules are
+    /// The first sixteen of Suricata's other errors while it read them, such as a line of the threshold file or of a data
+    /// set that does not parse: what it says is then not in force. None unless bad rules are
     /// [tolerated](crate::EngineConfig::tolerate_bad_rules).
     pub errors: Vec<String>,
 }

@@ -130,3 +130,56 @@ fn a_rule_file_that_the_yaml_names_and_that_is_missing_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Rules, "{error}");
     assert!(error.to_string().contains("absent.rules"), "{error}");
 }
+
+/// A rule with a list, and the list: the second of three entries is no base64.
+const WITH_LIST: &str = "drop http any any -> any any (msg:\"listed\"; http.host; dataset:isset,listed,type string,load listed.lst; sid:8;)\n";
+const LIST: &str = "ZXZpbC5leGFtcGxl\n!!\nd29yc2UuZXhhbXBsZQ==\n";
+
+#[test]
+fn a_data_set_with_an_entry_that_cannot_be_read_is_an_error() {
+    if !alone("a_data_set_with_an_entry_that_cannot_be_read_is_an_error") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "listed.lst", LIST);
+    let rules = write(folder.path(), "my.rules", &format!("{}{WITH_LIST}", common::RULES));
+    let error = start_error(EngineConfig::new().rules([rules]));
+    assert_eq!(error.kind(), ErrorKind::Rules, "{error}");
+    assert!(error.to_string().contains("listed.lst"), "{error}");
+}
+
+#[test]
+fn a_data_set_of_the_yaml_with_an_entry_that_cannot_be_read_is_an_error() {
+    if !alone("a_data_set_of_the_yaml_with_an_entry_that_cannot_be_read_is_an_error") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let list = write(folder.path(), "listed.lst", LIST);
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let yaml = format!(
+        "%YAML 1.1\n---\ndefault-log-dir: {}\ndatasets:\n  listed:\n    type: string\n    load: {}\n",
+        folder.path().display(),
+        list.display()
+    );
+    let yaml = write(folder.path(), "user.yaml", &yaml);
+    let error = start_error(EngineConfig::new().yaml(yaml).rules([rules]));
+    assert_eq!(error.kind(), ErrorKind::Rules, "{error}");
+    assert!(error.to_string().contains("listed.lst"), "{error}");
+}
+
+#[test]
+fn errors_of_a_data_set_are_not_taken_for_those_of_the_next_bad_rule() {
+    if !alone("errors_of_a_data_set_are_not_taken_for_those_of_the_next_bad_rule") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "listed.lst", LIST);
+    let bad = "drop tcp any any -> any any (msg:\"x\"; bogus:1; sid:5;)\n";
+    let rules = write(folder.path(), "my.rules", &format!("{}{WITH_LIST}{bad}", common::RULES));
+    let config = EngineConfig::new().rules([rules]).tolerate_bad_rules(true);
+    let (engine, _seeds) = Engine::start(config).unwrap();
+    let stats = engine.rules();
+    assert_eq!((stats.good, stats.bad), (7, 1));
+    assert!(stats.bad_rules[0].reason.contains("bogus"), "{}", stats.bad_rules[0]);
+    assert!(stats.errors[0].contains("listed.lst"), "{:?}", stats.errors);
+}
