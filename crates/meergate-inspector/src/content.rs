@@ -8,6 +8,7 @@ use content_coding::{Codings, Unsupported};
 use http_wire::{AWS_CHUNKED, RequestHead, ResponseHead, names_no_coding};
 use serde::{Deserialize, Serialize};
 
+use crate::forms::Ambiguity;
 use crate::metrics::Uninspected;
 
 /// `[content]`: what becomes of content that is not what it seems.
@@ -16,7 +17,7 @@ use crate::metrics::Uninspected;
 pub(crate) struct ContentSettings {
     /// Content in a coding that is not decoded here.
     pub(crate) other_codings: Policy,
-    /// Content that is not what its coding asks for.
+    /// Content that is not what its coding or, of forms, its type asks for.
     pub(crate) malformed: Policy,
     /// Parts of a resource.
     pub(crate) parts: Policy,
@@ -115,6 +116,8 @@ impl TryFrom<SizeText> for Size {
 pub(crate) enum Refusal {
     /// A coding that is not decoded here.
     Coding(Unsupported),
+    /// A form that can be read in two ways.
+    Form(Ambiguity),
     /// Not what its coding asks for.
     Malformed(content_coding::Error),
     /// A part, which is not judged for the whole; of coded content it cannot even be decoded.
@@ -130,21 +133,26 @@ impl Refusal {
     pub(crate) fn index(&self) -> usize {
         match self {
             Self::Coding(_) => 0,
-            Self::Malformed(_) => 1,
-            Self::Part => 2,
-            Self::Ratio => 3,
-            Self::Size => 4,
+            Self::Form(_) => 1,
+            Self::Malformed(_) => 2,
+            Self::Part => 3,
+            Self::Ratio => 4,
+            Self::Size => 5,
         }
     }
 
     /// As they are counted.
-    pub(crate) const LABELS: [&'static str; 5] = ["coding", "malformed", "part", "ratio", "size"];
+    pub(crate) const LABELS: [&'static str; 6] =
+        ["coding", "form", "malformed", "part", "ratio", "size"];
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Coding(unsupported) => write!(f, "the content cannot be decoded: {unsupported}"),
+            Self::Form(ambiguity) => {
+                write!(f, "servers would read the form in different ways: {ambiguity}")
+            }
             Self::Malformed(error) => {
                 write!(f, "the content is not what its coding asks for: {error}")
             }

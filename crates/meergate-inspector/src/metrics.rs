@@ -137,6 +137,8 @@ enumerated! {
         EngineRule => "engine-rule",
         /// The engine did not keep all of the stream.
         EngineStream => "engine-stream",
+        /// Of forms: names and files that the engine has not among its files.
+        Form => "form",
         /// Not what their coding asks for, and passed because the settings say so.
         Malformed => "malformed",
         /// A part of a resource: inspected, but not together with the other parts.

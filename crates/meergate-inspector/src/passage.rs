@@ -14,6 +14,7 @@ use tokio::task::yield_now;
 use crate::decoding::{Decoding, PIECE, Step};
 use crate::desk::{Carrier, Desk};
 use crate::dialogue::Dialogue;
+use crate::forms::Form;
 use crate::framing::{BodyFraming, Contradiction};
 use crate::halt::Halt;
 use crate::legible;
@@ -50,6 +51,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) framing: BodyFraming,
     /// What of the body goes there.
     pub(crate) content: Content,
+    /// The form that the body is.
+    pub(crate) form: Option<Form>,
     /// What goes back to the client if nothing is wrong and it keeps no copy.
     pub(crate) http: Http<'a>,
     /// Whether nothing of the message is to be held.
@@ -235,6 +238,9 @@ impl Passage<'_> {
                 if held.ring.pending_len() > 0 {
                     return Err(Halt::Stuck);
                 }
+                if let Some(form) = &mut self.form {
+                    self.desk.counters().uninspected(Uninspected::Form, form.finish());
+                }
             }
             None => {
                 let (before, after) = self.framing.end()?;
@@ -277,6 +283,10 @@ impl Passage<'_> {
             Content::Coded(decoding) => Slices { first: decoding.ready(), second: b"" }.take(most),
         };
         let len = content.len();
+        let mut missed = 0;
+        if let Some(form) = &mut self.form {
+            missed = form.read(content.first)? + form.read(content.second)?;
+        }
         let around = self.framing.piece(len)?;
         let [a, b] = std::mem::take(&mut self.lead);
         let [x, y, z] = tail;
@@ -289,6 +299,7 @@ impl Passage<'_> {
         }
         let counters = self.desk.counters();
         counters.inspected.add(len as u64);
+        counters.uninspected(Uninspected::Form, missed);
         match &mut self.content {
             Content::AsIs(uninspected) => {
                 if let Some(reason) = uninspected {

@@ -14,6 +14,7 @@ use crate::content::{Reading, Refusal};
 use crate::decoding::Decoding;
 use crate::desk::{Carrier, Desk, Mark};
 use crate::dialogue::{Asked, Turn};
+use crate::forms::Form;
 use crate::framing::{BodyFraming, Contradiction, HeadEnd};
 use crate::halt::Halt;
 use crate::legible;
@@ -139,6 +140,8 @@ impl Case<'_> {
             true => self.desk.state.settings.content.request(&head)?,
             false => Reading::AsIs(None),
         };
+        let ambiguous = self.desk.state.settings.content.malformed;
+        let form = if has_body { Form::of(&head, ambiguous)? } else { None };
         let (content, framing, end) = self.content(&reading, framing, end);
         let (first, second) = end.split(raw);
         let passage = Passage {
@@ -149,6 +152,7 @@ impl Case<'_> {
             fields: head.fields(),
             framing,
             content,
+            form,
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Request(raw),
             has_body,
@@ -211,6 +215,7 @@ impl Case<'_> {
             fields: head.fields(),
             framing,
             content,
+            form: None,
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Response(raw),
             has_body,

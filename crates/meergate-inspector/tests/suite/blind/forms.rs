@@ -207,28 +207,32 @@ fn lines(buffer: Buffer) -> Place {
     .into_iter()
     .enumerate()
     {
-        if buffer.keyword == "http.request_body" || !AMBIGUOUS.contains(&n) {
-            place.at(format!("{n}"), move |m| whole_form(body.replace("{}", m).as_bytes()));
-        }
+        place.at(format!("{n}"), move |m| whole_form(body.replace("{}", m).as_bytes()));
     }
     place
 }
 
-/// Those of [`lines`] that parsers read differently.
-const AMBIGUOUS: [usize; 4] = [6, 7, 13, 16];
-
-/// Forms in which a lenient server finds a file, and Suricata none, or another one.
+/// Forms in which a server finds a file, and Suricata none, or another one.
 fn ambiguous(buffer: Buffer) -> Place {
-    let why = "Suricata finds no file, or another; `http.request_body` has all";
-    let mut place = Place::uncovered("file in a form that parsers read differently", buffer, why);
-    let d = DISPOSITION;
-    for body in [
-        format!("--b\n{d}\n\n{{}}\n--b--\n"),
-        format!("--b\r\n{d}\n\n{{}}\r\n--b--\r\n"),
-        format!("--b\r\n{d}\r\n\r\n--b\r\n{{}}\r\n--b--\r\n"),
-        format!("--b\r\n{d}\r\n\r\n--b{{}}\r\n--b--\r\n"),
+    let mut place = Place::new("file in a form that servers read differently", buffer);
+    for fields in [
+        "Content-Disposition: form-data; filename=\"\"",
+        "Content-Disposition: form-data; filename*=UTF-8''f",
+        "Content-Disposition: form-data; name=n\r\nContent-Type: multipart/mixed; boundary=c",
+        "Content-Disposition: form-data; name=n\r\nContent-Transfer-Encoding: base64",
     ] {
-        place.at(body.clone(), move |m| whole_form(body.replace("{}", m).as_bytes()));
+        for size in [0, 5_000, 70_000] {
+            place.at(format!("{fields} {size}"), move |m| {
+                form(&[part(fields, &[filler(size).as_slice(), m.as_bytes()].concat())])
+            });
+        }
+    }
+    for kind in ["text/plain; boundary=b", "multipart/related; boundary=b"] {
+        place.at(kind, move |m| {
+            let body =
+                [part("Content-Type: image/png", m.as_bytes()).as_slice(), b"--b--\r\n"].concat();
+            message(true, Framing::Length, kind, &body, 60_000)
+        });
     }
     for parameter in ["boundary=b,c", "boundary=b; boundary=c"] {
         place.at(parameter, move |m| {
@@ -261,13 +265,9 @@ fn long_target(buffer: Buffer) -> Place {
 fn no_files(buffer: Buffer) -> Place {
     let why = "Suricata takes what has no name for no file; `http.request_body` has all";
     let mut place = Place::uncovered("part of a form without a file name", buffer, why);
-    for fields in [
-        "Content-Disposition: form-data; name=\"n\"; filename=\"\"",
-        "Content-Disposition: form-data; name=\"n\"",
-        "Content-Type: image/png",
-        "X: y",
-        "",
-    ] {
+    for fields in
+        ["Content-Disposition: form-data; name=\"n\"", "Content-Type: image/png", "X: y", ""]
+    {
         for size in [0, 5_000] {
             place.at(format!("{fields} {size}"), move |m| {
                 form(&[part(fields, &[filler(size).as_slice(), m.as_bytes()].concat())])
@@ -357,8 +357,7 @@ fn spellings(buffer: Buffer) -> Place {
 }
 
 fn unread_names(buffer: Buffer) -> Place {
-    let why = "Suricata reads `filename=`, the last of several; `http.request_body` has them all";
-    let mut place = Place::uncovered("file names in forms, written otherwise", buffer, why);
+    let mut place = Place::new("file names in forms, written otherwise", buffer);
     for spelled in [
         "FILENAME=\"{}\"",
         "filename = \"{}\"",

@@ -233,3 +233,32 @@ fn what_codings_have_beside_the_content_is_counted() {
     client.ask(&response("Content-Encoding: gzip\r\n", Framed::Length, &gzip(b"harmless")));
     assert_eq!(uninspected(&server, "beside-content"), counted);
 }
+
+fn form(body: &[u8]) -> Request {
+    let length = body.len();
+    let kind = "Content-Type: multipart/form-data; boundary=b";
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: a.test\r\n{kind}\r\nContent-Length: {length}\r\n\r\n");
+    Request::reqmod(head).body(body)
+}
+
+#[test]
+fn forms_that_servers_read_in_different_ways_are_refused_or_counted() {
+    let field = "Content-Disposition: form-data; name=\"n\"; filename=\"f\"";
+    let crlf = format!("--b\r\n{field}\r\n\r\ncontent\r\n--b--\r\n");
+    let lf = crlf.replace('\r', "");
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.ask(&form(crlf.as_bytes()).allow_204()).assert_unmodified();
+    assert_refused(&client.ask(&form(lf.as_bytes())), "does not end in CRLF");
+    assert_eq!(server.metric("refused_total{reason=\"form\"}"), 1);
+    assert_eq!(uninspected(&server, "form"), 0);
+
+    let server = Server::with_settings("[content]\nmalformed = \"pass\"\n", &[]);
+    let mut client = server.connect();
+    client.ask(&form(lf.as_bytes()).allow_204()).assert_unmodified();
+    assert_eq!(uninspected(&server, "form"), lf.len() as u64);
+    // As it is, it is inspected all the same.
+    let infected = [lf.as_bytes(), EICAR].concat();
+    client.ask(&form(&infected)).assert_blocked(1_000_002);
+}

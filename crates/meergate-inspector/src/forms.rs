@@ -1,0 +1,323 @@
+//! Forms in requests (`multipart/form-data`, RFC 7578), which Suricata takes apart so that `file.data` and `file.name`
+//! have the files in them. Servers take them apart as well, and not all in the same way: here it is made sure that there
+//! is one way to read a form, and what the engine has not among its files is counted.
+
+use std::fmt;
+
+use http_wire::RequestHead;
+
+use crate::content::{Policy, Refusal};
+use crate::parameters::Parameters;
+
+/// The longest line of a part's head with its CR: beyond, Suricata may skip it (`MIME_HEADER_MAX_LINE` of `mime.rs`).
+const LONGEST_LINE: usize = 4096;
+
+/// The longest boundary that Suricata takes (`RS_MIME_MAX_TOKEN_LEN`).
+const LONGEST_BOUNDARY: usize = 255;
+
+/// Why a form can be read in two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ambiguity {
+    /// What the Content-Type says of the boundary.
+    Boundary,
+    /// Something else than the end of a line follows a boundary, or a boundary follows where content should.
+    Delimiter,
+    /// A field of a part that is no field, or is said twice.
+    Field,
+    /// A line that ends in LF or CR alone, or is folded, where others end in CRLF.
+    Line,
+    /// A line of a part's head is too long.
+    Long,
+    /// The name of a file is given twice, or not as such names are written.
+    Name,
+}
+
+impl fmt::Display for Ambiguity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Boundary => "how its boundary is given",
+            Self::Delimiter => "a boundary that is not alone on its line, or not behind content",
+            Self::Field => "a part with a field that is none, or that comes twice",
+            Self::Line => "a line that does not end in CRLF, or goes on in the next",
+            Self::Long => "a line of a part's head beyond 4096 bytes",
+            Self::Name => "how the name of a file is given",
+        })
+    }
+}
+
+/// Reads a form along with the engine.
+pub(crate) struct Form {
+    ambiguous: Policy,
+    /// `--` and the boundary; none once the form can be read in two ways.
+    delimiter: Option<Vec<u8>>,
+    /// Not of forms: parts without a name are more than the fields of one.
+    is_mixed: bool,
+    part: Part,
+    /// The beginning of the line under way.
+    line: Vec<u8>,
+    /// Bytes of it, all of them.
+    length: u64,
+    /// Whether its last byte is a CR.
+    after_cr: bool,
+    /// Whether the line before it ended in CRLF. Before the first one it did.
+    after_crlf: bool,
+    head: PartHead,
+    /// Bytes that were not told of, of content that the engine has not among its files.
+    unseen: u64,
+    /// The end of the last line, which is content if another one follows.
+    owed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// The first line of content.
+    Begin,
+    Content,
+    /// The fields of a part.
+    Head,
+    /// Before the first boundary, and behind the last one.
+    Outside,
+}
+
+/// What the head of a part says.
+#[derive(Clone, Copy, Default)]
+struct PartHead {
+    has_disposition: bool,
+    has_kind: bool,
+    has_encoding: bool,
+    /// The engine takes the part for a file.
+    is_file: bool,
+    /// A server may take it for one.
+    may_be_file: bool,
+    /// It has parts of its own.
+    is_nested: bool,
+    /// A server may decode it.
+    is_coded: bool,
+}
+
+impl Form {
+    /// Of a request whose body the engine takes for a form.
+    ///
+    /// # Errors
+    /// It can be read in two ways, and the settings say no.
+    pub(crate) fn of(head: &RequestHead, ambiguous: Policy) -> Result<Option<Self>, Refusal> {
+        let kinds: Vec<&[u8]> = head.all("Content-Type").map(|field| field.value).collect();
+        // Of other methods the engine takes the body for one file.
+        if head.method() != b"POST" {
+            return Ok(None);
+        }
+        let mut form = Self {
+            ambiguous,
+            delimiter: None,
+            is_mixed: !kinds.iter().any(|kind| starts_with(kind, b"multipart/form-data")),
+            part: Part::Outside,
+            line: Vec::new(),
+            length: 0,
+            after_cr: false,
+            after_crlf: true,
+            head: PartHead::default(),
+            unseen: 0,
+            owed: 0,
+        };
+        match delimiter(&kinds) {
+            Ok(None) => Ok(None),
+            Ok(delimiter) => Ok(Some(Self { delimiter, ..form })),
+            Err(ambiguity) => form.give_up(ambiguity).map(|()| Some(form)),
+        }
+    }
+
+    /// Reads on; returns how many bytes of content the engine has not among its files.
+    ///
+    /// # Errors
+    /// The form can be read in two ways, and the settings say no.
+    pub(crate) fn read(&mut self, mut bytes: &[u8]) -> Result<u64, Refusal> {
+        while let Some(delimiter) = self.delimiter.take() {
+            if bytes.is_empty() {
+                self.delimiter = Some(delimiter);
+                break;
+            }
+            let end = memchr::memchr(b'\n', bytes);
+            let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let mut read = self.grow(line);
+            if end.is_some() {
+                read = read.and_then(|()| self.end_of_line(&delimiter));
+            }
+            match read {
+                Ok(()) => (self.delimiter, bytes) = (Some(delimiter), rest),
+                Err(ambiguity) => {
+                    self.give_up(ambiguity)?;
+                    // With what came of this line before.
+                    self.unseen += self.length - line.len() as u64;
+                }
+            }
+        }
+        Ok(std::mem::take(&mut self.unseen) + bytes.len() as u64)
+    }
+
+    /// The form is over; as [`read`](Self::read).
+    pub(crate) fn finish(&mut self) -> u64 {
+        if self.delimiter.is_some() && matches!(self.part, Part::Begin | Part::Content) {
+            self.count(false);
+        }
+        std::mem::take(&mut self.unseen)
+    }
+
+    fn give_up(&mut self, ambiguity: Ambiguity) -> Result<(), Refusal> {
+        match self.ambiguous {
+            Policy::Block => Err(Refusal::Form(ambiguity)),
+            Policy::Pass => Ok(()),
+        }
+    }
+
+    /// More of the line under way, which is kept as far as it matters.
+    fn grow(&mut self, bytes: &[u8]) -> Result<(), Ambiguity> {
+        let Some(&last) = bytes.last() else { return Ok(()) };
+        let room = (LONGEST_LINE + 1).saturating_sub(self.line.len());
+        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.length += bytes.len() as u64;
+        self.after_cr = last == b'\r';
+        let is_long = self.part == Part::Head && self.length > LONGEST_LINE as u64;
+        if is_long { Err(Ambiguity::Long) } else { Ok(()) }
+    }
+
+    fn end_of_line(&mut self, delimiter: &[u8]) -> Result<(), Ambiguity> {
+        let in_crlf = self.after_cr;
+        if in_crlf && self.line.len() as u64 == self.length {
+            self.line.pop();
+        }
+        match self.part {
+            Part::Head if !in_crlf => return Err(Ambiguity::Line),
+            Part::Head => self.at_field()?,
+            Part::Begin | Part::Content | Part::Outside => self.at_line(delimiter, in_crlf)?,
+        }
+        self.line.clear();
+        (self.length, self.after_cr, self.after_crlf) = (0, false, in_crlf);
+        Ok(())
+    }
+
+    /// A line that is no part's field.
+    fn at_line(&mut self, delimiter: &[u8], in_crlf: bool) -> Result<(), Ambiguity> {
+        let Some(rest) = self.line.strip_prefix(delimiter) else {
+            return match self.part {
+                Part::Outside if !in_crlf && self.length > 0 => Err(Ambiguity::Line),
+                Part::Outside | Part::Head => Ok(()),
+                Part::Begin | Part::Content => {
+                    self.count(in_crlf);
+                    self.part = Part::Content;
+                    Ok(())
+                }
+            };
+        };
+        let (part, is_last) = match rest.trim_ascii_end() {
+            b"" => (Part::Head, false),
+            b"--" => (Part::Outside, true),
+            _ => return Err(Ambiguity::Delimiter),
+        };
+        if self.part == Part::Begin {
+            return Err(Ambiguity::Delimiter);
+        }
+        if !self.after_crlf || !in_crlf && !is_last {
+            return Err(Ambiguity::Line);
+        }
+        (self.part, self.head, self.owed) = (part, PartHead::default(), 0);
+        Ok(())
+    }
+
+    /// The line under way is content.
+    fn count(&mut self, in_crlf: bool) {
+        let PartHead { is_file, may_be_file, is_nested, is_coded, .. } = self.head;
+        if is_coded || !is_file && (may_be_file || is_nested || self.is_mixed) {
+            self.unseen += self.owed + self.length - u64::from(in_crlf);
+            self.owed = 1 + u64::from(in_crlf);
+        }
+    }
+
+    fn at_field(&mut self) -> Result<(), Ambiguity> {
+        if self.line.is_empty() {
+            self.part = Part::Begin;
+            return Ok(());
+        }
+        let is_folded = self.line.first().is_some_and(u8::is_ascii_whitespace);
+        if is_folded || self.line.iter().any(|byte| matches!(byte, b'\r' | 0)) {
+            return Err(Ambiguity::Line);
+        }
+        let colon = memchr::memchr(b':', &self.line).ok_or(Ambiguity::Field)?;
+        let (name, value) = (&self.line[..colon], self.line[colon + 1..].trim_ascii());
+        if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) {
+            return Err(Ambiguity::Line);
+        }
+        let head = &mut self.head;
+        let was_there = if name.eq_ignore_ascii_case(b"Content-Disposition") {
+            let [plain, extended] = file_names(value)?;
+            head.is_file = plain.is_some_and(|name| !name.is_empty());
+            head.may_be_file = plain.or(extended).is_some();
+            self.unseen += extended.map_or(0, <[u8]>::len) as u64;
+            &mut head.has_disposition
+        } else if name.eq_ignore_ascii_case(b"Content-Type") {
+            head.is_nested = starts_with(value, b"multipart/");
+            &mut head.has_kind
+        } else if name.eq_ignore_ascii_case(b"Content-Transfer-Encoding") {
+            let plain: [&[u8]; 3] = [b"7bit", b"8bit", b"binary"];
+            head.is_coded = !plain.iter().any(|plain| value.eq_ignore_ascii_case(plain));
+            &mut head.has_encoding
+        } else {
+            return Ok(());
+        };
+        if std::mem::replace(was_there, true) { Err(Ambiguity::Field) } else { Ok(()) }
+    }
+}
+
+/// What parts the parts of a message with these Content-Types; nothing if the engine takes it for one file.
+fn delimiter(kinds: &[&[u8]]) -> Result<Option<Vec<u8>>, Ambiguity> {
+    let mut boundary = None;
+    for kind in kinds {
+        let is_multipart = starts_with(kind, b"multipart/");
+        let lower = kind.to_ascii_lowercase();
+        if !is_multipart && memchr::memmem::find(&lower, b"boundary").is_none() {
+            continue;
+        }
+        // The engine looks for a boundary whatever the type, and of several in all of them.
+        if !is_multipart || kinds.len() > 1 {
+            return Err(Ambiguity::Boundary);
+        }
+        for parameter in Parameters::of(kind) {
+            let (name, value) = parameter.ok_or(Ambiguity::Boundary)?;
+            if starts_with(name, b"boundary") {
+                let is_plain = !value.is_empty() && !value.contains(&b'\\');
+                let is_one = name.len() == b"boundary".len() && is_plain;
+                if !is_one || boundary.replace((name, value)).is_some() {
+                    return Err(Ambiguity::Boundary);
+                }
+            }
+        }
+    }
+    Ok(boundary
+        .filter(|(name, value)| *name == b"boundary" && value.len() <= LONGEST_BOUNDARY)
+        .map(|(_, boundary)| [b"--", boundary].concat()))
+}
+
+/// The name of a file in a Content-Disposition as the engine reads it, and the one for servers that read `filename*`
+/// (RFC 8187), which does not belong into a form, but some clients send it.
+fn file_names(disposition: &[u8]) -> Result<[Option<&[u8]>; 2], Ambiguity> {
+    let [mut plain, mut extended] = [None; 2];
+    for parameter in Parameters::of(disposition) {
+        let (name, value) = parameter.ok_or(Ambiguity::Name)?;
+        let twice = match name {
+            b"filename" => plain.replace(value).is_some(),
+            b"filename*" => extended.replace(value).is_some(),
+            _ => starts_with(name, b"filename"),
+        };
+        if twice {
+            return Err(Ambiguity::Name);
+        }
+    }
+    Ok([plain, extended])
+}
+
+fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+#[cfg(test)]
+mod tests;
