@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shares::Client;
+use shares::{Client, Ledger};
 use tokio::sync::watch;
 
 use crate::capture::Capture;
@@ -108,6 +108,8 @@ pub struct Shared {
     pub pinning: Pinning,
     /// Passwords that are tried.
     pub attempts: Arc<Attempts>,
+    /// Memory for contents of HTTP/2 streams that nobody may be reading, in bytes.
+    pub stream_windows: Arc<Ledger>,
     stopping: watch::Sender<bool>,
     ids: Ids,
 }
@@ -126,6 +128,7 @@ impl Shared {
             capture,
             pinning: Pinning::new(),
             attempts,
+            stream_windows: Ledger::new(),
             stopping: watch::Sender::new(false),
             ids: Ids::new(),
         }

@@ -178,7 +178,7 @@ async fn serve_stream(
         Ok(Framing::Length(n)) => Some(n),
         _ => None,
     };
-    let room = windows.open(&session.shared, &session.settings);
+    let room = windows.open(session);
     let back = waits.then(|| {
         back.expect();
         back

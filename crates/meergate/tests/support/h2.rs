@@ -250,7 +250,16 @@ fn certificates() -> (String, [Shown; 2]) {
 
 /// TLS through the proxy to `origin`, with these protocols offered.
 pub async fn tls(gateway: &Gateway, origin: &Origin, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
-    let mut tcp = TcpStream::connect(gateway.proxy).await.unwrap();
+    let tcp = TcpStream::connect(gateway.proxy).await.unwrap();
+    tls_over(tcp, gateway, origin, alpn).await
+}
+
+async fn tls_over(
+    mut tcp: TcpStream,
+    gateway: &Gateway,
+    origin: &Origin,
+    alpn: &[&[u8]],
+) -> TlsStream<TcpStream> {
     tcp.set_nodelay(true).unwrap();
     let port = origin.address.port();
     let request = format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n");
@@ -277,7 +286,19 @@ pub fn gateway(origin: &Origin, settings: &str) -> (Gateway, tempfile::TempDir) 
 
 /// An HTTP/2 connection through the proxy.
 pub async fn connect(gateway: &Gateway, origin: &Origin) -> SendRequest<Bytes> {
-    let tls = tls(gateway, origin, &[b"h2", b"http/1.1"]).await;
+    let tcp = TcpStream::connect(gateway.proxy).await.unwrap();
+    connect_over(tcp, gateway, origin).await
+}
+
+/// The same, of another client: all of 127.0.0.0/8 is this machine.
+pub async fn connect_as(last: u8, gateway: &Gateway, origin: &Origin) -> SendRequest<Bytes> {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    connect_over(socket.connect(gateway.proxy).await.unwrap(), gateway, origin).await
+}
+
+async fn connect_over(tcp: TcpStream, gateway: &Gateway, origin: &Origin) -> SendRequest<Bytes> {
+    let tls = tls_over(tcp, gateway, origin, &[b"h2", b"http/1.1"]).await;
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(1 << 20).initial_connection_window_size(64 << 20);
