@@ -520,6 +520,38 @@ fn an_origin_may_show_a_certificate_that_is_trusted_itself() {
     assert_eq!(ask(&stranger.1, "a.test").unwrap().status, 502);
 }
 
+#[test]
+fn what_is_not_valid_is_bypassed_where_rules_say_so() {
+    let (ca, stranger) = (Ca::new(plain), Ca::new(plain));
+    let start = |ca: &Ca| {
+        let (chain, key) = ca.leaf(&["a.test"], plain);
+        Origin::start(chain, &key)
+    };
+    let (good, bad) = (start(&ca), start(&stranger));
+    let strangers = Client::trusting(stranger.0.der().clone());
+    let rule =
+        |hosts: &str| format!("[[rule]]\nhost = [{hosts}]\ninvalid_certificate = \"bypass\"\n");
+    let passed = "meergate_uninspected_bytes_total{reason=\"bypass\",direction=\"to_client\"}";
+    let gateway_of = |rule: &str| gateway(&ca, rule);
+    let bypassing = gateway_of(&rule("\"127.0.0.1\", \"a.test\""));
+    let seen = Client::new(&bypassing).ask(&bypassing, good.address, "a.test").unwrap();
+    assert_eq!((seen.status, bypassing.metric(passed)), (200, 0));
+    let seen = strangers.ask(&bypassing, bad.address, "a.test").unwrap();
+    assert_eq!((seen.status, &*seen.body), (200, "hello"));
+    wait_for("the count", || (bypassing.metric(passed) > 5).then_some(()));
+    // Both who is asked for and who is named must be allowed it.
+    for hosts in ["\"127.0.0.1\"", "\"a.test\"", "\"b.test\""] {
+        let gateway = gateway_of(&rule(hosts));
+        let seen = Client::new(&gateway).ask(&gateway, bad.address, "a.test").unwrap();
+        assert_eq!((seen.status, gateway.metric(passed)), (502, 0), "{hosts}");
+    }
+    // Rules that refuse the host do so first.
+    let rules = format!("[[rule]]\nhost = [\"a.test\"]\naction = \"block\"\n{}", rule("\"*\""));
+    let gateway = gateway_of(&rules);
+    let seen = Client::new(&gateway).ask(&gateway, bad.address, "a.test").unwrap();
+    assert_eq!((seen.status, gateway.metric(passed)), (403, 0));
+}
+
 /// A chain that may be put together in many ways; all end in the name of a [`Ca`], and none in its key.
 fn costly() -> (Vec<CertificateDer<'static>>, KeyPair) {
     let (mut chain, key) = Ca::new(plain).leaf(&["*.costly.test"], plain);

@@ -144,6 +144,8 @@ impl Action {
 pub enum InvalidCertificate {
     /// It is believed all the same: the client sees a certificate that it trusts.
     Allow,
+    /// The connection is bypassed: the client sees the origin's own certificate, and decides.
+    Bypass,
     /// The client sees a certificate with the same fault, and decides.
     Mimic,
     /// The client sees a page that says what is wrong.

@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use crate::capture::Tap;
-use crate::config::{Action, CertificateAsked, Pinned};
+use crate::config::{Action, CertificateAsked, InvalidCertificate, Pinned};
 use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
 use crate::metrics::Towards;
 use crate::policy::{Decision, decide_connection, decide_tls};
@@ -156,6 +156,13 @@ async fn intercept(
             Action::Reset => return "reset",
         }
         decision = known;
+    }
+    if prepared.is_certificate_invalid()
+        && decision.invalid_certificate == InvalidCertificate::Bypass
+    {
+        let permits = |own: &Decision| own.invalid_certificate == InvalidCertificate::Bypass;
+        let way = way_past(&session, &asked, route, permits);
+        return bypass(&session, client, read_ahead, way).await;
     }
     if prepared.is_certificate_asked() {
         match decision.certificate_asked {

@@ -9,7 +9,7 @@ use icap_client::Chain;
 
 use super::path::{self, Forms};
 use super::{Decision, Policy, Request, Subject};
-use crate::config::Action;
+use crate::config::{Action, InvalidCertificate};
 use crate::session::{Session, Target, embedded};
 use crate::tls::UpstreamTls;
 use crate::upstream::Route;
@@ -96,6 +96,12 @@ pub fn decide_tls(
     for other in [decision, asked, own] {
         strict.pinned = strict.pinned.max(other.pinned);
         strict.certificate_asked = strict.certificate_asked.max(other.certificate_asked);
+        if strict.invalid_certificate == InvalidCertificate::Bypass {
+            strict.invalid_certificate = match other.invalid_certificate {
+                InvalidCertificate::Bypass => InvalidCertificate::Bypass,
+                _ => InvalidCertificate::Refuse,
+            };
+        }
     }
     strict
 }

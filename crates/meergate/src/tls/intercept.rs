@@ -18,7 +18,7 @@ use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
 use crate::policy::Decision;
 use crate::session::{Settings, Shared};
-use crate::upstream::{self, Route, TlsPlan, Upstream, UpstreamError};
+use crate::upstream::{self, Route, TlsPlan, Upstream, UpstreamError, UpstreamErrorKind};
 
 /// An intercepted connection.
 #[derive(Debug)]
@@ -124,7 +124,11 @@ impl Prepared {
             return Err(count(shared, InterceptError::NoProtocol));
         };
         let host = hello.server_name.clone().unwrap_or_else(|| route.target.host.clone());
-        let invalid = decision.invalid_certificate;
+        let invalid = match decision.invalid_certificate {
+            // Nothing but what is valid is gone on with here.
+            InvalidCertificate::Bypass => InvalidCertificate::Refuse,
+            other => other,
+        };
         route.tls = Some(TlsPlan {
             server_name: host.clone(),
             alpn: offered.clone(),
@@ -149,6 +153,11 @@ impl Prepared {
             Ok(upstream) => upstream.tls.as_ref().is_some_and(|tls| tls.certificate_asked),
             Err(error) => error.is_certificate_asked(),
         }
+    }
+
+    /// Whether the origin's certificate is not valid, and was refused for that.
+    pub fn is_certificate_invalid(&self) -> bool {
+        self.upstream.as_ref().is_err_and(|e| e.kind() == UpstreamErrorKind::Certificate)
     }
 
     /// Tells the client of `refusal` instead of what came of the origin.
