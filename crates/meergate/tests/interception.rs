@@ -600,6 +600,28 @@ fn certificates_are_checked_at_the_expense_of_those_who_ask() {
 }
 
 #[test]
+fn names_at_the_operators_own_target_are_checked_at_their_expense_too() {
+    let ca = Ca::new(plain);
+    let (chain, key) = costly();
+    let origin = Origin::start(chain, &key);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("origins.pem");
+    std::fs::write(&path, ca.0.pem()).unwrap();
+    let program = Program::start(&format!(
+        "[upstream]\nca = [{path:?}]\nhandshake_timeout = \"1s\"\n[limits]\nverification = \"1ms\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"target\"\ntarget = \"{}\"\n",
+        origin.address
+    ));
+    let pem = std::fs::read(program.authority()).unwrap();
+    let client = Client::trusting(CertificateDer::from_pem_slice(&pem).unwrap());
+    let asked = (0..1000).find(|number| {
+        let name = format!("n{number}.costly.test");
+        client.talk(connect(program.at("target")), &name).unwrap().status == 504
+    });
+    assert!(asked.is_some(), "checks cost nothing");
+}
+
+#[test]
 fn a_resumed_session_does_not_make_a_revoked_certificate_good() {
     let ca = Ca::new(plain);
     let (chain, key) = ca.leaf(&["a.test"], stapled);

@@ -141,7 +141,8 @@ async fn lead(
         Way::Sni { port } => inner::serve_by_name(session, client, read_ahead, *port).await,
         Way::Socks5 => socks::serve(session, client, read_ahead).await,
         Way::Target(target) => {
-            let route = Route { chooser: Chooser::Operator, ..Route::plain(target.clone()) };
+            let route = Route::plain(target.clone()).of(session.client);
+            let route = Route { chooser: Chooser::Operator, ..route };
             inner::serve(session, client, read_ahead, route).await
         }
         Way::Tproxy { keep_client_address } => {
