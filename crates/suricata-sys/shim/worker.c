@@ -271,8 +271,9 @@ static void prepare_sweep(struct mgs_worker *worker, Flow *f)
 
     if (session == NULL || (f->flags & FLOW_ACTION_DROP) || FlowIsBypassed(f))
         return;
-    /* The packets keep a pointer to the flow without counting it. It stays: a flow that TCP holds for open is not
-     * evicted before its timeout of a day. */
+    /* The packets keep a pointer to the flow without counting it. It stays: they run at once, a flow that TCP holds for
+     * open is not evicted before its timeout of a day, and at flow.memcap none is taken from its owner within seconds of
+     * a packet. If it ever was, the flow's id tells. */
     for (int i = 0; i < 2; i++) {
         Packet *p = FlowPseudoPacketGet(i, f, session);
         if (p == NULL) {

@@ -22,9 +22,6 @@ use crate::settings::{self, Applied};
 use crate::stats::EngineStats;
 use crate::worker;
 
-/// How often a wait looks whether it is over.
-const GLANCE: Duration = Duration::from_millis(1);
-
 /// How long the engine's thread may take to say why it ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -33,7 +30,7 @@ pub(crate) const UNKNOWN_RULES: u64 = u64::MAX;
 
 /// A handle to the engine. Dropping it leaves the engine running; [`Engine::stop`] ends it.
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     applied: Applied,
 }
 
@@ -48,10 +45,10 @@ pub(crate) struct Shared {
     /// Why the engine ended before its time.
     failure: Mutex<Option<String>>,
     canaries: AtomicU16,
-    config: EngineConfig,
-    rules: Mutex<RuleStats>,
+    pub(crate) config: EngineConfig,
+    pub(crate) rules: Mutex<RuleStats>,
     /// One reload at a time.
-    reloading: Mutex<()>,
+    pub(crate) reloading: Mutex<()>,
     _folder: Folder,
 }
 
@@ -122,62 +119,6 @@ impl Engine {
             .map(|(seat, index)| WorkerSeed::new(seat, index, Arc::clone(&shared)))
             .collect();
         Ok((Self { shared, applied }, seeds))
-    }
-
-    /// Loads the rules anew while traffic flows, and waits until every worker uses them. Workers must feed or
-    /// [idle](crate::Worker::idle) meanwhile. Each then proves them with a canary before it next opens a flow.
-    ///
-    /// # Errors
-    /// The old rules stay in force if the new ones have a file missing, no rule, or a rule that does not parse
-    /// ([`ErrorKind::Rules`]), or if the YAML is broken ([`ErrorKind::Config`]).
-    /// [`ErrorKind::TimedOut`]: some worker neither feeds nor idles; the reload is still under way, so from here on
-    /// nothing passes inspection before another reload ends well. [`ErrorKind::Misuse`]: the calling thread is a worker.
-    pub fn reload(&self) -> Result<RuleStats, Error> {
-        let shared = &self.shared;
-        if worker::is_here() {
-            return Err(Error::new(
-                ErrorKind::Misuse,
-                "a worker's thread cannot reload: it would wait for itself",
-            ));
-        }
-        let _one_at_a_time = lock(&shared.reloading);
-        if !shared.phase.has_begun(shared.config.workers, shared.config.patience) {
-            return Err(Error::stopped());
-        }
-        check_files(&shared.config)?;
-        let began = Instant::now();
-        let deadline = began + shared.config.patience;
-        let _ = shared.monitor.take_rules();
-        let _ = shared.monitor.complaints();
-        suricata_sys::reload_start()
-            .map_err(|_| Error::new(ErrorKind::Rules, "another reload is under way"))?;
-        while suricata_sys::reload_pending() {
-            if !shared.phase.is_running() || suricata_sys::stopping() {
-                return Err(shared.ended());
-            }
-            if Instant::now() > deadline {
-                shared.rules_version.store(UNKNOWN_RULES, Ordering::SeqCst);
-                return Err(Error::new(
-                    ErrorKind::TimedOut,
-                    "the reload is waiting for a worker that neither feeds nor idles",
-                ));
-            }
-            thread::sleep(GLANCE);
-        }
-        let loaded = shared.monitor.take_rules().ok_or_else(|| {
-            Error::config(format!(
-                "the settings cannot be loaded anew: {}",
-                shared.monitor.complaints()
-            ))
-        })?;
-        if let Some(reason) = loaded.refused {
-            return Err(Error::new(ErrorKind::Rules, reason));
-        }
-        let mut rules = lock(&shared.rules);
-        let version = rules.version + 1;
-        *rules = RuleStats { version, took: began.elapsed(), ..loaded.stats };
-        shared.rules_version.store(version, Ordering::SeqCst);
-        Ok(rules.clone())
     }
 
     /// The rules in force.

@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::task::Poll;
+
 use common::{alone, write};
-use suricata::{Engine, EngineConfig, ErrorKind};
+use suricata::{Engine, EngineConfig, ErrorKind, Verdict, Worker};
 
 #[test]
 fn a_seed_thrown_away_stops_the_others_instead_of_letting_them_wait() {
@@ -37,6 +39,56 @@ fn a_thread_that_would_wait_for_itself_is_told() {
     assert!(verdict.is_drop());
     assert_eq!(engine.stop().unwrap_err().kind(), ErrorKind::Misuse);
     drop(worker);
+}
+
+#[test]
+fn one_thread_reloads_while_it_feeds() {
+    if !alone("one_thread_reloads_while_it_feeds") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(folder.path(), "my.rules", common::RULES);
+    let (engine, mut seeds) = Engine::start(EngineConfig::new().rules([&rules])).unwrap();
+    let mut worker = seeds.pop().unwrap().attach().unwrap();
+    let reload = |worker: &mut Worker| {
+        let mut reload = engine.begin_reload()?;
+        assert_eq!(engine.begin_reload().unwrap_err().kind(), ErrorKind::Rules);
+        loop {
+            match reload.poll() {
+                Poll::Ready(result) => return result,
+                Poll::Pending => worker.idle()?,
+            }
+        }
+    };
+    let clean = common::with_length(b"x");
+    let ask = |worker: &mut Worker, path| {
+        common::exchange(worker, common::tuple(1), &common::get(path), &clean, 99)
+    };
+    assert_eq!(ask(&mut worker, "/new").unwrap(), Verdict::Pass);
+    let new = "drop http any any -> any any (msg:\"new\"; http.uri; content:\"/new\"; sid:9;)\n";
+    write(folder.path(), "my.rules", &format!("{}{new}", common::RULES));
+    assert_eq!(reload(&mut worker).unwrap().good, 7);
+    assert_eq!(common::sid(&ask(&mut worker, "/new").unwrap()), Some(9));
+    write(folder.path(), "my.rules", "no rule\n");
+    assert_eq!(reload(&mut worker).unwrap_err().kind(), ErrorKind::Rules);
+    assert_eq!(common::sid(&ask(&mut worker, "/new").unwrap()), Some(9));
+
+    // Of one that nobody waits for nobody knows the end.
+    write(folder.path(), "my.rules", common::RULES);
+    drop(engine.begin_reload().unwrap());
+    assert_eq!(ask(&mut worker, "/").unwrap_err().kind(), ErrorKind::InspectionFailed);
+    let ended = loop {
+        worker.idle().unwrap();
+        match reload(&mut worker) {
+            // The one before is not over.
+            Err(error) if error.kind() == ErrorKind::Rules => {}
+            other => break other,
+        }
+    };
+    assert_eq!(ended.unwrap().good, 6);
+    assert_eq!(ask(&mut worker, "/new").unwrap(), Verdict::Pass);
+    drop(worker);
+    engine.stop().unwrap();
 }
 
 #[test]
