@@ -13,6 +13,8 @@ void mgs_log_watch_rules(int on);
 
 static const char BAD_RULE[] = "error parsing signature \"%s\" from file %s at line %" PRId32 "";
 static const char NO_FILE[] = "Error opening file: \"%s\": %s";
+/* The end of the two for a rate filter of one rule that has a threshold, or a detection filter, of its own. */
+static const char NO_RATE_FILTER[] = "precedence over the threshold.conf one. Bug #425.";
 
 static _Thread_local int watching_rules;
 
@@ -70,14 +72,17 @@ void __wrap_SCFatalErrorOnInitStatic(const char *message)
 }
 
 /* What Suricata takes for worth a warning, though rules do less for it than they say: a threshold file that the settings
- * name and that is not there (where they name none, nobody wants one), with rate filters, some of which drop; and entries
- * of a data set that cannot be read (FatalErrorOnInit), of which the rest may be left out with them. */
+ * name and that is not there (where they name none, nobody wants one), and a rate filter in it that is left out, both of
+ * which may have been to drop; and entries of a data set that cannot be read (FatalErrorOnInit), of which the rest may be
+ * left out with them. */
 static bool is_loss_of_rules(const char *file, const char *fmt)
 {
     const char *name = NULL;
 
     if (watching_rules && strcmp(fmt, NO_FILE) == 0)
         return SCConfGet("threshold-file", &name) == 1;
+    if (watching_rules && strstr(fmt, NO_RATE_FILTER) != NULL)
+        return true;
     return loads_rules() && strstr(file, "datasets") != NULL;
 }
 

@@ -100,6 +100,24 @@ fn a_threshold_file_that_is_named_and_not_there_is_an_error() {
 }
 
 #[test]
+fn a_rate_filter_that_is_not_in_force_is_an_error() {
+    if !alone("a_rate_filter_that_is_not_in_force_is_an_error") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "alert http any any -> any any (msg:\"x\"; http.uri; content:\"/x\"; threshold:type limit, track by_src, \
+                count 1, seconds 60; sid:9;)\n";
+    let rules = write(folder.path(), "my.rules", &format!("{}{rule}", common::RULES));
+    let filter = "rate_filter gen_id 1, sig_id 9, track by_src, count 1, seconds 60, new_action drop, timeout 60\n";
+    let threshold = write(folder.path(), "threshold.config", filter);
+    let config =
+        EngineConfig::new().rules([rules]).set("threshold-file", threshold.to_str().unwrap());
+    let error = start_error(config);
+    assert_eq!(error.kind(), ErrorKind::Rules, "{error}");
+    assert!(error.to_string().contains("sid:9 has a threshold"), "{error}");
+}
+
+#[test]
 fn a_rule_that_would_replace_bytes_is_refused() {
     if !alone("a_rule_that_would_replace_bytes_is_refused") {
         return;
