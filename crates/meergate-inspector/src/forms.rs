@@ -106,10 +106,13 @@ impl Form {
         if head.method() != b"POST" {
             return Ok(None);
         }
+        let is_mixed = !kinds.iter().any(|kind| starts_with(kind, b"multipart/form-data"));
         let mut form = Self {
-            ambiguous,
+            // What is no form holds no files as servers of forms know them, and some of it comes with
+            // other lines (streams of pictures).
+            ambiguous: if is_mixed { Policy::Pass } else { ambiguous },
             delimiter: None,
-            is_mixed: !kinds.iter().any(|kind| starts_with(kind, b"multipart/form-data")),
+            is_mixed,
             part: Part::Outside,
             line: Vec::new(),
             length: 0,

@@ -121,6 +121,11 @@ fn files_that_the_engine_does_not_take_for_some_are_counted() {
     let related = "multipart/related; boundary=b";
     assert_eq!(read_as(related, &part("Content-Type: image/png"), Policy::Block), Ok(content));
     assert_eq!(read_as(related, &part(FILE), Policy::Block), Ok(0));
+    // Of what is no form nothing is refused.
+    for kind in ["text/plain; boundary=b", "multipart/mixed; boundary=b,c"] {
+        assert_eq!(read_as(kind, "--b\r\nbody", Policy::Block), Ok(9), "{kind}");
+    }
+    assert_eq!(read_as(related, "data: one\n\n", Policy::Block), Ok(11));
     // Without an end, the end of the body is content as well.
     let body = "--b\r\nContent-Disposition: form-data; filename=\"\"\r\n\r\nabc\r\nde\r";
     assert_eq!(read(body), Ok(8));
@@ -156,7 +161,6 @@ fn boundaries_that_servers_differ_about_are_refused() {
         "multipart/form-data; boundary=\"b",
         "multipart/form-data; boundary=\"a\\\"b\"",
         "multipart/form-data; x; boundary=b",
-        "text/plain; boundary=b",
         "multipart/form-data; boundary=b\r\nContent-Type: text/plain",
     ] {
         assert!(matches!(of(kind), Err(Refusal::Form(Ambiguity::Boundary))), "{kind}");
