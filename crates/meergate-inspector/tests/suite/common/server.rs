@@ -207,6 +207,20 @@ impl Server {
         kill(signal, &self.engine());
     }
 
+    /// Stops the engine's process; none of its threads does anything any more.
+    pub(crate) fn stop_engine(&self) {
+        let engine = self.engine();
+        kill("-STOP", &engine);
+        let is_stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+            stat.rsplit(") ").next().unwrap().starts_with('T')
+        };
+        self.wait_until("a stopped engine", || {
+            let mut tasks = std::fs::read_dir(format!("/proc/{engine}/task")).unwrap();
+            tasks.all(|task| is_stopped(task.unwrap()))
+        });
+    }
+
     /// Bytes of memory that the engine's process occupies.
     pub(crate) fn engine_memory(&self) -> u64 {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.engine())).unwrap();
