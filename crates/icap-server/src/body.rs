@@ -83,7 +83,13 @@ impl<'a> BodyReader<'a> {
         self.release();
         self.asked = true;
         loop {
-            let event = self.wire.core.borrow_mut().body(self.buf)?;
+            let mut core = self.wire.core.borrow_mut();
+            let event = core.body(self.buf)?;
+            let patience = match core.is_between_chunks() && self.buf.is_empty() {
+                true => Patience::Silence,
+                false => Patience::Stall,
+            };
+            drop(core);
             if let Some(event) = event {
                 if let RequestEvent::Data(len) = event {
                     self.lent = len;
@@ -91,7 +97,7 @@ impl<'a> BodyReader<'a> {
                 }
                 return Poll::Ready(Ok(event));
             }
-            ready!(self.wire.poll_fill(cx, self.buf, Patience::Stall))?;
+            ready!(self.wire.poll_fill(cx, self.buf, patience))?;
         }
     }
 

@@ -12,10 +12,13 @@ pub struct Config {
     /// How long a request's heads may take, from their first byte to their last; then 408.
     /// Default 30 s.
     pub head_timeout: Duration,
-    /// How long the peer may neither send body that is waited for nor take what is sent; then 408
+    /// How long the peer may neither send the rest of a chunk nor take what is sent; then 408
     /// if no reply has started, else the connection is cut. Long enough for a download that its
     /// user has paused. Default 5 minutes.
     pub stall_timeout: Duration,
+    /// The same between two chunks, where the peer has taken all: then it is most likely the origin that
+    /// is silent, as with events that are rare. Default 5 minutes.
+    pub silence_timeout: Duration,
     /// Bytes of a request's body that are read off after its reply is complete, so that the
     /// connection can be used again; beyond, it is closed. Default 16 MiB.
     pub max_drain: u64,
@@ -31,6 +34,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(300),
+            silence_timeout: Duration::from_secs(300),
             max_drain: 16 << 20,
             linger_timeout: Duration::from_secs(2),
         }

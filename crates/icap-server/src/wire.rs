@@ -35,7 +35,9 @@ pub(crate) struct Wire<T: ?Sized = dyn Io> {
 pub(crate) enum Patience {
     /// For the next request, of which nothing has come.
     Idle,
-    /// For the rest of a body: as long as something moves.
+    /// For a body's next chunk, of which nothing has come.
+    Silence,
+    /// For the rest of a chunk: as long as something moves.
     Stall,
     /// For the rest of the heads.
     Until(Instant),
@@ -109,7 +111,10 @@ impl Wire {
                 }
                 timer.poll_stalled(cx, self.config.idle_timeout)
             }
-            Patience::Idle | Patience::Stall => timer.poll_stalled(cx, self.config.stall_timeout),
+            Patience::Silence if flushed => timer.poll_stalled(cx, self.config.silence_timeout),
+            Patience::Idle | Patience::Silence | Patience::Stall => {
+                timer.poll_stalled(cx, self.config.stall_timeout)
+            }
         };
         expired.map(|()| Err(TransactError::Stalled))
     }

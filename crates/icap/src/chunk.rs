@@ -181,6 +181,11 @@ impl ChunkDecoder {
         self.state == State::Done
     }
 
+    /// Whether the decoder stands before a chunk, of which it has seen nothing.
+    pub fn is_between_chunks(&self) -> bool {
+        self.state == State::Size && self.scanned == 0
+    }
+
     /// Whether the decoder stands at the end of a preview that did not hold the whole body.
     pub fn at_preview_end(&self) -> bool {
         self.state == State::PreviewEnd

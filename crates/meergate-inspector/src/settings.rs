@@ -269,6 +269,9 @@ pub(crate) struct Limits {
     pub(crate) response_wait_seconds: u64,
     /// Seconds that a peer may take for its next byte.
     pub(crate) io_seconds: u64,
+    /// The same between two chunks of a body: how long an origin may be silent. The engine's flows take
+    /// a day.
+    pub(crate) silence_seconds: u64,
     /// Bytes of an ICAP head, and of each HTTP head in it.
     pub(crate) max_head: usize,
     /// Bytes held in memory for one body under `hold = "all"` if the client does not allow a 204.
@@ -290,6 +293,7 @@ impl Default for Limits {
             flow_idle_seconds: 120,
             response_wait_seconds: 60,
             io_seconds: 60,
+            silence_seconds: 3600,
             max_head: 128 << 10,
             max_held: 64 << 20,
             engine_memory: 0,
@@ -298,6 +302,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// How long the engine keeps flows in which nothing moves, in seconds.
+const DAY: u64 = 86_400;
 
 impl Limits {
     /// How long a flow may idle.
@@ -313,6 +320,11 @@ impl Limits {
     /// How long a peer may take.
     pub(crate) fn io(&self) -> Duration {
         Duration::from_secs(self.io_seconds)
+    }
+
+    /// How long a peer may have nothing to send on.
+    pub(crate) fn silence(&self) -> Duration {
+        Duration::from_secs(self.silence_seconds.min(DAY))
     }
 }
 

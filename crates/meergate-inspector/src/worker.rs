@@ -173,7 +173,11 @@ impl Plan {
 
 fn config(state: &State) -> Config {
     let limits = &state.settings.limits;
-    let mut config = Config { stall_timeout: limits.io(), ..Config::default() };
+    let mut config = Config {
+        stall_timeout: limits.io(),
+        silence_timeout: limits.silence(),
+        ..Config::default()
+    };
     config.limits.max_head = limits.max_head;
     config.limits.max_encapsulated = 2 * limits.max_head;
     config

@@ -206,6 +206,12 @@ impl Connection {
         }))
     }
 
+    /// Whether nothing of a body's next chunk has come: whoever sends the request may have nothing to
+    /// send on itself. Its first bytes may be in the buffer still.
+    pub fn is_between_chunks(&self) -> bool {
+        self.phase == Phase::Body && self.decoder.is_between_chunks()
+    }
+
     /// Whether the transaction is within a preview: the client has not been told to go on, so it
     /// takes 204 whatever it said (RFC 3507 section 4.6).
     pub fn in_preview(&self) -> bool {

@@ -162,7 +162,7 @@ fn a_body_that_pauses_is_released_as_far_as_it_has_passed() {
 
 #[test]
 fn silence_ends_a_stream_where_it_is_and_a_held_body_with_an_error() {
-    let settings = "pause_milliseconds = 0\n[limits]\nio_seconds = 1\n";
+    let settings = "pause_milliseconds = 0\n[limits]\nsilence_seconds = 1\n";
     let server = Server::with_settings(settings, &[]);
     let event = b"data: one\n\n".as_slice();
     let fields = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n";
@@ -180,6 +180,32 @@ fn silence_ends_a_stream_where_it_is_and_a_held_body_with_an_error() {
     client.send(&chunked(&random(500)));
     assert_eq!(client.reply().status, 408);
     assert!(client.is_closed());
+}
+
+#[test]
+fn an_origin_may_be_silent_for_longer_than_a_peer_within_a_chunk() {
+    let settings = "pause_milliseconds = 0\n[limits]\nio_seconds = 1\n";
+    let server = Server::with_settings(settings, &[]);
+    let event = b"data: one\n\n".as_slice();
+    let response = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    let stream = Request::respmod("GET /down HTTP/1.1\r\nHost: www.test\r\n\r\n", response);
+    let mut client = server.connect();
+    let head = stream.body(event).head(client.base());
+    client.send(&head);
+    client.send(&chunked(event));
+    assert_eq!(client.body_so_far(event.len()), event);
+    // Three times what ends a chunk.
+    std::thread::sleep(Duration::from_secs(3));
+    client.send(&chunked(event));
+    assert_eq!(client.more_body(event.len()), event);
+    for part in ["5", "5\r\nda", "5\r\ndata:"] {
+        let mut client = server.connect();
+        let head = Request::get("/held", &random(1_000)).head(client.base());
+        client.send(&head);
+        client.send(part.as_bytes());
+        assert_eq!(client.reply().status, 408, "{part:?}");
+        assert!(client.is_closed());
+    }
 }
 
 #[test]
