@@ -99,6 +99,11 @@ pub struct Ca {
 pub struct Upstream {
     /// Files (PEM) with CAs to trust besides the system's.
     pub ca: Vec<PathBuf>,
+    /// Files (PEM) with certificates of CAs that origins may leave out of their chains. None of them is
+    /// trusted for that.
+    pub intermediates: Vec<PathBuf>,
+    /// Of how many CAs the certificates that origins showed are remembered, for origins that don't.
+    pub intermediate_cache: usize,
     /// Whether the system's CAs are trusted.
     pub system_ca: bool,
     /// The `[[upstream_proxy]]` through which origins are reached unless a rule names another.
@@ -115,6 +120,8 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             ca: Vec::new(),
+            intermediates: Vec::new(),
+            intermediate_cache: 1024,
             system_ca: true,
             proxy: None,
             connect_timeout: Span::seconds(10),

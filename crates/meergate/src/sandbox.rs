@@ -157,7 +157,8 @@ fn readable(config: &Config) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     // A file that is replaced is another file: so the right is to the folder.
     paths.extend(named.into_iter().flatten().map(|path| folder_of(path)));
-    paths.extend(config.upstream.ca.iter().map(|path| folder_of(path)));
+    let upstream = &config.upstream;
+    paths.extend(upstream.ca.iter().chain(&upstream.intermediates).map(|path| folder_of(path)));
     paths.extend(config.rule.iter().flat_map(|r| &r.host_file).map(|path| folder_of(path)));
     paths.extend(certificates.map(|path| folder_of(path)));
     paths.extend(icap.map(folder_of));

@@ -2,10 +2,12 @@
 
 pub mod ca;
 mod der;
+mod fault;
 mod forge;
 mod hello;
 mod identity;
 mod intercept;
+mod intermediates;
 mod keylog;
 mod leaves;
 mod observed;
@@ -35,11 +37,11 @@ use leaves::Leaves;
 use origin::Origins;
 use trust::Trust;
 
+pub use fault::Fault;
 pub use hello::{ClientHello, HelloError, MAX_HELLO, looks_like_tls};
 pub use intercept::{InterceptError, Intercepted, Prepared, intercept, reject};
 pub use origin::UpstreamTls;
 pub use pinning::{Pinning, Refuser};
-pub use trust::Fault;
 
 /// An application protocol that can be agreed on in a TLS handshake (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -520,6 +520,98 @@ fn an_origin_may_show_a_certificate_that_is_trusted_itself() {
     assert_eq!(ask(&stranger.1, "a.test").unwrap().status, 502);
 }
 
+/// A CA that another one vouches for.
+struct Between {
+    certificate: CertificateDer<'static>,
+    issuer: rcgen::Issuer<'static, KeyPair>,
+}
+
+impl Between {
+    fn new(ca: &Ca, change: Change) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Between");
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &ca.0).unwrap().der().clone();
+        Self { certificate, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// An origin with a certificate for `name` that shows `others` along with it.
+    fn origin(&self, name: &str, change: Change, others: &[&CertificateDer<'static>]) -> Origin {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        let others = others.iter().map(|other| (*other).clone());
+        Origin::start(std::iter::once(leaf).chain(others).collect(), &key)
+    }
+}
+
+#[test]
+fn an_intermediate_that_an_origin_leaves_out_is_known_from_others() {
+    let ca = Ca::new(plain);
+    let between = Between::new(&ca, plain);
+    let gateway = gateway(&ca, "");
+    let ask = |origin: &Origin, name| Client::new(&gateway).ask(&gateway, origin.address, name);
+    let completed = || gateway.metric("meergate_certificate_checks_total{outcome=\"completed\"}");
+    let alone = |name| between.origin(name, plain, &[]);
+    let status = |origin: &Origin, name| ask(origin, name).unwrap().status;
+    // What is not valid vouches for nothing.
+    let invalid = between.origin("a.test", expired, &[&between.certificate]);
+    assert_eq!(status(&invalid, "a.test"), 502);
+    assert_eq!(status(&alone("b.test"), "b.test"), 502);
+    let whole = between.origin("a.test", plain, &[&between.certificate]);
+    assert_eq!((status(&whole, "a.test"), completed()), (200, 0));
+    let seen = ask(&alone("c.test"), "c.test").unwrap();
+    assert_eq!((seen.status, &*seen.body, completed()), (200, "hello", 1));
+    // All else is judged as ever.
+    let late = ask(&between.origin("d.test", expired, &[]), "d.test").unwrap();
+    assert!(late.status == 502 && late.body.contains("has expired"), "{}", late.body);
+    assert_eq!(status(&alone("e.test"), "f.test"), 502);
+    // One that has the name, and not the key.
+    let impostor = Between::new(&Ca::new(plain), plain).origin("g.test", plain, &[]);
+    assert_eq!(status(&impostor, "g.test"), 502);
+    assert_eq!(completed(), 1);
+}
+
+#[test]
+fn an_intermediate_from_elsewhere_is_verified_as_if_the_origin_had_shown_it() {
+    let ca = Ca::new(plain);
+    let constrained = Between::new(&ca, |params| {
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("elsewhere.test".into())],
+            excluded_subtrees: Vec::new(),
+        });
+    });
+    let stranger = Between::new(&Ca::new(plain), |params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Strange");
+    });
+    let known = Between::new(&ca, |params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Known");
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("intermediates.pem");
+    let blocks = [&stranger.certificate, &known.certificate].map(|certificate| {
+        use base64::Engine;
+        let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    });
+    std::fs::write(&path, blocks.concat()).unwrap();
+    let gateway = gateway(&ca, &format!("intermediates = [{path:?}]\n"));
+    let status = |between: &Between, name, others: &[&CertificateDer<'static>]| {
+        let origin = between.origin(name, plain, others);
+        Client::new(&gateway).ask(&gateway, origin.address, name).unwrap().status
+    };
+    assert_eq!(status(&constrained, "a.elsewhere.test", &[&constrained.certificate]), 200);
+    assert_eq!(status(&constrained, "b.elsewhere.test", &[]), 200);
+    assert_eq!(status(&constrained, "a.test", &[]), 502);
+    // Of the settings, but no CA that is trusted.
+    assert_eq!(status(&known, "a.test", &[]), 200);
+    assert_eq!(status(&stranger, "a.test", &[]), 502);
+    assert_eq!(status(&stranger, "a.test", &[&stranger.certificate]), 502);
+}
+
 #[test]
 fn what_is_not_valid_is_bypassed_where_rules_say_so() {
     let (ca, stranger) = (Ca::new(plain), Ca::new(plain));

@@ -14,9 +14,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Alpn;
 use super::ca::Authority;
+use super::fault::Fault;
 use super::forge::{self, ForgeError, LeafKey};
 use super::origin::UpstreamTls;
-use super::trust::Fault;
 use crate::error::StartError;
 
 /// What one cached leaf may weigh on average; certificates take 1 to 4 KiB, but an origin may

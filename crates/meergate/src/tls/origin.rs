@@ -20,11 +20,12 @@ use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Alpn;
+use super::fault::Fault;
 use super::identity::Identity;
 use super::observed::{Observed, note, observe};
 use super::odd::readable;
 use super::staple;
-use super::trust::{Doubt, Fault, Trust};
+use super::trust::{Doubt, Trust};
 use crate::config::{Config, InvalidCertificate};
 use crate::error::StartError;
 use crate::session::Target;

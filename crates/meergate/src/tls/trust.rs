@@ -14,12 +14,13 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use shares::{Client, Rate, Rates};
 use tokio::time::sleep;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::fault::{Fault, explain};
+use super::intermediates::{Intermediates, may_sign, read};
 use crate::config::{Config, Upstream};
 use crate::error::StartError;
 use crate::lately::{Lately, Question};
@@ -48,6 +49,10 @@ pub(super) struct Trust {
     verifier: Option<Arc<WebPkiServerVerifier>>,
     /// The certificates of `upstream.ca`, as they are: origins may show one of these themselves.
     named: Named,
+    /// What origins leave out of their chains.
+    intermediates: Intermediates,
+    /// The intermediates of which it was found out what chains need, by a digest of them all.
+    weighed: Lately<()>,
     valid: Lately<()>,
     /// Apart from the valid ones, so that whoever makes many bad ones displaces none of those.
     bad: Lately<(Fault, String)>,
@@ -64,6 +69,7 @@ pub(super) struct Trust {
 #[derive(Debug)]
 struct Counters {
     valid: Counter,
+    completed: Counter,
     bad: Counter,
     postponed: Counter,
 }
@@ -102,12 +108,18 @@ impl Trust {
         let checked =
             |outcome| metrics.certificate_checks.get_or_create(&OutcomeLabels { outcome }).clone();
         let postponed = metrics.limited.get_or_create(&LimitLabels { limit: "verification" });
-        let counters =
-            Counters { valid: checked("valid"), bad: checked("bad"), postponed: postponed.clone() };
+        let counters = Counters {
+            valid: checked("valid"),
+            completed: checked("completed"),
+            bad: checked("bad"),
+            postponed: postponed.clone(),
+        };
         let per_second = config.limits.verification.0.as_secs_f64().max(0.001);
         Ok(Self {
             verifier,
             named,
+            intermediates: Intermediates::load(&config.upstream)?,
+            weighed: Lately::new(CHAINS),
             valid: Lately::new(CHAINS),
             bad: Lately::new(CHAINS),
             spent: Rates::new(CLIENTS),
@@ -132,7 +144,7 @@ impl Trust {
         client: Option<Client>,
         patience: Duration,
     ) -> Result<(), Doubt> {
-        let question = key(chain, name);
+        let question = key(chain, &name.to_str());
         if self.valid.answer(&question).is_none() {
             if let Some((fault, why)) = self.bad.answer(&question) {
                 return Err(Doubt::Fault(fault, why));
@@ -184,8 +196,11 @@ impl Trust {
             self.spent.spend(client, took, self.rate, Instant::now());
         }
         match found {
-            Ok(()) => {
-                self.counters.valid.inc();
+            Ok(whole) => {
+                match whole {
+                    Whole::AsShown => self.counters.valid.inc(),
+                    Whole::Completed => self.counters.completed.inc(),
+                };
                 self.valid.note(question, (), KEEP);
                 Ok(())
             }
@@ -201,7 +216,7 @@ impl Trust {
         &self,
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-    ) -> Result<(), (Fault, String)> {
+    ) -> Result<Whole, (Fault, String)> {
         let untrusted = |why: String| Err((Fault::Untrusted, why));
         let Some((leaf, intermediates)) = chain.split_first() else {
             return untrusted("it presented no certificate".into());
@@ -212,18 +227,69 @@ impl Trust {
         let Some(verifier) = &self.verifier else {
             return untrusted("no CA is trusted here".into());
         };
-        let signers: Vec<CertificateDer<'_>> =
+        let verifies = |signers: &[CertificateDer<'_>]| {
+            let checked = verifier.verify_server_cert(leaf, signers, name, &[], UnixTime::now());
+            checked.map(drop).map_err(|e| explain(&e))
+        };
+        let mut signers: Vec<CertificateDer<'_>> =
             intermediates.iter().filter(|c| may_sign(c)).cloned().collect();
-        let checked = verifier.verify_server_cert(leaf, &signers, name, &[], UnixTime::now());
-        match checked.map_err(|e| explain(&e)) {
-            Ok(_) => Ok(()),
-            Err((Fault::Untrusted, _)) if self.named.contains(leaf) => as_named(leaf, name),
-            Err((fault @ Fault::Untrusted, why)) if signers.len() < intermediates.len() => {
+        let all_may_sign = signers.len() == intermediates.len();
+        let mut found = verifies(&signers);
+        if found.is_ok() {
+            self.remember(&signers, verifies);
+            return Ok(Whole::AsShown);
+        }
+        if self.named.contains(leaf) && matches!(found, Err((Fault::Untrusted, _))) {
+            return as_named(leaf, name).map(|()| Whole::AsShown);
+        }
+        let missing = self.intermediates.missing(chain, MAX_CHAIN - chain.len());
+        if !missing.is_empty() {
+            signers.extend(missing);
+            found = verifies(&signers);
+        }
+        match found {
+            Ok(()) => Ok(Whole::Completed),
+            Err((fault @ Fault::Untrusted, why)) if !all_may_sign => {
                 Err((fault, format!("{why}; one in its chain may not sign certificates")))
             }
             Err(explained) => Err(explained),
         }
     }
+
+    /// Remembers those of a valid chain's `signers` without which it would not be valid. Only of those a
+    /// trusted CA is sure to have vouched for: an origin can show along with them what it likes.
+    fn remember<E>(
+        &self,
+        signers: &[CertificateDer<'_>],
+        verifies: impl Fn(&[CertificateDer<'_>]) -> Result<(), E>,
+    ) {
+        let question = key(signers, "");
+        if signers.is_empty() || self.weighed.answer(&question).is_some() {
+            return;
+        }
+        self.weighed.note(question, (), KEEP);
+        let mut needed = signers.to_vec();
+        let mut at = 0;
+        while at < needed.len() {
+            let mut without = needed.clone();
+            let left_out = without.remove(at);
+            if verifies(&without).is_ok() {
+                needed = without;
+            } else {
+                self.intermediates.remember(&left_out);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// How a valid chain became whole.
+#[derive(Clone, Copy, Debug)]
+enum Whole {
+    /// The origin showed all of it.
+    AsShown,
+    /// With intermediates that other origins showed, or of the settings.
+    Completed,
 }
 
 /// Whether a certificate that is trusted as it is, whoever issued it and a CA's or not, is valid for `name`
@@ -250,17 +316,6 @@ fn as_named(
         _ => return Err(bad(CertificateError::InvalidPurpose)),
     }
     verify_server_name(&parsed, name).map_err(|e| explain(&e))
-}
-
-/// Whether a certificate may be used to sign others, as far as its KeyUsage says (RFC 5280 section
-/// 4.2.1.3), which the verifier does not look at. One that cannot be read may not.
-fn may_sign(certificate: &CertificateDer<'_>) -> bool {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
-    match certificate.key_usage() {
-        Ok(None) => true,
-        Ok(Some(usage)) => usage.value.key_cert_sign(),
-        Err(_) => false,
-    }
 }
 
 /// How long this thread has computed. Zero where the system does not say.
@@ -292,9 +347,8 @@ fn roots(upstream: &Upstream) -> Result<(RootCertStore, Named), StartError> {
     Ok((roots, named))
 }
 
-fn key(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Question {
+fn key(chain: &[CertificateDer<'_>], name: &str) -> Question {
     let mut context = digest::Context::new(&digest::SHA256);
-    let name = name.to_str();
     context.update(&(name.len() as u64).to_be_bytes());
     context.update(name.as_bytes());
     for certificate in chain {
@@ -307,93 +361,16 @@ fn key(chain: &[CertificateDer<'_>], name: &ServerName<'_>) -> Question {
 }
 
 fn add_file(roots: &mut RootCertStore, named: &mut Named, path: &Path) -> Result<(), StartError> {
-    let refuse = |what: String| {
-        StartError::new(
-            what,
-            path.display().to_string(),
-            "name a readable PEM file with CA certificates (upstream.ca, --upstream-ca)",
-        )
-    };
-    let text = std::fs::read(path).map_err(|e| refuse(format!("cannot read the CAs ({e})")))?;
-    let mut added = 0;
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate =
-            certificate.map_err(|e| refuse(format!("the CAs are not PEM ({e:?})")))?;
-        roots.add(certificate.clone()).map_err(|e| refuse(format!("a CA cannot be used ({e})")))?;
+    let remedy = "name a readable PEM file with CA certificates (upstream.ca, --upstream-ca)";
+    for certificate in read(path, remedy)? {
+        roots.add(certificate.clone()).map_err(|e| {
+            let what = format!("a CA cannot be used ({e})");
+            StartError::new(what, path.display().to_string(), remedy)
+        })?;
         named.insert(certificate);
-        added += 1;
-    }
-    if added == 0 {
-        return Err(refuse("no certificate in the file".into()));
     }
     Ok(())
 }
 
-/// Why a certificate is not believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// Its time has passed.
-    Expired,
-    /// Its time has not come.
-    NotYetValid,
-    /// Its CA has taken it back.
-    Revoked,
-    /// Its chain is broken or leads to nobody we trust, or anything else is wrong with it.
-    Untrusted,
-    /// It is for other names.
-    WrongName,
-}
-
-impl Fault {
-    /// Whether clients find the fault themselves in a leaf that says what the original says.
-    pub(super) fn shows_in_leaf(self) -> bool {
-        !matches!(self, Self::Revoked | Self::Untrusted)
-    }
-
-    /// One word, for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::NotYetValid => "not-yet-valid",
-            Self::Revoked => "revoked",
-            Self::Untrusted => "untrusted",
-            Self::WrongName => "wrong-name",
-        }
-    }
-}
-
-/// The fault, and in words for the people who see the error page.
-fn explain(error: &rustls::Error) -> (Fault, String) {
-    let rustls::Error::InvalidCertificate(error) = error else {
-        return (Fault::Untrusted, error.to_string());
-    };
-    let (fault, words) = match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            (Fault::Expired, "it has expired")
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            (Fault::NotYetValid, "it is not valid yet")
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            (Fault::WrongName, "it is for another name")
-        }
-        CertificateError::UnknownIssuer => {
-            (Fault::Untrusted, "its issuer is not trusted (or it is self-signed)")
-        }
-        CertificateError::Revoked => (Fault::Revoked, "it has been revoked"),
-        CertificateError::BadEncoding => (Fault::Untrusted, "it is malformed"),
-        CertificateError::BadSignature => (Fault::Untrusted, "a signature in its chain is wrong"),
-        CertificateError::InvalidPurpose => (Fault::Untrusted, "it is not for servers"),
-        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            (Fault::Untrusted, "it is a CA's certificate, used as a server's")
-        }
-        CertificateError::Other(other) if other.to_string().contains("CriticalExtension") => {
-            (Fault::Untrusted, "it has a critical extension that is not known here")
-        }
-        CertificateError::Other(other) if other.to_string().contains("CertVersion") => {
-            (Fault::Untrusted, "it is of an old version of X.509")
-        }
-        other => return (Fault::Untrusted, other.to_string()),
-    };
-    (fault, words.to_owned())
-}
+#[cfg(test)]
+mod tests;
