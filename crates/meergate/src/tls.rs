@@ -9,6 +9,7 @@ mod identity;
 mod intercept;
 mod intermediates;
 mod keylog;
+mod leaf_keys;
 mod leaves;
 mod observed;
 mod odd;

@@ -8,6 +8,7 @@ mod support;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -17,6 +18,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, GeneralSubtree, IsCa,
     KeyPair, KeyUsagePurpose, NameConstraints,
 };
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{default_provider, sign::any_ecdsa_type};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -245,13 +247,36 @@ impl Client {
         Self::build(ca, rustls::ALL_VERSIONS)
     }
 
+    /// One that can do RSA alone, wherever something is signed.
+    fn of_rsa(
+        ca: CertificateDer<'static>,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Self {
+        let mut provider = default_provider();
+        let known = &mut provider.signature_verification_algorithms;
+        let is_rsa = |scheme| format!("{scheme:?}").starts_with("RSA_");
+        let mapping = known.mapping.iter().copied().filter(|(scheme, _)| is_rsa(*scheme));
+        known.mapping = mapping.collect::<Vec<_>>().leak();
+        let all = known.mapping.iter().flat_map(|(_, all)| all.iter().copied());
+        known.all = all.collect::<Vec<_>>().leak();
+        Self::build_with(provider, ca, &[version])
+    }
+
     fn build(
+        ca: CertificateDer<'static>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Self {
+        Self::build_with(default_provider(), ca, versions)
+    }
+
+    fn build_with(
+        provider: CryptoProvider,
         ca: CertificateDer<'static>,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(ca).unwrap();
-        let config = ClientConfig::builder_with_provider(default_provider().into())
+        let config = ClientConfig::builder_with_provider(provider.into())
             .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
@@ -765,6 +790,86 @@ fn one_certificate_of_an_origin_makes_one_leaf() {
     let other = Origin::start(chain, &key);
     let seen = Client::new(&gateway).ask(&gateway, other.address, "a.test").unwrap();
     assert_ne!(seen.leaf, leaf("a.test"));
+}
+
+fn has_rsa_key(certificate: &CertificateDer<'_>) -> bool {
+    // rsaEncryption (RFC 8017 appendix A.1), which names no signature.
+    certificate.windows(11).any(|w| w == b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01")
+}
+
+#[test]
+fn clients_without_ecdsa_get_leaves_that_they_can_do_with() {
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let good = Origin::start(chain, &key);
+    let (chain, key) = ca.leaf(&["a.test"], expired);
+    let bad = Origin::start(chain, &key);
+    let own = {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let size = rcgen::RsaKeySize::_2048;
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap();
+        CertifiedIssuer::self_signed(params, key).unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let [cert, own_key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
+    std::fs::write(&cert, own.pem()).unwrap();
+    std::fs::write(&own_key, own.key().serialize_pem()).unwrap();
+    let gateway = gateway(&ca, &format!("[ca]\ncert = {cert:?}\nkey = {own_key:?}"));
+    let usual = Client::trusting(own.der().clone());
+    let ask = |client: &Client| client.ask(&gateway, good.address, "a.test").unwrap();
+    let before = ask(&usual);
+    let leaves: Vec<_> =
+        [&rustls::version::TLS12, &rustls::version::TLS13, &rustls::version::TLS12]
+            .map(|version| {
+                let client = Client::of_rsa(own.der().clone(), version);
+                let seen = ask(&client);
+                assert_eq!((seen.status, &*seen.body), (200, "hello"), "{version:?}");
+                let page = client.ask(&gateway, bad.address, "a.test").unwrap();
+                assert!(page.status == 502 && page.body.contains("expired"), "{}", page.body);
+                seen.leaf
+            })
+            .into();
+    assert!(has_rsa_key(&leaves[0]) && !has_rsa_key(&before.leaf));
+    assert!(leaves.iter().all(|leaf| *leaf == leaves[0]));
+    assert_eq!(ask(&usual).leaf, before.leaf);
+    // One of each kind, and one for the page.
+    assert_eq!(gateway.metric("meergate_forged_certificates_total"), 3);
+}
+
+/// With nothing but the CA that is made by default.
+#[test]
+fn openssl_without_ecdsa_is_served() {
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let origin = Origin::start(chain, &key);
+    let gateway = gateway(&ca, "");
+    let run = |restricted: &[&str]| {
+        let [proxy, target] = [gateway.proxy, origin.address].map(|a| a.to_string());
+        let output = Command::new("openssl")
+            .args(["s_client", "-proxy", &proxy, "-connect", &target, "-servername", "a.test"])
+            .args(["-verify_hostname", "a.test", "-verify_return_error", "-CAfile"])
+            .arg(gateway.dir.path().join("state/ca.pem"))
+            .args(restricted)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for restricted in [
+        &["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"][..],
+        &["-tls1_2", "-cipher", "ECDHE-RSA-CHACHA20-POLY1305"],
+        &["-tls1_2", "-sigalgs", "RSA+SHA256:RSA+SHA512"],
+        &["-tls1_3", "-sigalgs", "rsa_pss_rsae_sha256"],
+        &["-sigalgs", "rsa_pss_rsae_sha384:RSA+SHA256"],
+    ] {
+        let told = run(restricted);
+        assert!(told.contains("Verification: OK"), "{restricted:?}: {told}");
+        assert!(told.contains("Server public key is 2048 bit"), "{restricted:?}: {told}");
+    }
+    let told = run(&[]);
+    assert!(told.contains("Server public key is 256 bit"), "{told}");
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use aws_lc_rs::rand;
-use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
-use super::ca::{Authority, key_identifier, now};
+use super::ca::{Authority, now};
 use super::der::{bit_string, element, extension, sequence, tag};
+use super::leaf_keys::LeafKey;
 
 const OID_COMMON_NAME: &[u8] = b"\x06\x03\x55\x04\x03";
 const OID_SUBJECT_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x0e";
@@ -21,7 +21,8 @@ const OID_AUTHORITY_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x23";
 const OID_EXTENDED_KEY_USAGE: &[u8] = b"\x06\x03\x55\x1d\x25";
 /// ExtendedKeyUsage with serverAuth alone.
 const SERVER_AUTH: &[u8] = b"\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";
-/// KeyUsage with digitalSignature alone: all that a P-256 key does in TLS.
+/// KeyUsage with digitalSignature alone: all that a key does in TLS where those that are
+/// exchanged are ephemeral.
 const DIGITAL_SIGNATURE: &[u8] = b"\x03\x02\x07\x80";
 
 /// KeyUsage with keyCertSign and cRLSign.
@@ -32,22 +33,6 @@ const DAY: i64 = 86_400;
 /// A certificate that could not be forged.
 #[derive(Debug)]
 pub(super) struct ForgeError(pub(super) String);
-
-/// The one key that all leaves of this process have, and what certificates say about it.
-pub(super) struct LeafKey {
-    pub(super) pair: KeyPair,
-    public_key_info: Vec<u8>,
-    identifier: Vec<u8>,
-}
-
-impl LeafKey {
-    pub(super) fn generate() -> Result<Self, rcgen::Error> {
-        let pair = KeyPair::generate()?;
-        let public_key_info = pair.subject_public_key_info();
-        let identifier = key_identifier(&public_key_info);
-        Ok(Self { pair, public_key_info, identifier })
-    }
-}
 
 /// A leaf that says what `original` says: subject, alternative names, validity, byte for byte. It is
 /// for servers alone: what else the original is for (clients, mail, code) nobody is to do with our

@@ -13,9 +13,20 @@ pub const MAX_HELLO: usize = 32 * 1024;
 const RECORD_HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const EXTENSION_SERVER_NAME: u16 = 0;
+const EXTENSION_SIGNATURE_ALGORITHMS: u16 = 13;
 const EXTENSION_ALPN: u16 = 16;
 const EXTENSION_SUPPORTED_VERSIONS: u16 = 43;
 const EXTENSION_ECH: u16 = 0xfe0d;
+
+const TLS_1_3: u16 = 0x0304;
+/// RFC 8446 section 4.2.3: the only scheme of P-256 keys.
+const ECDSA_SECP256R1_SHA256: u16 = 0x0403;
+/// RFC 8446 section 4.2.3: those of RSA keys; the last three do in TLS 1.3 too.
+const RSA_SCHEMES: [u16; 6] = [0x0401, 0x0501, 0x0601, 0x0804, 0x0805, 0x0806];
+/// The suites of TLS 1.2 that are spoken here, for ECDSA and for RSA: with AES of 128 and of 256 bits and with
+/// ChaCha20 (RFC 5289, RFC 7905).
+const ECDSA_SUITES: [u16; 3] = [0xc02b, 0xc02c, 0xcca9];
+const RSA_SUITES: [u16; 3] = [0xc02f, 0xc030, 0xcca8];
 
 /// What a client said in its ClientHello.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +38,8 @@ pub struct ClientHello {
     pub alpn: Option<Vec<Box<[u8]>>>,
     /// Whether TLS 1.2 or 1.3 is among the versions offered.
     pub modern: bool,
+    /// Whether it can agree with us on a certificate that has an RSA key, and on none with P-256.
+    pub rsa_only: bool,
     /// Whether an Encrypted ClientHello (or grease that looks like one) is there.
     pub encrypted: bool,
 }
@@ -67,10 +80,7 @@ impl ClientHello {
         if hello.vector8()?.len() > 32 {
             return Err(HelloError("session id too long"));
         }
-        let suites = hello.vector16()?;
-        if suites.is_empty() || suites.len() % 2 != 0 {
-            return Err(HelloError("cipher suites"));
-        }
+        let suites = numbers(hello.vector16()?).ok_or(HelloError("cipher suites"))?;
         if hello.vector8()?.is_empty() {
             return Err(HelloError("no compression method"));
         }
@@ -82,6 +92,7 @@ impl ClientHello {
         if !hello.0.is_empty() {
             return Err(HelloError("bytes after the extensions"));
         }
+        let (mut versions, mut schemes) = (Vec::new(), Vec::new());
         let mut seen = Vec::new();
         while !extensions.0.is_empty() {
             let kind = extensions.u16()?;
@@ -96,11 +107,18 @@ impl ClientHello {
             match kind {
                 EXTENSION_SERVER_NAME => read.server_name = read_server_name(&mut body)?,
                 EXTENSION_ALPN => read.alpn = Some(read_alpn(&mut body)?),
-                EXTENSION_SUPPORTED_VERSIONS => read.modern = read_modern(&mut body)?,
+                EXTENSION_SIGNATURE_ALGORITHMS => {
+                    schemes = read_numbers(body.vector16()?, &body, "signature algorithms")?;
+                }
+                EXTENSION_SUPPORTED_VERSIONS => {
+                    versions = read_numbers(body.vector8()?, &body, "supported versions")?;
+                    read.modern = versions.iter().any(|v| matches!(v, 0x0303 | &TLS_1_3));
+                }
                 EXTENSION_ECH => read.encrypted = true,
                 _ => {}
             }
         }
+        read.rsa_only = is_rsa_only(&versions, &suites, &schemes);
         Ok(read)
     }
 }
@@ -195,12 +213,31 @@ fn read_alpn(body: &mut Reader<'_>) -> Result<Vec<Box<[u8]>>, HelloError> {
     Ok(protocols)
 }
 
-fn read_modern(body: &mut Reader<'_>) -> Result<bool, HelloError> {
-    let versions = body.vector8()?;
-    if !body.0.is_empty() || versions.is_empty() || versions.len() % 2 != 0 {
-        return Err(HelloError("supported versions"));
+/// The numbers in `list`, where `rest` of the extension is empty.
+fn read_numbers(
+    list: &[u8],
+    rest: &Reader<'_>,
+    what: &'static str,
+) -> Result<Vec<u16>, HelloError> {
+    numbers(list).filter(|_| rest.0.is_empty()).ok_or(HelloError(what))
+}
+
+/// One or more numbers of two bytes; `None` if `list` is none of these.
+fn numbers(list: &[u8]) -> Option<Vec<u16>> {
+    let (pairs, []) = list.as_chunks() else { return None };
+    (!pairs.is_empty()).then(|| pairs.iter().copied().map(u16::from_be_bytes).collect())
+}
+
+/// Whether a client that offers these agrees with us on RSA and not on P-256: in TLS 1.3 by the signature
+/// schemes alone, before it by the cipher suites too (RFC 8422 section 2).
+fn is_rsa_only(versions: &[u16], suites: &[u16], schemes: &[u16]) -> bool {
+    let takes = |known: &[u16], offered: &[u16]| known.iter().any(|one| offered.contains(one));
+    let ecdsa = schemes.contains(&ECDSA_SECP256R1_SHA256);
+    if versions.contains(&TLS_1_3) {
+        return !ecdsa && takes(&RSA_SCHEMES[3..], schemes);
     }
-    Ok(versions.chunks_exact(2).any(|v| matches!(v, [3, 3 | 4])))
+    let ecdsa = ecdsa && takes(&ECDSA_SUITES, suites);
+    !ecdsa && takes(&RSA_SCHEMES, schemes) && takes(&RSA_SUITES, suites)
 }
 
 struct Reader<'a>(&'a [u8]);

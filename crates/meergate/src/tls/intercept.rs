@@ -197,13 +197,13 @@ pub async fn intercept<C: Stream>(
         plan.alpn = origin.alpn.into_iter().collect();
     }
     let leaves = &settings.tls.leaves;
-    let forged = match &origin {
+    let forged = leaves.key(hello).await.and_then(|key| match &origin {
         Some(origin) if origin.fault.is_some() && invalid == InvalidCertificate::Allow => {
-            leaves.for_host(&host, origin.alpn)
+            leaves.for_host(&key, &host, origin.alpn)
         }
-        Some(origin) => leaves.mimic(origin, &host, origin.alpn),
-        None => leaves.for_host(&host, page_protocol(&offered)),
-    };
+        Some(origin) => leaves.mimic(&key, origin, &host, origin.alpn),
+        None => leaves.for_host(&key, &host, page_protocol(&offered)),
+    });
     let config = match forged {
         Ok(config) => config,
         Err(e) => {

@@ -7,16 +7,17 @@ use prometheus_client::metrics::counter::Counter;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{Ticketer, sign::any_ecdsa_type};
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
-use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::CertificateDer;
 
-use super::Alpn;
 use super::ca::Authority;
 use super::fault::Fault;
-use super::forge::{self, ForgeError, LeafKey};
+use super::forge::{self, ForgeError};
+use super::leaf_keys::{KeyKind, LeafKey, LeafKeys};
 use super::origin::UpstreamTls;
+use super::{Alpn, ClientHello};
 use crate::error::StartError;
 
 /// What one cached leaf may weigh on average; certificates take 1 to 4 KiB, but an origin may
@@ -28,8 +29,7 @@ pub(super) struct Leaves {
     authority: Arc<Authority>,
     /// A CA that nobody trusts, for leaves of origins that nobody trusts.
     stranger: Authority,
-    key: LeafKey,
-    signing_key: Arc<dyn SigningKey>,
+    keys: LeafKeys,
     tickets: Arc<dyn ProducesTickets>,
     provider: Arc<CryptoProvider>,
     key_log: Arc<dyn rustls::KeyLog>,
@@ -40,9 +40,9 @@ pub(super) struct Leaves {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Id {
     /// Mimics the certificate with this fingerprint, and a fault that lies in its chain.
-    Mimic([u8; 32], Option<Fault>, Option<Alpn>),
+    Mimic([u8; 32], Option<Fault>, Option<Alpn>, KeyKind),
     /// Made up for a host.
-    Host(Arc<str>, Option<Alpn>),
+    Host(Arc<str>, Option<Alpn>, KeyKind),
 }
 
 struct Leaf {
@@ -82,49 +82,42 @@ impl Leaves {
                 "report this as a bug",
             )
         };
-        let key = LeafKey::generate().map_err(|e| broken(&e))?;
-        let der = PrivateKeyDer::Pkcs8(key.pair.serialize_der().into());
-        let signing_key = any_ecdsa_type(&der).map_err(|e| broken(&e))?;
+        let keys = LeafKeys::new().map_err(|e| broken(&e.0))?;
         let tickets = Ticketer::new().map_err(|e| broken(&e))?;
         let stranger = Authority::generate()?;
         let capacity = capacity.max(16);
         let cache = Cache::with_weighter(capacity, capacity as u64 * AVERAGE_WEIGHT, ByLength);
-        Ok(Self {
-            authority,
-            stranger,
-            key,
-            signing_key,
-            tickets,
-            provider,
-            key_log,
-            cache,
-            forged,
-        })
+        Ok(Self { authority, stranger, keys, tickets, provider, key_log, cache, forged })
+    }
+
+    /// The key for leaves that are shown to the client of this hello.
+    pub(super) async fn key(&self, hello: &ClientHello) -> Result<Arc<LeafKey>, ForgeError> {
+        self.keys.of(if hello.rsa_only { KeyKind::Rsa } else { KeyKind::P256 }).await
     }
 
     /// The configuration that presents a leaf like the origin's certificate.
     pub(super) fn mimic(
         &self,
+        key: &LeafKey,
         origin: &UpstreamTls,
         host: &str,
         alpn: Option<Alpn>,
     ) -> Result<Arc<ServerConfig>, ForgeError> {
-        let id = Id::Mimic(origin.fingerprint, origin.fault, alpn);
+        let id = Id::Mimic(origin.fingerprint, origin.fault, alpn, key.kind);
         let leaf = self.cache.get_or_insert_with(&id, || {
             let authority = match origin.fault {
                 Some(fault) if !fault.shows_in_leaf() => &self.stranger,
                 _ => &self.authority,
             };
-            let der =
-                forge::mimic(authority, &self.key, &origin.certificate).or_else(
-                    |e| match origin.fault {
-                        // Where it can't be read, clients are to see that it is not to be trusted.
-                        Some(_) => forge::for_host(&self.stranger, &self.key, host),
-                        None => Err(e),
-                    },
-                )?;
+            let der = forge::mimic(authority, key, &origin.certificate).or_else(|e| {
+                match origin.fault {
+                    // Where it can't be read, clients are to see that it is not to be trusted.
+                    Some(_) => forge::for_host(&self.stranger, key, host),
+                    None => Err(e),
+                }
+            })?;
             // A session resumed later would not show the fault.
-            self.leaf(der, alpn, origin.fault.is_none(), i64::MAX)
+            self.leaf(der, key, alpn, origin.fault.is_none(), i64::MAX)
         })?;
         Ok(leaf.config.clone())
     }
@@ -133,18 +126,19 @@ impl Leaves {
     /// resumed: the next connection may have a real certificate to show.
     pub(super) fn for_host(
         &self,
+        key: &LeafKey,
         host: &Arc<str>,
         alpn: Option<Alpn>,
     ) -> Result<Arc<ServerConfig>, ForgeError> {
-        let id = Id::Host(host.clone(), alpn);
+        let id = Id::Host(host.clone(), alpn, key.kind);
         let now = super::ca::now();
         if let Some(leaf) = self.cache.get(&id)
             && now < leaf.until
         {
             return Ok(leaf.config.clone());
         }
-        let der = forge::for_host(&self.authority, &self.key, host)?;
-        let leaf = self.leaf(der, alpn, false, now + 86_400)?;
+        let der = forge::for_host(&self.authority, key, host)?;
+        let leaf = self.leaf(der, key, alpn, false, now + 86_400)?;
         self.cache.insert(id, leaf.clone());
         Ok(leaf.config.clone())
     }
@@ -152,6 +146,7 @@ impl Leaves {
     fn leaf(
         &self,
         der: CertificateDer<'static>,
+        key: &LeafKey,
         alpn: Option<Alpn>,
         resumable: bool,
         until: i64,
@@ -160,7 +155,7 @@ impl Leaves {
         let weight = der.len() as u64 + 1024;
         let mut chain = vec![der];
         chain.extend(self.authority.presented());
-        let certified = CertifiedKey::new(chain, self.signing_key.clone());
+        let certified = CertifiedKey::new(chain, key.signing.clone());
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .map_err(|e| ForgeError(e.to_string()))?

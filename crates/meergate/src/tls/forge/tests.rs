@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -9,6 +9,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 
 use super::*;
 use crate::tls::ca::{self, Place};
+use crate::tls::leaf_keys::KeyKind;
 
 fn accepts(authority: &Authority, leaf: &CertificateDer<'_>, name: &str) -> Result<(), String> {
     trusts(authority.certificate(), leaf, &[], name)
@@ -51,7 +52,7 @@ fn original(
 #[test]
 fn the_leaf_says_what_the_original_says() {
     let authority = Authority::generate().unwrap();
-    let key = LeafKey::generate().unwrap();
+    let key = LeafKey::generate(KeyKind::P256).unwrap();
     let names = ["a.example", "*.b.example", "192.0.2.7", "2001:db8::7"];
     let original = original(&names, |p| {
         p.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
@@ -76,7 +77,7 @@ fn the_leaf_says_what_the_original_says() {
 #[test]
 fn an_original_without_key_usage_or_names_is_no_obstacle() {
     let authority = Authority::generate().unwrap();
-    let key = LeafKey::generate().unwrap();
+    let key = LeafKey::generate(KeyKind::P256).unwrap();
     let bare = original(&["a.example"], |p| {
         p.key_usages.clear();
         p.extended_key_usages.clear();
@@ -90,7 +91,7 @@ fn an_original_without_key_usage_or_names_is_no_obstacle() {
 #[test]
 fn serials_do_not_repeat() {
     let authority = Authority::generate().unwrap();
-    let key = LeafKey::generate().unwrap();
+    let key = LeafKey::generate(KeyKind::P256).unwrap();
     let first = for_host(&authority, &key, "a.example").unwrap();
     let second = for_host(&authority, &key, "a.example").unwrap();
     let serial =
@@ -102,7 +103,7 @@ fn serials_do_not_repeat() {
 #[test]
 fn hosts_of_all_kinds_get_leaves() {
     let authority = Authority::generate().unwrap();
-    let key = LeafKey::generate().unwrap();
+    let key = LeafKey::generate(KeyKind::P256).unwrap();
     let long = format!("{}.example", "a".repeat(60));
     for host in ["a.example", "192.0.2.7", "2001:db8::7", &long] {
         accepts(&authority, &for_host(&authority, &key, host).unwrap(), host).unwrap();
@@ -118,7 +119,7 @@ fn dates_past_2049_change_their_form() {
 
 #[test]
 fn cas_of_other_key_kinds_sign() {
-    let key = LeafKey::generate().unwrap();
+    let key = LeafKey::generate(KeyKind::P256).unwrap();
     for algorithm in [&rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
         let ca_key = KeyPair::generate_for(algorithm).unwrap();
         let mut params = CertificateParams::default();
@@ -149,7 +150,7 @@ fn a_new_ca_is_believed_by_those_who_know_the_former_one() {
     assert_ne!(new.fingerprint(), old.fingerprint());
     assert_eq!(new.trusted(), [new.certificate(), old.certificate()]);
 
-    let leaf = for_host(&new, &LeafKey::generate().unwrap(), "a.example").unwrap();
+    let leaf = for_host(&new, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example").unwrap();
     for root in [old.certificate(), new.certificate()] {
         trusts(root, &leaf, &new.presented(), "a.example").unwrap();
     }
@@ -157,7 +158,7 @@ fn a_new_ca_is_believed_by_those_who_know_the_former_one() {
 
     // The next one after that: the cross-certificate is of the one before it alone.
     let third = ca::rotate(&place, overlap, false).unwrap();
-    let leaf = for_host(&third, &LeafKey::generate().unwrap(), "a.example").unwrap();
+    let leaf = for_host(&third, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example").unwrap();
     trusts(new.certificate(), &leaf, &third.presented(), "a.example").unwrap();
 
     // When the overlap is over, nothing is left of it.
@@ -191,7 +192,8 @@ fn an_intermediate_is_sent_along_and_its_root_is_to_be_trusted() {
         Authority::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), "chain", "key")
     };
     let authority = read(&chain).unwrap();
-    let leaf = for_host(&authority, &LeafKey::generate().unwrap(), "a.example").unwrap();
+    let leaf =
+        for_host(&authority, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example").unwrap();
     let root = authority.trusted()[0];
     assert_eq!(authority.chain().len(), 2);
     assert_eq!(authority.presented(), [authority.certificate().clone()]);

@@ -105,6 +105,10 @@ fn hostile_hellos_are_refused() {
         ("bytes after the list", vec![(16, &[0, 2, 1, b'x', 9])]),
         ("empty protocol", vec![(16, &[0, 1, 0])]),
         ("odd versions", vec![(43, &[3, 3, 4, 3])]),
+        ("bytes after the versions", vec![(43, &[2, 3, 4, 3])]),
+        ("odd signature algorithms", vec![(13, &[0, 3, 4, 3, 4])]),
+        ("no signature algorithm", vec![(13, &[0, 0])]),
+        ("bytes after the signature algorithms", vec![(13, &[0, 2, 4, 3, 4])]),
     ] {
         assert!(ClientHello::read(&hello_with(&extensions)).is_err(), "{what}");
     }
@@ -138,4 +142,35 @@ fn only_old_versions_are_seen() {
     assert!(!ClientHello::read(&old).unwrap().unwrap().modern);
     let new = hello_with(&[(43, &[4, 3, 4, 3, 3])]);
     assert!(ClientHello::read(&new).unwrap().unwrap().modern);
+}
+
+#[test]
+fn those_that_take_rsa_alone_are_told_from_the_others() {
+    const TLS_1_2: [u16; 1] = [0x0303];
+    const BOTH: [u16; 2] = [0x0304, 0x0303];
+    for (expected, versions, suites, schemes) in [
+        // No ECDSA among the suites, or among the signatures, of TLS 1.2.
+        (true, &TLS_1_2[..], &[0xc02f][..], &[0x0403, 0x0401][..]),
+        (true, &[], &[0xc030, 0xc02b], &[0x0601]),
+        (true, &[], &[0xcca8, 0xc009], &[0x0804, 0x0403]),
+        (false, &TLS_1_2, &[0xc02f, 0xc02b], &[0x0401, 0x0403]),
+        // TLS 1.3 has one suite for all keys.
+        (false, &BOTH, &[0x1301, 0xc02f], &[0x0403, 0x0804]),
+        (true, &BOTH, &[0x1301, 0xc02b], &[0x0804, 0x0401]),
+        // A larger curve is none of ours.
+        (true, &BOTH, &[0x1301], &[0x0503, 0x0805]),
+        // Nothing that can be agreed on with RSA either.
+        (false, &TLS_1_2, &[0xc02f], &[0x0403]),
+        (false, &TLS_1_2, &[0xc02f], &[0x0201, 0x0203]),
+        (false, &TLS_1_2, &[0x009c, 0x002f], &[0x0401]),
+        (false, &BOTH, &[0x1301], &[0x0401]),
+        (false, &[], &[0xc02f], &[]),
+    ] {
+        let found = is_rsa_only(versions, suites, schemes);
+        assert_eq!(found, expected, "{versions:x?} {suites:x?} {schemes:x?}");
+    }
+    let usual = ClientHello::read(&hello_of_rustls("a.example", &[])).unwrap().unwrap();
+    assert!(!usual.rsa_only);
+    let hello = hello_with(&[(13, &[0, 4, 8, 4, 4, 1]), (43, &[4, 3, 4, 3, 3])]);
+    assert!(ClientHello::read(&hello).unwrap().unwrap().rsa_only);
 }
