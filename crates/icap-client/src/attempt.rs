@@ -22,6 +22,8 @@ use crate::{
 const HOLD_SLACK: u64 = 256 * 1024;
 /// Body bytes of an answer that are taken in at once if they are there.
 const READ_AHEAD: u64 = 64 * 1024;
+/// The most preview of a body of which no copy may be kept.
+const UNCOPIED_PREVIEW: u64 = 4096;
 
 /// A service's answer to one message.
 pub(crate) struct Answer {
@@ -113,7 +115,7 @@ impl Service {
         if transfer == Transfer::Ignore {
             return Ok(Answer::unasked(Verdict::Ignored(body)));
         }
-        let terms = match self.terms(method, transfer, &capabilities, &mut body).await {
+        let terms = match self.terms(method, transfer, &capabilities, &mut body, info).await {
             Ok(terms) => terms,
             Err(error) => {
                 let failure = match error.failure() {
@@ -132,6 +134,9 @@ impl Service {
                 return Err((Failed { failure, rest: Rest::Intact(body) }, Again::Never));
             }
         };
+        // Without a copy, what a stale connection loses is lost for good.
+        let prefer_new =
+            prefer_new || (terms.has_body && terms.keep == 0 && terms.preview.is_none());
         let connection = endpoint.connect(info, &capabilities, on_overload, prefer_new).await;
         let connection = match connection {
             Ok(connection) => connection,
@@ -164,53 +169,68 @@ impl Service {
         transfer: Transfer,
         capabilities: &Capabilities,
         body: &mut Option<Incoming>,
+        info: &TransactionInfo,
     ) -> Result<Terms, BodyError> {
-        let keep = self.config().keep_copy.0;
+        let config = self.config();
+        let most = config.keep_copy.0;
+        let decides_within =
+            capabilities.hold.filter(|hold| capabilities.raw_heads && *hold <= most);
+        let until_decided = decides_within.map(|hold| hold.saturating_add(HOLD_SLACK));
+        let copied = body.as_mut().is_none_or(|body| {
+            let bytes = until_decided.map_or(most, |until| until.max(most));
+            let bytes = body.exact_length().map_or(bytes, |length| length.min(bytes));
+            body.reserved.grow_to(bytes, info)
+        });
+        if !copied {
+            self.metrics().copies_refused.add(1);
+        }
+        let keep = if copied { most } else { 0 };
         // A preview is held in memory, so what a service may ask for has a limit too.
-        let most = self.config().max_preview.map_or(keep, |size| size.0.min(keep));
+        let most_preview = config.max_preview.map_or(most, |size| size.0.min(most));
+        let most_preview = if copied { most_preview } else { most_preview.min(UNCOPIED_PREVIEW) };
         let mut preview = match transfer {
-            Transfer::Preview => capabilities.preview.map(|size| size.min(most)),
+            Transfer::Preview => capabilities.preview.map(|size| size.min(most_preview)),
             Transfer::Complete | Transfer::Ignore => None,
         };
         let mut fits = true;
         if let Some(body) = body {
             match preview {
                 Some(size) => {
-                    body.gather(size, Some(self.config().timeouts.preview.0)).await?;
+                    body.gather(size, Some(config.timeouts.preview.0)).await?;
                     if !body.is_complete() {
                         // A sender that pauses must not hold up what it has sent.
                         preview = Some(size.min(body.gathered()));
                     }
                 }
                 None => {
-                    body.gather(READ_AHEAD, None).await?;
+                    body.gather(if copied { READ_AHEAD } else { 0 }, None).await?;
                     // A connection is taken when there is something to send, unless the sender
                     // waits for what comes of its head.
-                    body.gather(0, Some(self.config().timeouts.preview.0)).await?;
+                    body.gather(0, Some(config.timeouts.preview.0)).await?;
                 }
             }
-            fits = body.exact_length().is_some_and(|length| length <= keep);
+            fits = copied && body.exact_length().is_some_and(|length| length <= keep);
         }
         let preview = preview.filter(|_| body.is_some());
-        let decides_within =
-            capabilities.hold.filter(|hold| capabilities.raw_heads && *hold <= keep);
-        let wait_at_keep = decides_within.is_some() && !fits;
+        let keep_until = until_decided.filter(|_| copied && !fits);
+        let keep = keep_until.unwrap_or(keep);
+        if let Some(body) = body {
+            let bytes = body.exact_length().map_or(keep, |length| length.min(keep));
+            body.reserved.shrink_to(bytes.max(body.gathered()));
+        }
         Ok(Terms {
             method,
             has_body: body.is_some(),
             preview,
-            allow_204: capabilities.allow_204 && (fits || wait_at_keep),
+            allow_204: capabilities.allow_204 && (fits || keep_until.is_some()),
             allow_206: capabilities.allow_206
                 && capabilities.allow_204
-                && self.config().allow_206
+                && config.allow_206
                 && fits
                 && body.is_some(),
             send_trailers: capabilities.allow_trailers,
-            keep: match decides_within {
-                Some(hold) if wait_at_keep => hold + HOLD_SLACK,
-                _ => keep,
-            },
-            wait_at_keep,
+            keep,
+            wait_at_keep: keep_until.is_some(),
         })
     }
 

@@ -31,7 +31,8 @@ impl Bypassed {
 
     /// A body that the service was sent without its trailers, since it does not read any.
     pub(crate) fn trailers(body: Incoming, of: Method, metrics: &Arc<ServiceMetrics>) -> Incoming {
-        Self::count(body, Unseen::Trailers(of), metrics)
+        // As a wrapped one it could not share its memory with the next service's copy.
+        if body.has_no_trailers() { body } else { Self::count(body, Unseen::Trailers(of), metrics) }
     }
 
     fn count(body: Incoming, unseen: Unseen, metrics: &Arc<ServiceMetrics>) -> Incoming {

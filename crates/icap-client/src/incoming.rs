@@ -8,31 +8,41 @@ use bytes::Bytes;
 use icap::client::Original;
 use tokio::time::timeout;
 
+use crate::copies::Reserved;
 use crate::{Body, BodyError, BodySource, Frame};
 
 /// Pieces in hand, then the rest of a source.
+#[derive(Default)]
 pub(crate) struct Incoming {
     ahead: Original,
     /// Bytes to drop from the source before its rest is used.
     skip: u64,
     source: Option<Body>,
+    /// Memory for what is in hand, and what is still to be copied.
+    pub(crate) reserved: Reserved,
 }
 
 impl Incoming {
     pub(crate) fn new(source: Body) -> Self {
-        Self { ahead: Original::default(), skip: 0, source: Some(source) }
+        Self { source: Some(source), ..Self::default() }
     }
 
-    /// What an exchange took in, followed by the rest of the source it came from.
-    pub(crate) fn resume(original: Original, source: Option<Body>) -> Self {
-        let source = if original.ended { None } else { source };
-        Self { ahead: original, skip: 0, source }
+    /// What an exchange took in, followed by the rest of what it came from.
+    pub(crate) fn resume(original: Original, rest: Option<Self>, reserved: Reserved) -> Self {
+        let mut this = Self { reserved, ..rest.unwrap_or_default() };
+        this.put_back(original.chunks);
+        if original.ended {
+            this.ahead.trailers = original.trailers;
+            this.ahead.ended = true;
+        }
+        this.reserved.shrink_to(this.ahead.len);
+        this
     }
 
     /// This body behind the type that messages carry; the source itself if nothing was read ahead.
     pub(crate) fn into_body(self) -> Body {
         match self {
-            Self { ahead, skip: 0, source: Some(source) }
+            Self { ahead, skip: 0, source: Some(source), .. }
                 if ahead.chunks.is_empty() && ahead.trailers.is_none() && !ahead.ended =>
             {
                 source
@@ -48,15 +58,21 @@ impl Incoming {
             Some(source) => source.exact_length(),
             None => Some(0),
         };
-        if available.is_some_and(|available| available < missing) {
+        let skip = self.skip + missing;
+        if available.is_some_and(|available| available < skip) {
             return None;
         }
-        self.skip = missing;
-        for chunk in prefix.into_iter().rev() {
+        self.skip = skip;
+        self.put_back(prefix);
+        self.reserved.shrink_to(self.ahead.len);
+        Some(self)
+    }
+
+    fn put_back(&mut self, chunks: impl IntoIterator<Item = Bytes, IntoIter: DoubleEndedIterator>) {
+        for chunk in chunks.into_iter().rev() {
             self.ahead.len += chunk.len() as u64;
             self.ahead.chunks.push_front(chunk);
         }
-        Some(self)
     }
 
     /// Bytes of data still to come, if that is certain.
@@ -72,6 +88,11 @@ impl Incoming {
     /// Whether all of it is in hand.
     pub(crate) fn is_complete(&self) -> bool {
         self.ahead.ended || self.source.is_none()
+    }
+
+    /// Whether it is certain that it ends without trailers.
+    pub(crate) fn has_no_trailers(&self) -> bool {
+        self.ahead.ended && self.ahead.trailers.is_none()
     }
 
     /// Bytes in hand.
@@ -158,7 +179,9 @@ impl BodySource for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, BodyError>>> {
         if let Some(chunk) = self.ahead.chunks.pop_front() {
-            self.ahead.len -= chunk.len() as u64;
+            let left = self.ahead.len - chunk.len() as u64;
+            self.ahead.len = left;
+            self.reserved.shrink_to(left);
             return Poll::Ready(Some(Ok(Frame::Data(chunk))));
         }
         if let Some(trailers) = self.ahead.trailers.take() {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::Copies;
+
 /// Facts about one HTTP (or other) transaction, the same for its REQMOD and its RESPMOD.
 ///
 /// Clone it, or hand the same value to both calls: the headers that services share between the
@@ -29,6 +31,8 @@ pub struct TransactionInfo {
     /// sides, but for the resource's ends, at least so many bytes are shown and not delivered. Told
     /// to services of ours as `X-Range-Overlap`.
     pub range_overlap: Option<u64>,
+    /// Where the memory for copies of the message is counted; without it, there is enough.
+    pub copies: Option<Copies>,
     /// Headers that a service's reply left for the services after it.
     pub shared: SharedHeaders,
 }
@@ -49,6 +53,7 @@ impl TransactionInfo {
             transaction_id: transaction_id.into(),
             username: None,
             range_overlap: None,
+            copies: None,
             shared: SharedHeaders::default(),
         }
     }

@@ -27,6 +27,7 @@ mod capabilities;
 mod chain;
 mod config;
 mod connection;
+mod copies;
 mod course;
 mod endpoint;
 mod error;
@@ -55,6 +56,7 @@ pub use config::{
     Answers, Balance, ChainConfig, Fail, FailPolicy, Filter, Health, Identity, LateChanges,
     MethodName, Network, OnOverload, Seconds, ServiceConfig, Size, Subject, Timeouts, TlsConfig,
 };
+pub use copies::Copies;
 pub use error::ConfigError;
 pub use failure::{Failure, FailureKind};
 pub use icap::Headers;

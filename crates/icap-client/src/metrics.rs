@@ -95,6 +95,9 @@ pub struct ServiceMetrics {
     pub retries: Counter,
     /// OPTIONS requests sent.
     pub options: Counter,
+    /// Bodies sent without `Allow: 204` since there was no memory for a copy of them
+    /// ([`Copies`](crate::Copies)).
+    pub copies_refused: Counter,
     /// Copies that a monitor service did not get, or not wholly, because it was too slow.
     pub monitor_lost: Counter,
     /// Bytes held now of copies for a monitor service, and set aside for writing them.

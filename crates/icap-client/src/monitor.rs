@@ -51,7 +51,9 @@ pub(crate) fn copy(
         }
         None => (None, None),
     };
-    let (service, info, message) = (service.clone(), info.clone(), message.clone());
+    let (service, message) = (service.clone(), message.clone());
+    // What it is sent has its room already.
+    let info = TransactionInfo { copies: None, ..info.clone() };
     tokio::spawn(async move {
         let (_permit, _room) = (permit, room);
         metrics.transactions.add(1);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::take;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use icap::{Limits, Method};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::copies::Reserved;
 use crate::endpoint::{Endpoint, Ongoing};
 use crate::incoming::Incoming;
 use crate::transport::rejects_our_certificate;
@@ -27,6 +29,8 @@ pub(crate) struct Transaction {
     connection: Box<Connection>,
     exchange: Exchange,
     source: Option<Incoming>,
+    /// Memory for the copy that the exchange keeps, and what is in hand of the source.
+    reserved: Reserved,
     has_body: bool,
     method: Method,
     sends_trailers: bool,
@@ -66,13 +70,14 @@ impl Transaction {
         connection: Box<Connection>,
         terms: Terms,
         head: impl IntoIterator<Item = Bytes>,
-        source: Option<Incoming>,
+        mut source: Option<Incoming>,
         affinity: Arc<str>,
         ongoing: Ongoing,
     ) -> Box<Self> {
         Box::new(Self {
             connection,
             exchange: Exchange::new(terms, head, &Limits::default()),
+            reserved: source.as_mut().map(|body| take(&mut body.reserved)).unwrap_or_default(),
             source,
             has_body: terms.has_body,
             method: terms.method,
@@ -98,6 +103,7 @@ impl Transaction {
                 return Poll::Ready(Ok(event));
             }
             self.pull(cx)?;
+            self.release();
             let wrote = self.write(cx);
             match self.connection.poll_read(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended())),
@@ -118,7 +124,10 @@ impl Transaction {
     pub(crate) fn buffered_event(&mut self) -> Result<Option<Event>, Trouble> {
         let event = self.exchange.poll(&mut self.connection.input).map_err(Trouble::Fault)?;
         match &event {
-            Some(Event::Reply(_)) => self.replying = true,
+            Some(Event::Reply(_)) => {
+                self.replying = true;
+                self.release();
+            }
             // They go on as they are, to peers that trust us.
             Some(Event::End { trailers, .. }) => {
                 check_trailers(trailers).map_err(Trouble::Trailers)?;
@@ -173,10 +182,17 @@ impl Transaction {
         }
         match self.exchange.take_original() {
             Some(original) => {
-                let source = self.source.take().map(Incoming::into_body);
-                Rest::Intact(Some(Incoming::resume(original, source)))
+                let reserved = take(&mut self.reserved);
+                Rest::Intact(Some(Incoming::resume(original, self.source.take(), reserved)))
             }
             None => Rest::Lost,
+        }
+    }
+
+    /// Gives back the memory for a copy that is kept no longer.
+    fn release(&mut self) {
+        if !self.exchange.is_intact() {
+            self.reserved.shrink_to(self.source.as_ref().map_or(0, Incoming::gathered));
         }
     }
 

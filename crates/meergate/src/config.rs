@@ -170,6 +170,8 @@ pub struct Limits {
     /// Memory that contents of HTTP/2 streams may take while nobody reads them, beyond the 8 MiB
     /// that each connection has.
     pub stream_windows: Bytes,
+    /// Memory for copies of contents that are kept so that the original can go on.
+    pub copies: Bytes,
     /// Computing time that one client may have certificates of origins verified for, each second; at
     /// least 1 ms.
     pub verification: Span,
@@ -187,6 +189,7 @@ impl Default for Limits {
             min_rate: Bytes(240),
             min_rate_window: Span::seconds(120),
             stream_windows: Bytes(256 << 20),
+            copies: Bytes(512 << 20),
             verification: Span(Duration::from_millis(100)),
             shutdown_timeout: Span::seconds(15),
         }

@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use shares::Ledger;
 
 /// The counters of the whole process. Cloning is cheap and shares the values.
 #[derive(Debug)]
@@ -49,6 +50,9 @@ pub struct Metrics {
     pub reloads: Family<OutcomeLabels, Counter>,
     /// Bytes reserved for contents of HTTP/2 streams that nobody may be reading.
     pub stream_windows: Gauge,
+    /// What is taken for copies of contents that services may pass, in bytes.
+    pub copies: Arc<Ledger>,
+    copies_bytes: Gauge,
     /// Captured packets lost since the disk was full or could not keep up.
     pub capture_packets_lost: Counter,
     /// Log lines lost since the disk was full or could not keep up, by log.
@@ -160,6 +164,8 @@ impl Metrics {
             uninspected_bytes: Family::default(),
             reloads: Family::default(),
             stream_windows: Gauge::default(),
+            copies: Ledger::new(),
+            copies_bytes: Gauge::default(),
             capture_packets_lost: Counter::default(),
             log_lines_lost: Family::default(),
             services: icap::Services::default(),
@@ -171,6 +177,7 @@ impl Metrics {
     /// The Prometheus text (OpenMetrics) of all values.
     pub fn text(&self) -> String {
         self.update_services();
+        self.copies_bytes.set(i64::try_from(self.copies.taken()).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -247,6 +254,12 @@ impl Metrics {
             "Memory reserved for contents of HTTP/2 streams that nobody may be reading",
             Unit::Bytes,
             self.stream_windows.clone(),
+        );
+        r.register_with_unit(
+            "copies",
+            "Memory reserved for copies of contents that services may pass",
+            Unit::Bytes,
+            self.copies_bytes.clone(),
         );
         r.register(
             "capture_packets_lost",

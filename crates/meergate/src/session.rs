@@ -110,6 +110,8 @@ pub struct Shared {
     pub attempts: Arc<Attempts>,
     /// Memory for contents of HTTP/2 streams that nobody may be reading, in bytes.
     pub stream_windows: Arc<Ledger>,
+    /// Memory for copies of contents that services may pass, in bytes.
+    pub copies: Arc<Ledger>,
     stopping: watch::Sender<bool>,
     ids: Ids,
 }
@@ -120,6 +122,7 @@ impl Shared {
         let labels = LimitLabels { limit: "lookups_per_client" };
         let waited = metrics.limited.get_or_create(&labels).clone();
         let attempts = Arc::new(Attempts::new(&metrics));
+        let copies = metrics.copies.clone();
         Self {
             metrics,
             resolver: Resolver::new(waited),
@@ -129,6 +132,7 @@ impl Shared {
             pinning: Pinning::new(),
             attempts,
             stream_windows: Ledger::new(),
+            copies,
             stopping: watch::Sender::new(false),
             ids: Ids::new(),
         }

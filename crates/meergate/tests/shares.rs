@@ -1,4 +1,4 @@
-//! No client can spend another's share: of passwords' hashing, of the console, of services.
+//! No client can spend another's share: of passwords' hashing, of the console, of memory.
 
 // Helpers of tests fail by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -8,11 +8,13 @@ mod support;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, RwLock, mpsc};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use program::{Program, run_to_end};
 use socket2::{Domain, Socket, Type};
+use support::icap::{Icap, Verdict};
 use support::{Origin, PATIENCE, connect, read_to_end, wait_for};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -138,4 +140,54 @@ fn the_console_answers_to_its_own_names_only() {
         let answer = String::from_utf8(read_to_end(&mut stream)).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
     }
+}
+
+#[test]
+fn no_client_takes_all_memory_for_copies() {
+    let origin = Origin::answering(OK);
+    let gate = Arc::new(RwLock::new(()));
+    let closed = gate.write().unwrap();
+    let (told, asked) = mpsc::sync_channel(100);
+    let waiting = gate.clone();
+    let service = Icap::start(move |message| {
+        let _ = told.send(message.icap.contains("Allow: 204"));
+        drop(waiting.read());
+        Verdict::Pass
+    });
+    let program = Program::start(&format!(
+        "[limits]\ncopies = \"1MiB\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+         [[icap.service]]\nname = \"slow\"\nurl = \"icap://{}/test\"\n\
+         [[icap.chain]]\nname = \"default\"\nservices = [\"slow\"]\n",
+        service.address
+    ));
+    let content = vec![b'x'; 100_000];
+    let mut clients = Vec::new();
+    let mut copied = Vec::new();
+    for client in [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2] {
+        let mut stream = connect_as(client, program.at("proxy"));
+        write!(
+            stream,
+            "POST http://{0}/ HTTP/1.1\r\nHost: {0}\r\nConnection: close\r\n\
+             Content-Length: {1}\r\n\r\n",
+            origin.address,
+            content.len()
+        )
+        .unwrap();
+        stream.write_all(&content).unwrap();
+        clients.push(stream);
+        copied.push(asked.recv_timeout(PATIENCE).unwrap());
+    }
+    let (first, second) = copied.split_at(8);
+    assert_eq!(first, [true, true, true, true, true, false, false, false]);
+    assert_eq!(second, [true, true, false]);
+    assert_eq!(metric(&program, "meergate_copies_bytes"), 700_000);
+    assert_eq!(metric(&program, "meergate_icap_copies_refused_total{service=\"slow\"}"), 4);
+    drop(closed);
+    for stream in &mut clients {
+        let answer = read_to_end(stream);
+        assert!(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(b"hello"));
+    }
+    wait_for("the memory to be given back", || {
+        (metric(&program, "meergate_copies_bytes") == 0).then_some(())
+    });
 }

@@ -182,6 +182,19 @@ impl Share {
         self.amount
     }
 
+    /// Takes more, so that it is `amount`.
+    ///
+    /// # Errors
+    /// As [`Ledger::take`]; it stays what it was then.
+    pub fn grow_to(&mut self, amount: u64, limit: Limit) -> Result<(), Spent> {
+        let more = amount.saturating_sub(self.amount);
+        if more > 0 {
+            let mut more = self.ledger.take(self.client, more, limit)?;
+            self.amount += std::mem::take(&mut more.amount);
+        }
+        Ok(())
+    }
+
     /// Gives a part of it back, so that `amount` is left.
     pub fn shrink_to(&mut self, amount: u64) {
         if let Some(surplus) = self.amount.checked_sub(amount) {
@@ -265,11 +278,17 @@ mod tests {
     }
 
     #[test]
-    fn a_share_shrinks_and_never_grows() {
+    fn a_share_grows_as_far_as_the_limit_and_shrinks() {
         let ledger = Ledger::new();
-        let mut share = ledger.take(client(1), 40, Limit::of(100)).unwrap();
+        let limit = Limit::of(100);
+        let mut share = ledger.take(client(1), 40, limit).unwrap();
         share.shrink_to(50);
+        share.grow_to(30, limit).unwrap();
         assert_eq!(ledger.taken(), 40);
+        assert_eq!(share.grow_to(51, limit), Err(Spent::Share));
+        assert_eq!((ledger.taken(), share.amount()), (40, 40));
+        share.grow_to(50, limit).unwrap();
+        assert_eq!((ledger.held(client(1).unwrap()), share.amount()), (50, 50));
         share.shrink_to(10);
         assert_eq!((ledger.taken(), ledger.held(client(1).unwrap())), (10, 10));
         share.shrink_to(0);

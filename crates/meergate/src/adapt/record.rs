@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use http_wire::{RequestHead, ResponseHead};
-use icap_client::{Block, Did, Trail, TransactionInfo};
+use icap_client::{Block, Copies, Did, Trail, TransactionInfo};
+use shares::Limit;
 
 use super::pace::Pace;
 use super::pump::{Counted, Progress};
@@ -206,6 +207,10 @@ impl<'a> Transaction<'a> {
         info.server = self.server;
         info.stream_id = self.stream_id;
         info.username = self.session.user.clone();
+        info.copies = Some(Copies {
+            ledger: self.session.shared.copies.clone(),
+            limit: Limit::of(self.session.settings.config.limits.copies.0),
+        });
         info
     }
 

@@ -20,12 +20,13 @@ type Count = fn(&ServiceMetrics) -> &icap_client::Counter;
 type Level = fn(&ServiceMetrics) -> &icap_client::Gauge;
 
 /// Name, meaning and place of each counter.
-const COUNTS: [(&str, &str, Count); 14] = [
+const COUNTS: [(&str, &str, Count); 15] = [
     ("icap_adapted", "Messages that a service answered with its own", |m| &m.adapted),
     ("icap_blocked", "Messages that a service blocked", |m| &m.blocked),
     ("icap_bypassed", "Messages that went on without a service since it failed", |m| &m.bypassed),
     ("icap_connections_opened", "Connections opened to a service", |m| &m.connections_opened),
     ("icap_connections_reused", "Transactions on a kept connection", |m| &m.reused),
+    ("icap_copies_refused", "Contents sent to a service without a copy", |m| &m.copies_refused),
     ("icap_ignored", "Messages that a service asked not to see", |m| &m.ignored),
     ("icap_monitor_lost", "Copies that a monitor did not get wholly", |m| &m.monitor_lost),
     ("icap_options", "OPTIONS requests to a service", |m| &m.options),
