@@ -49,6 +49,7 @@ impl Gateway {
         }
         let new = settings(config, &self.shared.metrics)?;
         loses_nothing(&former, &new)?;
+        new.tls.learn_from(&former.tls);
         show(&new, &self.shared.metrics);
         self.settings.store(Arc::new(new));
         Ok(())

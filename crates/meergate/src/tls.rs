@@ -133,6 +133,12 @@ impl Context {
         &self.authority
     }
 
+    /// Keeps what the context before this one has learnt of origins, and that holds whatever the settings: their
+    /// intermediates.
+    pub fn learn_from(&self, former: &Self) {
+        self.origins.learn_from(&former.origins);
+    }
+
     /// Opens TLS over `tcp` towards `target` as `plan` says, within `limit`, and checks the
     /// origin's certificate, at the expense of `client`.
     ///

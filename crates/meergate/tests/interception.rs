@@ -638,6 +638,36 @@ fn an_intermediate_from_elsewhere_is_verified_as_if_the_origin_had_shown_it() {
 }
 
 #[test]
+fn intermediates_are_still_known_when_settings_were_reloaded() {
+    let (ca, other) = (Ca::new(plain), Ca::new(plain));
+    let between = Between::new(&ca, plain);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("origins.pem");
+    std::fs::write(&path, ca.0.pem()).unwrap();
+    let program = Program::start(&format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nca = [{path:?}]\n"
+    ));
+    let pem = std::fs::read(program.authority()).unwrap();
+    let client = Client::trusting(CertificateDer::from_pem_slice(&pem).unwrap());
+    let status = |name: &str, others: &[&CertificateDer<'static>]| {
+        let origin = between.origin(name, plain, others);
+        let mut tcp = connect(program.at("proxy"));
+        write!(tcp, "CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address).unwrap();
+        assert!(read_until(&mut tcp, b"\r\n\r\n").starts_with(b"HTTP/1.1 200 "));
+        client.talk(tcp, name).unwrap().status
+    };
+    assert_eq!(status("a.test", &[&between.certificate]), 200);
+    program.signal("HUP");
+    program.wait_for_log("settings reloaded", 1);
+    assert_eq!(status("b.test", &[]), 200);
+    // Where the CA is trusted no longer, they lead nowhere.
+    std::fs::write(&path, other.0.pem()).unwrap();
+    program.signal("HUP");
+    program.wait_for_log("settings reloaded", 2);
+    assert_eq!(status("c.test", &[]), 502);
+}
+
+#[test]
 fn what_is_not_valid_is_bypassed_where_rules_say_so() {
     let (ca, stranger) = (Ca::new(plain), Ca::new(plain));
     let start = |ca: &Ca| {

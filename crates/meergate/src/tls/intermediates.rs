@@ -84,6 +84,14 @@ impl Intermediates {
         found
     }
 
+    /// Keeps what `former` has seen. It may lead to CAs that are not trusted any more: then it leads nowhere.
+    pub(super) fn learn_from(&self, former: &Self) {
+        for (_, of_one_name) in former.seen.iter() {
+            // The newest last, to be the newest again.
+            of_one_name.iter().rev().for_each(|intermediate| self.remember(intermediate));
+        }
+    }
+
     /// Keeps an intermediate that a valid chain could not do without.
     pub(super) fn remember(&self, intermediate: &CertificateDer<'_>) {
         let Some(names) = names(intermediate).filter(|_| intermediate.len() <= LONGEST) else {

@@ -103,6 +103,10 @@ impl Origins {
         Ok(Self { configs, trust })
     }
 
+    pub(super) fn learn_from(&self, former: &Self) {
+        self.trust.learn_from(&former.trust);
+    }
+
     pub(super) async fn connect(
         &self,
         target: &Target,

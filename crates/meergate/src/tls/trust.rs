@@ -129,6 +129,11 @@ impl Trust {
         })
     }
 
+    /// Keeps what `former` knows of intermediates.
+    pub(super) fn learn_from(&self, former: &Self) {
+        self.intermediates.learn_from(&former.intermediates);
+    }
+
     /// Never again believes the leaf with this fingerprint.
     pub(super) fn revoke(&self, fingerprint: [u8; 32]) {
         self.revoked.insert(fingerprint, ());

@@ -60,6 +60,14 @@ fn of_a_chain_only_what_it_needs_is_remembered() {
     assert_eq!(of_two.intermediates.remembered(), [lower.der(), upper.der()].map(Clone::clone));
     assert!(verify(&of_two, &[&leaf("b.test", &lower_issuer)], "b.test"));
     assert!(verify(&of_two, &[&leaf("b.test", &upper_issuer), other.der()], "b.test"));
+    // With other settings, they are known in the same order.
+    let renewed = trust(&root, |_| {}).unwrap();
+    let (again, again_issuer) = ca("lower", Some(&upper_issuer));
+    let chain_again = [&leaf("a.test", &again_issuer), again.der(), upper.der()];
+    assert!(verify(&of_two, &chain_again, "a.test"));
+    renewed.learn_from(&of_two);
+    let known = renewed.intermediates.remembered();
+    assert_eq!(known, [again.der(), lower.der(), upper.der()].map(Clone::clone));
     let of_none = trust(&root, |config| config.upstream.intermediate_cache = 0).unwrap();
     assert!(verify(&of_none, &chain, "a.test"));
     assert!(of_none.intermediates.remembered().is_empty());
