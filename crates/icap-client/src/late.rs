@@ -8,12 +8,14 @@ use std::sync::Arc;
 use http_wire::{Field, RequestHead};
 
 use crate::course::Course;
+use crate::head::Message;
 use crate::{Did, LateChange, Service, TransactionInfo};
 
 /// Delimits the content anew whenever that changes; what is sent is always true to the content.
 const FRAMING: [&str; 3] = ["Content-Length", "Trailer", "Transfer-Encoding"];
 
-/// Whoever passes a message on adds itself to it (RFC 9110 section 7.6.3), c-icap among them.
+/// Whoever passes a message on adds itself to it (RFC 9110 section 7.6.3), c-icap among them. That is
+/// no reason to stop a request, so it goes on with what was there before.
 const PASSED_ON_BY: &str = "Via";
 
 /// A service that had its turn with a request.
@@ -44,12 +46,20 @@ impl Turns {
         info: &TransactionInfo,
     ) {
         let did = course.trail.steps.get(steps).map(|step| step.did);
-        if did == Some(Did::Adapted) && is_changed(before, course.message.request()) {
-            let unseen_by = self.0.iter().find(|turn| {
-                !Arc::ptr_eq(&turn.service, service)
-                    && (turn.took_part || course.concerns(&turn.service, info))
-            });
-            if let Some(turn) = unseen_by {
+        let unseen_by = self.0.iter().find(|turn| {
+            !Arc::ptr_eq(&turn.service, service)
+                && (turn.took_part || course.concerns(&turn.service, info))
+        });
+        if did == Some(Did::Adapted)
+            && let Some(turn) = unseen_by
+        {
+            let is_late = match &mut course.message {
+                Message::Request(head) => {
+                    is_changed(before, head) || take_back_via(before, head).is_err()
+                }
+                Message::Response { .. } => false,
+            };
+            if is_late {
                 let (by, unseen_by) = (service.name().clone(), turn.service.name().clone());
                 course.trail.late = Some(LateChange { by, unseen_by });
             }
@@ -84,6 +94,26 @@ fn is_changed(before: &RequestHead, after: &RequestHead) -> bool {
         || before.target() != after.target()
         || (now != sorted(before, &|_| true)
             && now != sorted(before, &|field| !before.is_hop_by_hop(field.name)))
+}
+
+/// Leaves of `Via` what `before` had.
+///
+/// # Errors
+/// The head with it is none.
+fn take_back_via(before: &RequestHead, after: &mut RequestHead) -> Result<(), http_wire::Error> {
+    let values =
+        |head: &RequestHead| head.all(PASSED_ON_BY).map(|f| f.value.to_vec()).collect::<Vec<_>>();
+    let via = values(before);
+    if via == values(after) {
+        return Ok(());
+    }
+    let mut edit = after.edit();
+    edit.remove(PASSED_ON_BY);
+    for value in via {
+        edit.append(PASSED_ON_BY, value);
+    }
+    *after = edit.build()?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -66,15 +66,18 @@ fn the_target_replaces_host() {
     };
     let rule = |host: &str| format!("[[rule]]\nhost = [{host:?}]\naction = \"block\"\n");
     let gateway = Gateway::start(&rule("other.example"));
-    for host in ["", "Host:\r\n", "Host: other.example\r\n", "Host: a/b\r\n"] {
+    for host in ["", "Host:\r\n", "Host: other.example\r\n"] {
         let before = origin.seen().len();
         let answer = ask(&gateway, host);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{host:?}: {answer}");
         let seen = text(&origin.seen()[before]);
         assert_eq!(seen, format!("GET / HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n\r\n"));
     }
-    let twice = ask(&gateway, &format!("Host: {o}\r\nHost: other.example\r\n"));
-    assert!(twice.starts_with("HTTP/1.1 400 "), "{twice}");
+    let twice = format!("Host: {o}\r\nHost: other.example\r\n");
+    for host in ["Host:\r\nHost:\r\n", "Host: a/b\r\n", &twice] {
+        let answer = ask(&gateway, host);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{host:?}: {answer}");
+    }
     // Rules look at what is used.
     let gateway = Gateway::start(&rule("127.0.0.1"));
     let answer = ask(&gateway, "Host: other.example\r\n");

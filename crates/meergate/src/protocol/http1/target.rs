@@ -31,9 +31,11 @@ pub(super) async fn destination(
 ) -> Result<Destination, Trouble> {
     let form = head.target_form().map_err(Trouble::RequestFault)?;
     let explicit = session.route.is_none();
-    let host = match form {
-        // Replaced, whatever it is (RFC 9112 section 3.2.2), unless it is there twice.
-        TargetForm::Absolute { .. } if explicit && head.all("Host").nth(1).is_none() => None,
+    // A proxy writes it anew from the target (RFC 9112 section 3.2.2), so it may be empty or missing
+    // there, but not something else than a host, nor there twice.
+    let replaces = explicit && matches!(form, TargetForm::Absolute { .. });
+    let host = match replaces && head.all("Host").all(|host| host.value.is_empty()) {
+        true if head.all("Host").count() < 2 => None,
         _ => head.host().map_err(Trouble::RequestFault)?,
     };
     match form {
@@ -65,6 +67,7 @@ pub(super) async fn destination(
             let target = target(&authority, scheme.default_port())?;
             // Here the target goes on as it is, and not every server prefers it to Host.
             if let Some(host) = host
+                && !replaces
                 && self::target(&host, scheme.default_port())? != target
             {
                 return Err(refuse(
