@@ -191,3 +191,37 @@ fn no_client_takes_all_memory_for_copies() {
         (metric(&program, "meergate_copies_bytes") == 0).then_some(())
     });
 }
+
+#[test]
+fn uploads_that_wait_for_a_service_take_no_more_memory_than_copies_may() {
+    let origin = Origin::answering(OK);
+    let gate = Arc::new(RwLock::new(()));
+    let _closed = gate.write().unwrap();
+    let (told, asked) = mpsc::sync_channel(100);
+    let waiting = gate.clone();
+    let service = Icap::start(move |message| {
+        let _ = told.send(message.body.len());
+        drop(waiting.read());
+        Verdict::Pass
+    });
+    let program = Program::start(&format!(
+        "[limits]\ncopies = \"16MiB\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n{}",
+        service.settings()
+    ));
+    let before = most_memory(&program);
+    let content = vec![b'x'; 1 << 20];
+    let mut clients = Vec::new();
+    for _ in 0..80 {
+        let mut stream = connect(program.at("proxy"));
+        let head = "Transfer-Encoding: chunked\r\n\r\n100000\r\n";
+        write!(stream, "POST http://{0}/ HTTP/1.1\r\nHost: {0}\r\n{head}", origin.address).unwrap();
+        stream.write_all(&content).unwrap();
+        stream.write_all(b"\r\n0\r\n\r\n").unwrap();
+        clients.push(stream);
+        assert_eq!(asked.recv_timeout(PATIENCE), Ok(1 << 20));
+    }
+    assert_eq!(metric(&program, "meergate_copies_bytes"), 8 << 20);
+    // Beside the copies, buffers of the connections.
+    let grown = most_memory(&program) - before;
+    assert!(grown < 48 << 10, "{grown} KiB more");
+}
