@@ -29,6 +29,8 @@ pub(crate) enum Contradiction {
     FileName,
     /// The ICAP message has no head of the kind that its method is about.
     HeadMissing,
+    /// A target without a path, without which the engine takes no content for a file.
+    PathMissing,
     /// More fields repeat names than the engine keeps.
     Repetitions,
     /// Trailers behind a body that only the end of the connection ends.
@@ -52,6 +54,9 @@ impl fmt::Display for Contradiction {
                 "a Content-Disposition is longer than the names of files that the engine takes, 4096 bytes",
             ),
             Self::HeadMissing => f.write_str("there is no HTTP head"),
+            Self::PathMissing => f.write_str(
+                "the request's target has no path, without which the engine takes no content for a file",
+            ),
             Self::Repetitions => f.write_str(
                 "more fields have a name that two before them have than the engine keeps, which is 64",
             ),

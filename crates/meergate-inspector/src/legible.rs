@@ -40,6 +40,32 @@ pub(crate) fn check(fields: Fields<'_>, trailers: &Headers) -> Result<(), Contra
     }
 }
 
+/// Makes sure that the engine finds a path in the target, which names the file that a message's content is: without a
+/// name there is no file for it (`HtpResponseBodyHandle`, `HtpRequestBodyHandlePOSTorPUT`), and `file.data` sees
+/// nothing. CONNECT has none, so nothing can come with it.
+///
+/// # Errors
+/// It does not.
+pub(crate) fn check_path(
+    method: &[u8],
+    target: &[u8],
+    has_body: bool,
+) -> Result<(), Contradiction> {
+    let has_path = match memchr::memmem::find(target, b"://") {
+        _ if method == b"CONNECT" => !has_body,
+        _ if target.starts_with(b"/") || target == b"*" => true,
+        Some(scheme) => {
+            let mut rest = target[scheme + 3..].iter();
+            rest.find(|byte| matches!(byte, b'/' | b'?' | b'#')) == Some(&b'/')
+        }
+        None => false,
+    };
+    match has_path {
+        true => Ok(()),
+        false => Err(Contradiction::PathMissing),
+    }
+}
+
 /// Makes sure that the engine takes all of the name that an upload to this target gives its file, which is the path.
 ///
 /// # Errors
@@ -93,6 +119,29 @@ mod tests {
             check(Fields::new(&field(FILE_NAME + 1)), &Headers::new()),
             Err(Contradiction::FileName)
         );
+    }
+
+    #[test]
+    fn a_target_has_a_path() {
+        for (good, method, target, has_body) in [
+            (true, "GET", "/", false),
+            (true, "GET", "http://h/", true),
+            (true, "GET", "http://h:1/?x", true),
+            (true, "GET", "/?u=http://h", true),
+            (true, "OPTIONS", "*", true),
+            (true, "CONNECT", "h:443", false),
+            (false, "CONNECT", "h:443", true),
+            (false, "CONNECT", "http://h/x", true),
+            (false, "GET", "http://h", false),
+            (false, "GET", "http://h?/", false),
+            (false, "GET", "http://h#/", false),
+            (false, "GET", "h:443", false),
+            (false, "GET", "?", false),
+            (false, "GET", ":", false),
+        ] {
+            let found = check_path(method.as_bytes(), target.as_bytes(), has_body);
+            assert_eq!(found.is_ok(), good, "{method} {target}");
+        }
     }
 
     #[test]

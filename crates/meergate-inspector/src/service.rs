@@ -130,6 +130,7 @@ impl Case<'_> {
         let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
         legible::check(head.fields(), &Headers::new())?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
+        legible::check_path(head.method(), head.target(), has_body)?;
         if has_body {
             legible::check_upload(head.target())?;
         }
@@ -181,6 +182,9 @@ impl Case<'_> {
             .map(|raw| RequestHead::from_bytes(raw.clone(), &self.limits()))
             .transpose()?;
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
+        if let Some(request) = &request {
+            legible::check_path(request.method(), request.target(), has_body)?;
+        }
         let keeps_copy = transaction.head().allows_204();
         let (carrier, turn) =
             self.desk.for_response(&self.origin, share, &self.mark, request.as_ref())?;
@@ -188,6 +192,9 @@ impl Case<'_> {
             self.ask(&carrier, request.as_ref())?;
         }
         let method = carrier.dialogue(|dialogue| dialogue.method().map(Bytes::copy_from_slice));
+        if has_body && method.as_deref() == Some(b"CONNECT") {
+            return Err(Contradiction::PathMissing.into());
+        }
         let framing = BodyFraming::response(&head, method.as_deref(), has_body)?;
         carrier.dialogue(|dialogue| {
             dialogue.answer();

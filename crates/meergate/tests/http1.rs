@@ -57,6 +57,35 @@ fn absolute_targets_become_origin_form() {
 }
 
 #[test]
+fn a_path_that_a_target_leaves_out_is_put_in() {
+    let origin = Origin::answering(OK);
+    let o = origin.address;
+    let ask = |gateway: &Gateway, line: &str| {
+        let mut stream = tunnel(gateway, &origin);
+        write!(stream, "{line} HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n\r\n").unwrap();
+        text(&read_to_end(&mut stream))
+    };
+    let gateway = Gateway::start("");
+    for (line, seen) in [
+        (format!("GET http://{o}"), format!("GET http://{o}/ ")),
+        (format!("GET HTTP://{o}?q=/"), format!("GET HTTP://{o}/?q=/ ")),
+        (format!("OPTIONS http://{o}"), "OPTIONS * ".to_owned()),
+        (format!("GET http://{o}/x"), format!("GET http://{o}/x ")),
+    ] {
+        let before = origin.seen().len();
+        let answer = ask(&gateway, &line);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{line}: {answer}");
+        let got = text(&origin.seen()[before]);
+        assert!(got.starts_with(&seen), "{line}: {got}");
+    }
+    let gateway = Gateway::start("[[rule]]\npath = [\"/\"]\naction = \"block\"\n");
+    for line in [format!("GET http://{o}?q"), format!("GET http://{o}"), "GET /?q".to_owned()] {
+        let answer = ask(&gateway, &line);
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{line}: {answer}");
+    }
+}
+
+#[test]
 fn the_target_replaces_host() {
     let origin = Origin::answering(OK);
     let o = origin.address;

@@ -64,3 +64,44 @@ fn request_and_response_of_kept_connections_share_a_flow() {
     respmod.ask(&Request::get("/eicar", EICAR).connection("c-1")).assert_blocked(1_000_001);
     assert_eq!(server.metric("flows_opened_total"), 3);
 }
+
+/// The engine takes content for a file only where it finds a path to name it after.
+#[test]
+fn content_that_belongs_to_no_path_does_not_come_through() {
+    let server = Server::start(&[]);
+    let ask = |line: &str, status: &str| {
+        let request = format!("{line} HTTP/1.1\r\nHost: www.test\r\n\r\n");
+        let response = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", EICAR.len());
+        let message = Request::respmod(request, response).body(EICAR).allow_204();
+        server.connect().ask(&message)
+    };
+    for line in ["GET http://www.test/", "GET https://www.test:1/?x", "GET /?http://a", "OPTIONS *"]
+    {
+        ask(line, "200 OK").assert_blocked(1_000_001);
+    }
+    for line in [
+        "GET http://www.test",
+        "GET HTTP://www.test?x/",
+        "GET http://www.test#/",
+        "POST http://www.test",
+        "OPTIONS https://www.test",
+        "GET www.test:443",
+        "GET ?",
+        "GET :",
+        "CONNECT www.test:443",
+        "CONNECT http://www.test/x",
+    ] {
+        for status in ["200 OK", "404 Not Found"] {
+            let reply = ask(line, status);
+            assert!((400..600).contains(&reply.status), "{line}, {status}: {reply:?}");
+        }
+    }
+    let upload = format!(
+        "PUT http://www.test HTTP/1.1\r\nHost: www.test\r\nContent-Length: {}\r\n\r\n",
+        EICAR.len()
+    );
+    let reply = server.connect().ask(&Request::reqmod(upload).body(EICAR).allow_204());
+    assert!((400..600).contains(&reply.status), "{reply:?}");
+    let tunnel = "CONNECT www.test:443 HTTP/1.1\r\nHost: www.test:443\r\n\r\n";
+    server.connect().ask(&Request::reqmod(tunnel).allow_204()).assert_unmodified();
+}

@@ -125,7 +125,10 @@ fn path(target: &[u8]) -> &[u8] {
         }
         None => target,
     };
-    rest.split(|b| *b == b'?').next().unwrap_or_default()
+    match rest.split(|b| *b == b'?').next() {
+        None | Some(b"") => b"/",
+        Some(path) => path,
+    }
 }
 
 /// Where the authority of an absolute-form target begins.
@@ -177,7 +180,7 @@ mod tests {
             ("/a/b.c/", "/a/b.c/"),
             ("http://a.example/x?y", "/x"),
             ("http://a.example", "/"),
-            ("http://a.example?y", ""),
+            ("http://a.example?y", "/"),
             ("*", "*"),
             ("/%61dmin", "/admin"),
             ("/a%20b", "/a b"),

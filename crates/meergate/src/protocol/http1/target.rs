@@ -77,7 +77,11 @@ pub(super) async fn destination(
                 ));
             }
             if !explicit {
-                return Ok(Destination::Fixed(None));
+                let head = match path.first() {
+                    Some(b'/') => return Ok(Destination::Fixed(None)),
+                    _ => with_path(head, path).map_err(Trouble::RequestFault)?,
+                };
+                return Ok(Destination::Named { head, route: None });
             }
             let head = origin_form(head, path, &authority).map_err(Trouble::RequestFault)?;
             let mut route = Route::plain(target).of(session.client);
@@ -95,6 +99,18 @@ pub(super) async fn destination(
 fn target(authority: &Authority<'_>, default_port: u16) -> Result<Target, Trouble> {
     Target::new(authority.host, authority.port.unwrap_or(default_port))
         .map_err(|e| refuse(400, "The host can't be read", &e.to_string()))
+}
+
+/// The head, in absolute-form without a path, with the path that this stands for (RFC 9112 sections
+/// 3.2.1 and 3.2.4): readers differ in what they make of none, and Suricata takes no content for a file
+/// then.
+fn with_path(head: &RequestHead, query: &[u8]) -> Result<RequestHead, Error> {
+    let (target, mut edit) = (head.target(), head.edit());
+    match query.is_empty() && head.method() == b"OPTIONS" {
+        true => edit.target("*"),
+        false => edit.target([&target[..target.len() - query.len()], b"/", query].concat()),
+    };
+    edit.build()
 }
 
 /// The head without what was meant for a proxy.
