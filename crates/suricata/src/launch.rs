@@ -46,7 +46,7 @@ pub(crate) fn check_files(config: &EngineConfig) -> Result<(), Error> {
             "no rules are given, so nothing would be inspected",
         ));
     }
-    config.rules.iter().try_for_each(|path| check_file(path))?;
+    config.rules.iter().try_for_each(|path| check_file(path, config.tolerate_bad_rules))?;
     let folders = [
         config.log_dir.as_deref(),
         match &config.eve {

@@ -51,9 +51,12 @@ impl fmt::Display for BadRule {
     }
 }
 
-/// Checks that the file can be read and holds something that looks like a rule: Suricata shrugs at a missing or empty
-/// file, and then lets everything pass.
-pub(crate) fn check_file(path: &Path) -> Result<(), Error> {
+/// Checks that the file can be read, holds something that looks like a rule, and that Suricata will not leave out a
+/// part of it in silence: it shrugs at a missing or empty file, and then lets everything pass; takes a line that begins
+/// with a blank for a comment; and drops a rule whose last line says that another one follows, as in a file that was cut
+/// short (`DetectLoadSigFile`). With `tolerate` the latter two are warnings.
+pub(crate) fn check_file(path: &Path, tolerate: bool) -> Result<(), Error> {
+    let refuse = |reason: String| Err(Error::new(ErrorKind::Rules, reason));
     let cannot = |error: std::io::Error| {
         Error::new(
             ErrorKind::Rules,
@@ -62,19 +65,82 @@ pub(crate) fn check_file(path: &Path) -> Result<(), Error> {
         .with_source(error)
     };
     if fs::metadata(path).map_err(cannot)?.is_dir() {
-        return Err(Error::new(
-            ErrorKind::Rules,
-            format!("{} is a folder: name the rule files in it", path.display()),
-        ));
+        return refuse(format!("{} is a folder: name the rule files in it", path.display()));
     }
-    let mut reader = BufReader::new(File::open(path).map_err(cannot)?);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(cannot)? > 0 {
-        let text = line.trim_ascii();
-        if !text.is_empty() && text.first() != Some(&b'#') {
-            return Ok(());
+    let left_out = |number: u32, why: &str| {
+        let reason = format!("{}:{number}: Suricata leaves this rule out: {why}", path.display());
+        match tolerate {
+            true => {
+                tracing::warn!("{reason}");
+                Ok(())
+            }
+            false => refuse(reason),
         }
+    };
+    let mut reader = BufReader::new(File::open(path).map_err(cannot)?);
+    let (mut line, mut number, mut begun) = (Vec::new(), 0, None);
+    let mut has_rule = false;
+    while reader.read_until(b'\n', &mut line).map_err(cannot)? > 0 {
+        number += 1;
+        let text = line.trim_ascii();
+        if begun.is_none() {
+            if !text.is_empty() && matches!(line.first(), Some(b' ' | b'\t')) && text[0] != b'#' {
+                left_out(number, "it begins with a blank, which makes it a comment")?;
+            }
+            if text.is_empty() || matches!(line.first(), Some(b'#' | b' ' | b'\t' | b'\r')) {
+                line.clear();
+                continue;
+            }
+        }
+        has_rule = true;
+        let start = begun.unwrap_or(number);
+        begun = text.ends_with(b"\\").then_some(start);
         line.clear();
     }
-    Err(Error::new(ErrorKind::Rules, format!("the rule file {} holds no rule", path.display())))
+    if let Some(start) = begun {
+        left_out(start, "its last line ends in a backslash, so that there should be another one")?;
+    }
+    match has_rule {
+        true => Ok(()),
+        false => refuse(format!("the rule file {} holds no rule", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<(), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my.rules");
+        fs::write(&path, text).unwrap();
+        // Where bad rules are tolerated, only files without any are refused.
+        assert_eq!(check_file(&path, true).is_ok(), text.contains("alert"), "{text:?}");
+        check_file(&path, false).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_would_be_left_out_is_named() {
+        for good in [
+            "alert a\n",
+            "alert a",
+            "# c\n\n  \n\t# c\n # c \\\nalert a\r\n",
+            "alert \\\n  a\nalert \\ \r\n b\n",
+            "alert \\\n # b\n",
+            "# c \\\nalert a\n# end \\",
+        ] {
+            assert_eq!(check(good), Ok(()), "{good:?}");
+        }
+        for (bad, line) in [
+            (" alert a\nalert b\n", 1),
+            ("alert b\n\talert a\n", 2),
+            ("alert b\n#\nalert \\\n a\n  alert c", 5),
+            ("alert b\nalert \\", 2),
+            ("alert b\nalert \\ \r\n a\\\n", 2),
+        ] {
+            let said = check(bad).unwrap_err();
+            assert!(said.contains(&format!("my.rules:{line}: ")), "{bad:?}: {said}");
+        }
+        assert!(check("# nothing\n").is_err());
+    }
 }
