@@ -1,5 +1,5 @@
 //! What the tests against other people's programs have really run: each writes a record, and the
-//! table in the README is made of the records.
+//! table in docs/interop.md is made of the records.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
