@@ -2,7 +2,7 @@
 //!
 //! A connection stays on the thread it was given to, with its origin's and its services'
 //! connections: nothing of it wakes another thread. Against one scheduler over all threads that
-//! raises the rate of small requests by a fifth (`bench/README.md`).
+//! raises the rate of small requests by a fifth (`bench/diary.md`).
 
 use std::future::Future;
 use std::io;
