@@ -1,20 +1,19 @@
 //! The command line.
 
-use std::fmt;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use suricata::PatternCache;
 
-use crate::identity::TlsSettings;
+use crate::engine::process;
 use crate::link::Loaded;
 use crate::replay::Split;
-use crate::settings::{Hold, Listen, Settings};
-use crate::sockets::{self, Listening};
-use crate::supervisor::Sockets;
-use crate::{control, log, modes, process, replay, supervisor};
+use crate::say::say;
+use crate::settings::{Hold, Listen, Settings, TlsSettings};
+use crate::sockets::{self, Listening, Sockets};
+use crate::supervisor::control;
+use crate::{log, modes, replay, supervisor};
 
 #[derive(Parser)]
 #[command(
@@ -214,11 +213,4 @@ fn reload(control: &Path) -> Result<ExitCode, String> {
         "reloaded: {rules} rules ({skipped} skipped), version {version}, {milliseconds} ms"
     ));
     Ok(ExitCode::SUCCESS)
-}
-
-/// A line on standard output, for scripts that wait for it.
-pub(crate) fn say(line: fmt::Arguments<'_>) {
-    let mut out = io::stdout().lock();
-    // Whoever closed our output does not want to know.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -5,7 +5,7 @@
 //! decides: nothing here blocks on its own, and nothing that could not be inspected is passed.
 //!
 //! ```text
-//!  ICAP connection ─► service ─► origin    who does this belong to?
+//!  ICAP connection ─► service ─► claims    who does this belong to?
 //!                        │       flows     which flow does it continue?
 //!                        │       dialogue  whose turn is it there?
 //!                        ▼
@@ -15,49 +15,22 @@
 //!
 //! A worker is one thread: a share of the ICAP connections, one engine worker and the flows that
 //! began there. A transaction whose flow lives elsewhere takes its connection to that thread.
+//!
+//! The program is two processes, and its folders are their wings: `supervisor` and `engine`, which talk over
+//! `link`. `inspection` is what the engine's process does with one transaction; `replay` does the same with captures.
 
 #![forbid(unsafe_code)]
 
-mod child;
 mod cli;
-mod clients;
-mod content;
-mod control;
-mod crew;
-mod decoding;
-mod desk;
-mod dialogue;
-mod exposition;
-mod flows;
-mod folder;
-mod forms;
-mod framing;
-mod halt;
-mod identity;
-mod kept;
-mod legible;
+mod engine;
+mod inspection;
 mod link;
 mod log;
-mod manager;
-mod metrics;
 mod modes;
-mod origin;
-mod owners;
-mod page;
-mod parameters;
-mod passage;
-mod pause;
-mod privileges;
-mod process;
 mod replay;
-mod sandbox;
-mod service;
+mod say;
 mod settings;
 mod sockets;
-mod state;
 mod supervisor;
-mod trail;
-mod watch;
-mod worker;
 
 pub use cli::main;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::identity::TlsSettings;
+use crate::settings::TlsSettings;
 use crate::settings::{Listen, Settings};
 use crate::sockets::Listening;
 

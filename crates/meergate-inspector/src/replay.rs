@@ -88,7 +88,7 @@ pub(crate) fn run(
     let folder = tempfile::tempdir().map_err(|e| format!("cannot make a folder: {e}"))?;
     let fed = feed::feed(&connections, settings, split, folder.path())?;
     let alerts = fed.events.lines().filter(|line| compare::is_alert(line));
-    alerts.for_each(|line| crate::cli::say(format_args!("{line}")));
+    alerts.for_each(|line| crate::say::say(format_args!("{line}")));
     if !compare {
         return Ok(true);
     }

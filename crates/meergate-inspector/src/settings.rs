@@ -1,5 +1,9 @@
 //! What the operator may set: a TOML file, and flags that win over it.
 
+mod content;
+mod identity;
+mod stand_ins;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,9 +13,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::{ContentSettings, Size, SizeText};
-use crate::identity::TlsSettings;
-use crate::origin::StandIns;
+pub(crate) use content::{ContentSettings, Policy, RATIO_FROM, Size, SizeText};
+pub(crate) use identity::TlsSettings;
+pub(crate) use stand_ins::StandIns;
 
 /// How much of a body waits for the verdict over all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,14 @@ use crate::settings::Listen;
 /// Connections that may wait to be accepted, as while the engine starts.
 const BACKLOG: i32 = 4096;
 
+/// What never changes while the program runs.
+pub(crate) struct Sockets {
+    /// For ICAP.
+    pub(crate) icap: Vec<Listening>,
+    /// For metrics.
+    pub(crate) metrics: Option<TcpListener>,
+}
+
 /// A socket that listens for ICAP.
 #[derive(Debug)]
 pub(crate) enum Listening {

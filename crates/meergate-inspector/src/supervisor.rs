@@ -1,27 +1,32 @@
 //! The process that the service manager knows: it keeps the listening sockets, and starts the
 //! engine's process, again if need be. Connections wait meanwhile in the sockets' queues.
 
+mod child;
+pub(crate) mod control;
+mod folder;
+mod kept;
+mod manager;
+mod privileges;
 mod reload;
+mod watch;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::child::{Child, Event};
-use crate::cli::say;
-use crate::control::{self, Command};
-use crate::folder::{Access, Folder};
-use crate::kept::Kept;
 use crate::link::{Begin, Order, Report, Totals};
-use crate::manager;
-use crate::privileges;
+use crate::say::say;
 use crate::settings::Settings;
-use crate::sockets::Listening;
+use crate::sockets::Sockets;
+use crate::supervisor::child::{Child, Event};
+use crate::supervisor::control::Command;
+use crate::supervisor::folder::Folder;
+use crate::supervisor::kept::Kept;
+use crate::supervisor::privileges::Access;
 use crate::supervisor::reload::{Reload, Stage, fingerprint, reply};
 
 /// How often the engine's process is looked at.
@@ -48,14 +53,6 @@ const QUEUE: usize = 64;
 /// Where settings come from, again and again.
 pub(crate) type Source = Box<dyn Fn() -> Result<Settings, String>>;
 
-/// What never changes while the program runs.
-pub(crate) struct Sockets {
-    /// For ICAP.
-    pub(crate) icap: Vec<Listening>,
-    /// For metrics.
-    pub(crate) metrics: Option<TcpListener>,
-}
-
 /// Serves until told to stop.
 ///
 /// # Errors
@@ -70,7 +67,7 @@ pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Resul
         let (events, event) = mpsc::channel(QUEUE);
         let (commands, command) = mpsc::channel(QUEUE);
         let _control = control::listen(&settings, commands)?;
-        let watch = crate::watch::begin(&settings);
+        let changes = watch::begin(&settings);
         let mut supervisor = Supervisor {
             settings,
             source,
@@ -88,7 +85,7 @@ pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Resul
             served: false,
         };
         supervisor.start()?;
-        supervisor.attend(event, command, watch).await
+        supervisor.attend(event, command, changes).await
     })
 }
 
@@ -129,7 +126,7 @@ impl Supervisor {
         &mut self,
         mut event: mpsc::Receiver<(u64, Event)>,
         mut command: mpsc::Receiver<Command>,
-        mut watch: crate::watch::Watch,
+        mut changes: watch::Watch,
     ) -> Result<(), String> {
         let mut tick = tokio::time::interval(TICK);
         let listen = |kind| signal(kind).map_err(|e| format!("cannot hear of signals: {e}"));
@@ -142,7 +139,7 @@ impl Supervisor {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
                 _ = hup.recv() => self.begin_reload(None).await,
-                () = watch.changed() => self.begin_reload(None).await,
+                () = changes.changed() => self.begin_reload(None).await,
                 Some(Command::Reload(answer)) = command.recv() => {
                     self.begin_reload(Some(answer)).await;
                 }

@@ -38,7 +38,7 @@ pub(super) fn with_suricata(
         [("suricata", theirs.difference(&ours)), ("replay", ours.difference(&theirs))]
     {
         for Finding { sid, action, ends } in found {
-            crate::cli::say(format_args!(
+            crate::say::say(format_args!(
                 "{}",
                 json!({ "event_type": "difference", "only": only, "signature_id": sid, "action": action,
                         "ends": [ends.0.to_string(), ends.1.to_string()] })
@@ -50,12 +50,12 @@ pub(super) fn with_suricata(
         connections.iter().filter_map(|c| Some((c, reason_to_leave_out(c)?)))
     {
         left_out += 1;
-        crate::cli::say(format_args!(
+        crate::say::say(format_args!(
             "{}",
             json!({ "event_type": "left-out", "ends": [client.to_string(), server.to_string()], "reason": why })
         ));
     }
-    crate::cli::say(format_args!(
+    crate::say::say(format_args!(
         "{}",
         json!({ "event_type": "comparison", "equal": ours == theirs, "suricata": theirs.len(), "replay": ours.len(),
                 "connections": connections.len() - left_out, "left_out": left_out })
@@ -83,8 +83,8 @@ fn suricata(
             all
         }
     };
-    let config =
-        crate::process::engine_config(settings)?.eve(suricata::EveOutput::File("eve.json".into()));
+    let config = crate::engine::process::engine_config(settings)?
+        .eve(suricata::EveOutput::File("eve.json".into()));
     let yaml = match &settings.suricata_yaml {
         Some(path) => path.clone(),
         None => config.write_built_in_yaml(folder, &logs).map_err(cannot)?,

@@ -11,12 +11,12 @@ use suricata::{Engine, EveOutput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::{Connection, Exchange, Message};
-use crate::content::Policy;
-use crate::desk::Desk;
-use crate::metrics::Metrics;
-use crate::service::Inspection;
+use crate::inspection::metrics::Metrics;
+use crate::inspection::service::Inspection;
+use crate::inspection::state::State;
+use crate::inspection::worker_flows::WorkerFlows;
+use crate::settings::Policy;
 use crate::settings::Settings;
-use crate::state::State;
 
 /// Bytes between the two ends of a replayed ICAP connection.
 const PIPE: usize = 256 << 10;
@@ -57,18 +57,18 @@ pub(super) fn feed(
     settings.content.other_codings = Policy::Pass;
     settings.content.malformed = Policy::Pass;
     settings.content.parts = Policy::Pass;
-    let config = crate::process::engine_config(&settings)?;
+    let config = crate::engine::process::engine_config(&settings)?;
     let config = config.log_dir(folder).eve(EveOutput::File(eve.clone()));
     let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
     let seed = seeds.into_iter().next().ok_or("the engine has no place for a worker")?;
     let worker = seed.attach().map_err(|e| e.to_string())?;
     let state = Arc::new(State::new(settings, Metrics::new(1, None)));
-    let desk = Desk::new(state, 0, worker);
+    let flows = WorkerFlows::new(state, 0, worker);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
-    let router = Router::new().route("/suricata", Inspection::new(desk.clone()));
+    let router = Router::new().route("/suricata", Inspection::new(flows.clone()));
     let mut replay = Replay { router: &router, split, dice: 1 };
     let began = Instant::now();
     let fed = runtime.block_on(async {
@@ -78,7 +78,7 @@ pub(super) fn feed(
         std::io::Result::Ok(())
     });
     drop(router);
-    let worker = desk.retire();
+    let worker = flows.retire();
     drop(worker);
     let forced = engine.forced().to_vec();
     engine.stop().map_err(|e| e.to_string())?;

@@ -6,10 +6,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::{Running, Supervisor};
-use crate::child::{Child, Event};
-use crate::kept::Kept;
 use crate::link::{Loaded, Order, Report};
 use crate::settings::Settings;
+use crate::supervisor::child::{Child, Event};
+use crate::supervisor::kept::Kept;
 
 /// A reload under way.
 pub(super) struct Reload {

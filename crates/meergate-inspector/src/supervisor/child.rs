@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::folder::Folder;
 use crate::link::{self, Begin, Order, Report};
-use crate::supervisor::Sockets;
+use crate::sockets::Sockets;
+use crate::supervisor::folder::Folder;
 
 /// Orders that may wait.
 const QUEUE: usize = 16;
@@ -67,7 +67,7 @@ impl Child {
         if std::env::var_os(TUNABLES).is_none() {
             command.env(TUNABLES, FREED_IS_KEPT);
         }
-        crate::privileges::drop_to(&mut command, &begin.settings)?;
+        crate::supervisor::privileges::drop_to(&mut command, &begin.settings)?;
         let mut process = command.spawn()?;
         // Closes our copy of the other end: the child's end is seen only if nobody else holds it.
         drop(command);

@@ -7,19 +7,19 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::dialogue::{Dialogue, Turn};
-use crate::origin::{FlowKey, FlowMap};
+use crate::inspection::claims::{FlowKey, FlowMap};
+use crate::inspection::dialogue::{Dialogue, Turn};
 
 /// One flow. Shared by the table and by the transactions that run on it.
 #[derive(Debug)]
-pub(crate) struct Talk<F> {
+pub(crate) struct FlowEntry<F> {
     /// The engine's flow; gone once it is closed.
     pub(crate) flow: Option<F>,
     /// Whose turn it is.
     pub(crate) dialogue: Dialogue,
     /// Nothing more may be learned from this flow: it was dropped, failed or was given up.
     pub(crate) spent: bool,
-    home: Option<Home>,
+    registered: Option<Registered>,
     /// The connection whose streams use this flow one after the other.
     connection: Option<FlowKey>,
     users: usize,
@@ -28,10 +28,10 @@ pub(crate) struct Talk<F> {
 }
 
 /// A flow as transactions hold it.
-pub(crate) type Shared<F> = Rc<RefCell<Talk<F>>>;
+pub(crate) type Shared<F> = Rc<RefCell<FlowEntry<F>>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Home {
+enum Registered {
     /// The flow of a connection, or of a stream.
     Connection(FlowKey),
     /// Free for the next stream of this connection.
@@ -86,11 +86,11 @@ impl<F> Table<F> {
 
     /// A flow that is in no table: for one transaction, or to be [kept](Self::keep).
     pub(crate) fn begin(&self, flow: F, now: Instant) -> Shared<F> {
-        Rc::new(RefCell::new(Talk {
+        Rc::new(RefCell::new(FlowEntry {
             flow: Some(flow),
             dialogue: Dialogue::default(),
             spent: false,
-            home: None,
+            registered: None,
             connection: None,
             users: 1,
             used: now,
@@ -101,10 +101,10 @@ impl<F> Table<F> {
     /// The flow on which the next request of this connection may go, now used by the caller.
     ///
     /// A flow that is in the midst of something else is given up, so that the caller opens another
-    /// one; it is returned by [`Leaving::Close`] if nobody else uses it.
-    pub(crate) fn for_request(&mut self, key: FlowKey) -> (Option<Shared<F>>, Leaving<F>) {
+    /// one; it is returned by [`Removed::Close`] if nobody else uses it.
+    pub(crate) fn for_request(&mut self, key: FlowKey) -> (Option<Shared<F>>, Removed<F>) {
         self.find(key, |dialogue| dialogue.may_ask().then_some(()))
-            .map_or_else(|leaving| (None, leaving), |(talk, ())| (Some(talk), Leaving::Nothing))
+            .map_or_else(|removed| (None, removed), |(entry, ())| (Some(entry), Removed::Nothing))
     }
 
     /// The flow on which the response to `request` (method and target) may go, now used by the
@@ -114,30 +114,30 @@ impl<F> Table<F> {
         &mut self,
         key: FlowKey,
         request: Option<(&[u8], &[u8])>,
-    ) -> (Option<(Shared<F>, Turn)>, Leaving<F>) {
+    ) -> (Option<(Shared<F>, Turn)>, Removed<F>) {
         self.find(key, |dialogue| match dialogue.turn(request) {
             Turn::Busy => None,
             turn => Some(turn),
         })
-        .map_or_else(|leaving| (None, leaving), |found| (Some(found), Leaving::Nothing))
+        .map_or_else(|removed| (None, removed), |found| (Some(found), Removed::Nothing))
     }
 
     fn find<T>(
         &mut self,
         key: FlowKey,
         fit: impl FnOnce(&Dialogue) -> Option<T>,
-    ) -> Result<(Shared<F>, T), Leaving<F>> {
-        let Some(talk) = self.connections.get(&key).cloned() else { return Err(Leaving::Nothing) };
-        let mut inner = talk.borrow_mut();
+    ) -> Result<(Shared<F>, T), Removed<F>> {
+        let Some(entry) = self.connections.get(&key).cloned() else { return Err(Removed::Nothing) };
+        let mut inner = entry.borrow_mut();
         match fit(&inner.dialogue).filter(|_| !inner.spent) {
             Some(fit) => {
                 inner.users += 1;
                 drop(inner);
-                Ok((talk, fit))
+                Ok((entry, fit))
             }
             None => {
                 drop(inner);
-                Err(self.give_up(&talk))
+                Err(self.give_up(&entry))
             }
         }
     }
@@ -146,47 +146,47 @@ impl<F> Table<F> {
     /// caller and in no place: it is to be [kept](Self::keep_stream).
     pub(crate) fn spare(&mut self, connection: FlowKey) -> Option<Shared<F>> {
         let free = self.spare.get_mut(&connection)?;
-        let talk = free.pop()?;
+        let entry = free.pop()?;
         if free.is_empty() {
             self.spare.remove(&connection);
         }
-        Some(self.take_out(talk))
+        Some(self.take_out(entry))
     }
 
     /// The oldest request under `key` that waits for its response.
     pub(crate) fn for_waiting(&mut self, key: FlowKey) -> Option<Shared<F>> {
         let queue = self.waiting.get_mut(&key)?;
-        let talk = queue.pop_front()?;
+        let entry = queue.pop_front()?;
         if queue.is_empty() {
             self.waiting.remove(&key);
         }
-        Some(self.take_out(talk))
+        Some(self.take_out(entry))
     }
 
     /// Lets a transaction use a flow that has left its place in the table.
-    fn take_out(&mut self, talk: Shared<F>) -> Shared<F> {
+    fn take_out(&mut self, entry: Shared<F>) -> Shared<F> {
         self.len -= 1;
         {
-            let mut inner = talk.borrow_mut();
-            inner.home = None;
+            let mut inner = entry.borrow_mut();
+            inner.registered = None;
             inner.users += 1;
             inner.stamp = 0;
         }
-        talk
+        entry
     }
 
     /// Later transactions of this connection continue this flow.
     #[must_use = "a flow that made room has to be closed"]
-    pub(crate) fn keep(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
+    pub(crate) fn keep(&mut self, key: FlowKey, entry: &Shared<F>) -> Removed<F> {
         // A flow that still has the place makes room by leaving it.
-        let leaving = match self.connections.get(&key).cloned() {
+        let removed = match self.connections.get(&key).cloned() {
             Some(old) => self.give_up(&old),
             None => self.make_room(),
         };
-        talk.borrow_mut().home = Some(Home::Connection(key));
-        self.connections.insert(key, talk.clone());
+        entry.borrow_mut().registered = Some(Registered::Connection(key));
+        self.connections.insert(key, entry.clone());
         self.len += 1;
-        leaving
+        removed
     }
 
     /// Later transactions of this stream continue this flow, and then those of other streams of its
@@ -196,80 +196,81 @@ impl<F> Table<F> {
         &mut self,
         stream: FlowKey,
         connection: FlowKey,
-        talk: &Shared<F>,
-    ) -> Leaving<F> {
-        talk.borrow_mut().connection = Some(connection);
-        self.keep(stream, talk)
+        entry: &Shared<F>,
+    ) -> Removed<F> {
+        entry.borrow_mut().connection = Some(connection);
+        self.keep(stream, entry)
     }
 
     /// The response to this flow's request will be looked for under `key`.
     #[must_use = "a flow that made room has to be closed"]
-    pub(crate) fn keep_waiting(&mut self, key: FlowKey, talk: &Shared<F>) -> Leaving<F> {
-        let leaving = self.make_room();
-        talk.borrow_mut().home = Some(Home::Waiting(key));
-        self.waiting.entry(key).or_default().push_back(talk.clone());
+    pub(crate) fn keep_waiting(&mut self, key: FlowKey, entry: &Shared<F>) -> Removed<F> {
+        let removed = self.make_room();
+        entry.borrow_mut().registered = Some(Registered::Waiting(key));
+        self.waiting.entry(key).or_default().push_back(entry.clone());
         self.len += 1;
-        leaving
+        removed
     }
 
     /// A transaction on this flow has ended.
-    pub(crate) fn release(&mut self, talk: &Shared<F>, now: Instant) -> Leaving<F> {
+    pub(crate) fn release(&mut self, entry: &Shared<F>, now: Instant) -> Removed<F> {
         let (over, users) = {
-            let mut inner = talk.borrow_mut();
+            let mut inner = entry.borrow_mut();
             inner.users -= 1;
             inner.used = now;
-            (inner.spent || inner.home.is_none() || inner.dialogue.is_over(), inner.users)
+            (inner.spent || inner.registered.is_none() || inner.dialogue.is_over(), inner.users)
         };
         if over {
-            return self.give_up(talk);
+            return self.give_up(entry);
         }
         if users == 0 {
-            self.free(talk);
+            self.free(entry);
             self.stamps += 1;
-            talk.borrow_mut().stamp = self.stamps;
-            self.order.push_back((self.stamps, talk.clone()));
+            entry.borrow_mut().stamp = self.stamps;
+            self.order.push_back((self.stamps, entry.clone()));
             self.compact();
         }
-        Leaving::Nothing
+        Removed::Nothing
     }
 
     /// A stream whose exchange is complete has no more use for its flow, but its connection has.
-    fn free(&mut self, talk: &Shared<F>) {
-        let mut inner = talk.borrow_mut();
-        let (Some(connection), Some(Home::Connection(stream))) = (inner.connection, inner.home)
+    fn free(&mut self, entry: &Shared<F>) {
+        let mut inner = entry.borrow_mut();
+        let (Some(connection), Some(Registered::Connection(stream))) =
+            (inner.connection, inner.registered)
         else {
             return;
         };
         if inner.dialogue.may_ask() {
-            inner.home = Some(Home::Spare(connection));
+            inner.registered = Some(Registered::Spare(connection));
             self.connections.remove(&stream);
-            self.spare.entry(connection).or_default().push(talk.clone());
+            self.spare.entry(connection).or_default().push(entry.clone());
             (self.left)(stream);
         }
     }
 
     /// Takes a flow out of the table; it is to be closed now unless a transaction still uses it.
-    pub(crate) fn give_up(&mut self, talk: &Shared<F>) -> Leaving<F> {
-        let home = talk.borrow_mut().home.take();
-        match home {
-            Some(Home::Connection(key)) => {
+    pub(crate) fn give_up(&mut self, entry: &Shared<F>) -> Removed<F> {
+        let registered = entry.borrow_mut().registered.take();
+        match registered {
+            Some(Registered::Connection(key)) => {
                 self.connections.remove(&key);
                 self.len -= 1;
                 (self.left)(key);
             }
-            Some(Home::Spare(connection)) => {
+            Some(Registered::Spare(connection)) => {
                 if let Some(free) = self.spare.get_mut(&connection) {
-                    free.retain(|other| !Rc::ptr_eq(other, talk));
+                    free.retain(|other| !Rc::ptr_eq(other, entry));
                     if free.is_empty() {
                         self.spare.remove(&connection);
                     }
                 }
                 self.len -= 1;
             }
-            Some(Home::Waiting(key)) => {
+            Some(Registered::Waiting(key)) => {
                 if let Some(queue) = self.waiting.get_mut(&key) {
                     // Mostly the oldest: thousands may wait under one key.
-                    let at = queue.iter().position(|other| Rc::ptr_eq(other, talk));
+                    let at = queue.iter().position(|other| Rc::ptr_eq(other, entry));
                     at.and_then(|at| queue.remove(at));
                     if queue.is_empty() {
                         self.waiting.remove(&key);
@@ -279,22 +280,22 @@ impl<F> Table<F> {
             }
             None => {}
         }
-        let mut inner = talk.borrow_mut();
+        let mut inner = entry.borrow_mut();
         inner.spent = true;
         match inner.users {
-            0 => inner.flow.take().map_or(Leaving::Nothing, Leaving::Close),
-            _ => Leaving::Nothing,
+            0 => inner.flow.take().map_or(Removed::Nothing, Removed::Close),
+            _ => Removed::Nothing,
         }
     }
 
     /// The next flow that has been idle for too long at `now`; call until there is none.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<F> {
         loop {
-            let (stamp, talk) = self.order.front()?;
-            let inner = talk.borrow();
-            let live = inner.stamp == *stamp && inner.users == 0 && inner.home.is_some();
-            let limit = match inner.home {
-                Some(Home::Waiting(_)) => self.wait.min(self.idle),
+            let (stamp, entry) = self.order.front()?;
+            let inner = entry.borrow();
+            let live = inner.stamp == *stamp && inner.users == 0 && inner.registered.is_some();
+            let limit = match inner.registered {
+                Some(Registered::Waiting(_)) => self.wait.min(self.idle),
                 _ => self.idle,
             };
             // Waiting requests behind a connection that may idle longer are found a little late.
@@ -302,8 +303,8 @@ impl<F> Table<F> {
                 return None;
             }
             drop(inner);
-            let (_, talk) = self.order.pop_front()?;
-            if live && let Leaving::Close(flow) = self.give_up(&talk) {
+            let (_, entry) = self.order.pop_front()?;
+            if live && let Removed::Close(flow) = self.give_up(&entry) {
                 return Some(flow);
             }
         }
@@ -311,42 +312,42 @@ impl<F> Table<F> {
 
     /// Every flow that nobody uses, as at the end of the program.
     pub(crate) fn drain(&mut self) -> Option<F> {
-        let talk = self
+        let entry = self
             .connections
             .values()
             .chain(self.spare.values().flatten())
             .chain(self.waiting.values().flatten())
-            .find(|talk| talk.borrow().users == 0)
+            .find(|entry| entry.borrow().users == 0)
             .cloned()?;
-        match self.give_up(&talk) {
-            Leaving::Close(flow) => Some(flow),
-            Leaving::Nothing => None,
+        match self.give_up(&entry) {
+            Removed::Close(flow) => Some(flow),
+            Removed::Nothing => None,
         }
     }
 
     /// The longest idle flow leaves if the table is full. If all are in use it grows past its
     /// limit for a moment: connections are limited too.
-    fn make_room(&mut self) -> Leaving<F> {
+    fn make_room(&mut self) -> Removed<F> {
         if self.len < self.limit {
-            return Leaving::Nothing;
+            return Removed::Nothing;
         }
-        while let Some((stamp, talk)) = self.order.pop_front() {
+        while let Some((stamp, entry)) = self.order.pop_front() {
             let live = {
-                let inner = talk.borrow();
-                inner.stamp == stamp && inner.users == 0 && inner.home.is_some()
+                let inner = entry.borrow();
+                inner.stamp == stamp && inner.users == 0 && inner.registered.is_some()
             };
             if live {
-                return self.give_up(&talk);
+                return self.give_up(&entry);
             }
         }
-        Leaving::Nothing
+        Removed::Nothing
     }
 
     fn compact(&mut self) {
         if self.order.len() > 2 * self.len + 64 {
-            self.order.retain(|(stamp, talk)| {
-                let inner = talk.borrow();
-                inner.stamp == *stamp && inner.users == 0 && inner.home.is_some()
+            self.order.retain(|(stamp, entry)| {
+                let inner = entry.borrow();
+                inner.stamp == *stamp && inner.users == 0 && inner.registered.is_some()
             });
         }
     }
@@ -355,7 +356,7 @@ impl<F> Table<F> {
 /// What has to be done about a flow that has left the table.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Leaving<F> {
+pub(crate) enum Removed<F> {
     /// Close it: nobody uses it any more.
     Close(F),
     /// Nothing now.

@@ -2,48 +2,17 @@
 //! have the files in them. Servers take them apart as well, and not all in the same way: here it is made sure that there
 //! is one way to read a form, and what the engine has not among its files is counted.
 
-use std::fmt;
-
 use http_wire::RequestHead;
 
-use crate::content::{Policy, Refusal};
-use crate::parameters::Parameters;
+use crate::inspection::parameters::Parameters;
+use crate::inspection::refusal::{Ambiguity, Refusal};
+use crate::settings::Policy;
 
 /// The longest line of a part's head with its CR: beyond, Suricata may skip it (`MIME_HEADER_MAX_LINE` of `mime.rs`).
 const LONGEST_LINE: usize = 4096;
 
 /// The longest boundary that Suricata takes (`RS_MIME_MAX_TOKEN_LEN`).
 const LONGEST_BOUNDARY: usize = 255;
-
-/// Why a form can be read in two ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ambiguity {
-    /// What the Content-Type says of the boundary.
-    Boundary,
-    /// Something else than the end of a line follows a boundary, or a boundary follows where content should.
-    Delimiter,
-    /// A field of a part that is no field, or is said twice.
-    Field,
-    /// A line that ends in LF or CR alone, or is folded, where others end in CRLF.
-    Line,
-    /// A line of a part's head is too long.
-    Long,
-    /// The name of a file is given twice, or not as such names are written.
-    Name,
-}
-
-impl fmt::Display for Ambiguity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Boundary => "how its boundary is given",
-            Self::Delimiter => "a boundary that is not alone on its line, or not behind content",
-            Self::Field => "a part with a field that is none, or that comes twice",
-            Self::Line => "a line that does not end in CRLF, or goes on in the next",
-            Self::Long => "a line of a part's head beyond 4096 bytes",
-            Self::Name => "how the name of a file is given",
-        })
-    }
-}
 
 /// Reads a form along with the engine.
 pub(crate) struct Form {

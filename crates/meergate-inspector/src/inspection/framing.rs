@@ -148,16 +148,16 @@ impl BodyFraming {
     ///
     /// # Errors
     /// More bytes than the head allows.
-    pub(crate) fn piece(&mut self, len: usize) -> Result<Around, Contradiction> {
+    pub(crate) fn piece(&mut self, len: usize) -> Result<Delimiters, Contradiction> {
         match self {
-            _ if len == 0 => Ok(Around::NOTHING),
+            _ if len == 0 => Ok(Delimiters::NOTHING),
             Self::Empty => Err(Contradiction::BodyUnexpected),
-            Self::UntilClose => Ok(Around::NOTHING),
-            Self::Chunked => Ok(Around::chunk(len)),
+            Self::UntilClose => Ok(Delimiters::NOTHING),
+            Self::Chunked => Ok(Delimiters::chunk(len)),
             Self::Length(left) => match left.checked_sub(len as u64) {
                 Some(rest) => {
                     *left = rest;
-                    Ok(Around::NOTHING)
+                    Ok(Delimiters::NOTHING)
                 }
                 None => Err(Contradiction::BodyTooLong),
             },
@@ -203,13 +203,13 @@ impl HeadEnd {
 
 /// Bytes in front of and behind a piece of body.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Around {
+pub(crate) struct Delimiters {
     line: [u8; CHUNK_LINE],
     start: usize,
     after: &'static [u8],
 }
 
-impl Around {
+impl Delimiters {
     const NOTHING: Self = Self { line: [0; CHUNK_LINE], start: CHUNK_LINE, after: b"" };
 
     fn chunk(len: usize) -> Self {
@@ -254,8 +254,8 @@ mod tests {
     fn framed(mut framing: BodyFraming, pieces: &[&[u8]]) -> Result<Vec<u8>, Contradiction> {
         let mut out = Vec::new();
         for piece in pieces {
-            let around = framing.piece(piece.len())?;
-            out.extend([around.before(), piece, around.after()].concat());
+            let delimiters = framing.piece(piece.len())?;
+            out.extend([delimiters.before(), piece, delimiters.after()].concat());
         }
         let (before, after) = framing.end()?;
         out.extend([before, after].concat());

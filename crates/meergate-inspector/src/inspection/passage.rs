@@ -11,17 +11,17 @@ use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError};
 use suricata::Direction;
 use tokio::task::yield_now;
 
-use crate::decoding::{Decoding, PIECE, Step};
-use crate::desk::{Carrier, Desk};
-use crate::dialogue::Dialogue;
-use crate::forms::Form;
-use crate::framing::{BodyFraming, Contradiction};
-use crate::halt::Halt;
-use crate::legible;
-use crate::metrics::Uninspected;
-use crate::pause::Pause;
+use crate::inspection::decoding::{Decoding, PIECE, Step};
+use crate::inspection::dialogue::Dialogue;
+use crate::inspection::forms::Form;
+use crate::inspection::framing::{BodyFraming, Contradiction};
+use crate::inspection::halt::Halt;
+use crate::inspection::legible;
+use crate::inspection::metrics::Uninspected;
+use crate::inspection::pause::Pause;
+use crate::inspection::trail::Trail;
+use crate::inspection::worker_flows::{FlowLease, WorkerFlows};
 use crate::settings::Hold;
-use crate::trail::Trail;
 
 /// Bytes of one body, decoded ones counted too, after which the worker's other connections have their
 /// turn, however fast more comes: a quarter of a millisecond's worth with few rules, one with many.
@@ -38,9 +38,9 @@ pub(crate) enum Content {
 /// A message to be inspected: its head and how its body goes on.
 pub(crate) struct Passage<'a> {
     /// The worker.
-    pub(crate) desk: &'a Desk,
+    pub(crate) flows: &'a WorkerFlows,
     /// The flow.
-    pub(crate) carrier: &'a Carrier,
+    pub(crate) lease: &'a FlowLease,
     /// Its direction.
     pub(crate) direction: Direction,
     /// What goes to the engine before the body, in one piece with its beginning.
@@ -79,12 +79,12 @@ impl Passage<'_> {
             self.conclude(None, &Headers::new()).await?;
             return Ok(self.answer_bodiless(reply)?);
         }
-        let mut held = Held::new(self.desk, self.keeps_copy, self.unheld)?;
+        let mut held = Held::new(self.flows, self.keeps_copy, self.unheld)?;
         let run = self.stream(&mut held, body, reply).await;
         if let Err(halt) = &run
             && let Some(reason) = halt.reason()
         {
-            self.desk.counters().uninspected(reason, held.ring.pending_len() as u64);
+            self.flows.counters().uninspected(reason, held.ring.pending_len() as u64);
         }
         run
     }
@@ -230,27 +230,27 @@ impl Passage<'_> {
                     BodyFraming::Empty | BodyFraming::Length(_) => {
                         // HTTP/2 has trailers whatever the framing, HTTP/1 has not: so they come
                         // behind the message, and nothing may follow them.
-                        self.carrier.dialogue(Dialogue::close_after);
+                        self.lease.dialogue(Dialogue::close_after);
                         self.feed(held, PIECE, [before, after, b""])?;
-                        self.carrier.feed_behind(self.direction, &lines)?;
+                        self.lease.feed_behind(self.direction, &lines)?;
                     }
                 }
                 if held.ring.pending_len() > 0 {
                     return Err(Halt::Stuck);
                 }
                 if let Some(form) = &mut self.form {
-                    self.desk.counters().uninspected(Uninspected::Form, form.finish());
+                    self.flows.counters().uninspected(Uninspected::Form, form.finish());
                 }
             }
             None => {
                 let (before, after) = self.framing.end()?;
                 let [a, b] = std::mem::take(&mut self.lead);
-                self.carrier.feed(self.direction, &[a, b, before, &lines, after], 0)?;
+                self.lease.feed(self.direction, &[a, b, before, &lines, after], 0)?;
             }
         }
         match self.framing.delimited() {
-            true => self.carrier.check(),
-            false => self.carrier.end(),
+            true => self.lease.check(),
+            false => self.lease.end(),
         }
     }
 
@@ -287,17 +287,17 @@ impl Passage<'_> {
         if let Some(form) = &mut self.form {
             missed = form.read(content.first)? + form.read(content.second)?;
         }
-        let around = self.framing.piece(len)?;
+        let delimiters = self.framing.piece(len)?;
         let [a, b] = std::mem::take(&mut self.lead);
         let [x, y, z] = tail;
         let (first, second) = (content.first, content.second);
-        let parts = [a, b, around.before(), first, second, around.after(), x, y, z];
-        let seam = held.trail.seam(around.before().len());
-        self.carrier.feed_chunk(self.direction, seam, &parts, len)?;
+        let parts = [a, b, delimiters.before(), first, second, delimiters.after(), x, y, z];
+        let seam = held.trail.seam(delimiters.before().len());
+        self.lease.feed_chunk(self.direction, seam, &parts, len)?;
         if self.framing == BodyFraming::Chunked {
-            held.trail.follow([a, b], around.before(), Slices { first, second });
+            held.trail.follow([a, b], delimiters.before(), Slices { first, second });
         }
-        let counters = self.desk.counters();
+        let counters = self.flows.counters();
         counters.inspected.add(len as u64);
         counters.uninspected(Uninspected::Form, missed);
         match &mut self.content {
@@ -349,7 +349,7 @@ impl Passage<'_> {
     ) -> Result<(), Halt> {
         if !held.started {
             if reply.allows_204() {
-                self.desk.counters().unmodified.one();
+                self.flows.counters().unmodified.one();
                 return Ok(reply.no_content(&Headers::new())?);
             }
             self.start(reply, true)?;
@@ -364,7 +364,7 @@ impl Passage<'_> {
 
     fn answer_bodiless(&self, reply: &mut Reply<'_>) -> Result<(), TransactError> {
         if reply.allows_204() {
-            self.desk.counters().unmodified.one();
+            self.flows.counters().unmodified.one();
             return reply.no_content(&Headers::new());
         }
         self.start(reply, false)
@@ -391,17 +391,17 @@ struct Held<'a> {
     turn: usize,
     /// What the engine has seen, up to the next chunk.
     trail: Trail,
-    desk: &'a Desk,
+    flows: &'a WorkerFlows,
 }
 
 impl<'a> Held<'a> {
-    fn new(desk: &'a Desk, keeps_copy: bool, unheld: bool) -> Result<Self, Halt> {
-        let settings = &desk.state.settings;
+    fn new(flows: &'a WorkerFlows, keeps_copy: bool, unheld: bool) -> Result<Self, Halt> {
+        let settings = &flows.state.settings;
         let hold = settings.hold;
         let discard = hold == Hold::All && keeps_copy;
-        let ring = desk.ring(discard).ok_or(Halt::TooMany)?;
+        let ring = flows.ring(discard).ok_or(Halt::TooMany)?;
         if unheld {
-            desk.counters().unheld.one();
+            flows.counters().unheld.one();
         }
         Ok(Self {
             ring,
@@ -415,7 +415,7 @@ impl<'a> Held<'a> {
             counted: 0,
             turn: 0,
             trail: Trail::default(),
-            desk,
+            flows,
         })
     }
 
@@ -448,7 +448,7 @@ impl<'a> Held<'a> {
         }
         ready!(self.pause.poll(cx));
         self.paused = true;
-        self.desk.counters().paused.one();
+        self.flows.counters().paused.one();
         Poll::Ready(())
     }
 
@@ -490,13 +490,13 @@ impl<'a> Held<'a> {
 
     fn count(&mut self) {
         let now = self.ring.pending_len() + self.ring.passed_len();
-        self.desk.counters().held.add(now as i64 - self.counted as i64);
+        self.flows.counters().held.add(now as i64 - self.counted as i64);
         self.counted = now;
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.desk.counters().held.add(-(self.counted as i64));
+        self.flows.counters().held.add(-(self.counted as i64));
     }
 }

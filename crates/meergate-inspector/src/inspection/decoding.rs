@@ -6,9 +6,10 @@ use std::rc::Rc;
 use content_coding::{Codings, Decoder};
 use dual_ring::Slices;
 
-use crate::content::{ContentSettings, Policy, RATIO_FROM, Refusal};
-use crate::framing::BodyFraming;
-use crate::halt::Halt;
+use crate::inspection::framing::BodyFraming;
+use crate::inspection::halt::Halt;
+use crate::inspection::refusal::Refusal;
+use crate::settings::{ContentSettings, Policy, RATIO_FROM};
 
 /// Decoded bytes that go to the engine at once: with the chunk line around them they fit one packet.
 pub(crate) const PIECE: usize = 65_000;

@@ -4,7 +4,7 @@
 use http_wire::Fields;
 use icap::Headers;
 
-use crate::framing::Contradiction;
+use crate::inspection::framing::Contradiction;
 
 /// libhtp joins fields of one name. Of the third and later ones of each name it counts so many, all names together, and
 /// leaves out the rest (`process_request_header`, `process_response_header`).

@@ -5,7 +5,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use icap::Headers;
-use serde::{Deserialize, Serialize};
+
+use crate::settings::StandIns;
 
 /// The flow that a transaction belongs to: 128 bits of keyed hash, so that nobody outside can
 /// make two connections share a flow.
@@ -73,7 +74,7 @@ pub(crate) enum Correlation {
 
 /// What an ICAP client says about the connection that a transaction came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Origin<'a> {
+pub(crate) struct Claims<'a> {
     /// `X-Client-IP`.
     pub(crate) client_ip: Option<IpAddr>,
     /// `X-Client-Port`.
@@ -112,7 +113,7 @@ const NAMES: [&[u8]; 8] = [
 /// Longest identifier taken from a client, in bytes; a longer one counts as absurd.
 const MAX_ID: usize = 128;
 
-impl<'a> Origin<'a> {
+impl<'a> Claims<'a> {
     /// Reads the headers. Of several with one name the first counts.
     pub(crate) fn read(headers: &'a Headers, keys: &Keys) -> Self {
         let mut said = [None; NAMES.len()];
@@ -148,7 +149,7 @@ impl<'a> Origin<'a> {
         let overlap = parsed(overlap, &mut absurd, |text: &str| text.parse().ok());
         let mut id = |text| parsed(text, &mut absurd, |text: &'a str| identifier(text));
         let (connection, transaction) = (id(connection), id(transaction));
-        let mut origin = Self {
+        let mut claims = Self {
             client_ip,
             client_port,
             server_ip,
@@ -160,8 +161,8 @@ impl<'a> Origin<'a> {
             absurd,
             correlation: Correlation::None,
         };
-        origin.correlation = origin.correlate(keys);
-        origin
+        claims.correlation = claims.correlate(keys);
+        claims
     }
 
     /// An identifier is not trusted alone: two ICAP clients may count from one, so that the
@@ -225,32 +226,6 @@ fn identifier(text: &str) -> Option<&str> {
     (text.len() <= MAX_ID && text.bytes().all(|b| b.is_ascii_graphic())).then_some(text)
 }
 
-/// Addresses for what an ICAP client leaves out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct StandIns {
-    /// Instead of an unknown IPv4 client.
-    pub(crate) client: Ipv4Addr,
-    /// Instead of an unknown IPv4 server.
-    pub(crate) server: Ipv4Addr,
-    /// Instead of an unknown IPv6 client.
-    pub client6: Ipv6Addr,
-    /// Instead of an unknown IPv6 server.
-    pub server6: Ipv6Addr,
-}
-
-impl Default for StandIns {
-    /// TEST-NET-1 and TEST-NET-2 (RFC 5737), and 2001:db8::/32 (RFC 3849): no real host has them.
-    fn default() -> Self {
-        Self {
-            client: Ipv4Addr::new(192, 0, 2, 1),
-            server: Ipv4Addr::new(198, 51, 100, 1),
-            client6: Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 1),
-            server6: Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 1),
-        }
-    }
-}
-
 /// First of the ports that stand in for an unknown client port (RFC 6335 dynamic range).
 const FIRST_EPHEMERAL: u16 = 49152;
 
@@ -272,35 +247,35 @@ impl Endpoints {
     /// Completes what is known. `host` is the request's host if it is a literal address;
     /// `port` what its URL says or implies; `spread` varies an unknown client port.
     pub(crate) fn complete(
-        origin: &Origin<'_>,
+        claims: &Claims<'_>,
         host: Option<IpAddr>,
         port: u16,
         spread: u64,
         stand_ins: &StandIns,
     ) -> Self {
-        let server_ip = origin.server_ip.or(host);
-        let mixed = matches!((origin.client_ip, server_ip), (Some(c), Some(s)) if c.is_ipv4() != s.is_ipv4());
-        let v6 = origin.client_ip.or(server_ip).is_some_and(|ip| ip.is_ipv6());
+        let server_ip = claims.server_ip.or(host);
+        let mixed = matches!((claims.client_ip, server_ip), (Some(c), Some(s)) if c.is_ipv4() != s.is_ipv4());
+        let v6 = claims.client_ip.or(server_ip).is_some_and(|ip| ip.is_ipv6());
         let stand_in = |v4: Ipv4Addr, v6_: Ipv6Addr| match v6 {
             true => IpAddr::V6(v6_),
             false => IpAddr::V4(v4),
         };
         let client_ip =
-            origin.client_ip.unwrap_or_else(|| stand_in(stand_ins.client, stand_ins.client6));
+            claims.client_ip.unwrap_or_else(|| stand_in(stand_ins.client, stand_ins.client6));
         let server_ip = server_ip
             .filter(|_| !mixed)
             .unwrap_or_else(|| stand_in(stand_ins.server, stand_ins.server6));
         let span = u64::from(u16::MAX - FIRST_EPHEMERAL) + 1;
         let client_port =
-            origin.client_port.unwrap_or_else(|| FIRST_EPHEMERAL + (spread % span) as u16);
+            claims.client_port.unwrap_or_else(|| FIRST_EPHEMERAL + (spread % span) as u16);
         Self {
             client: SocketAddr::new(client_ip, client_port),
-            server: SocketAddr::new(server_ip, origin.server_port.unwrap_or(port)),
+            server: SocketAddr::new(server_ip, claims.server_port.unwrap_or(port)),
             invented: mixed
-                || origin.client_ip.is_none()
-                || origin.client_port.is_none()
-                || origin.server_ip.is_none()
-                || origin.server_port.is_none(),
+                || claims.client_ip.is_none()
+                || claims.client_port.is_none()
+                || claims.server_ip.is_none()
+                || claims.server_port.is_none(),
             mixed,
         }
     }

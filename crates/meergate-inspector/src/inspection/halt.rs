@@ -5,9 +5,9 @@ use std::fmt;
 use icap_server::TransactError;
 use suricata::{Dropped, Loss};
 
-use crate::content::Refusal;
-use crate::framing::Contradiction;
-use crate::metrics::Uninspected;
+use crate::inspection::framing::Contradiction;
+use crate::inspection::metrics::Uninspected;
+use crate::inspection::refusal::Refusal;
 
 /// The end of a transaction before its time.
 #[derive(Debug)]

@@ -9,19 +9,20 @@ use icap::{Headers, IsTag, Method};
 use icap_server::{Http, Options, Reply, ReplyHead, Service, TransactError, Transaction};
 use suricata::{Direction, Dropped};
 
-use crate::clients::{Client, Share};
-use crate::content::{Reading, Refusal};
-use crate::decoding::Decoding;
-use crate::desk::{Carrier, Desk, Mark};
-use crate::dialogue::{Asked, Turn};
-use crate::forms::Form;
-use crate::framing::{BodyFraming, Contradiction, HeadEnd};
-use crate::halt::Halt;
-use crate::legible;
-use crate::metrics::{Outcome, Uninspected};
-use crate::origin::Origin;
-use crate::page::Blocked;
-use crate::passage::{Content, Passage};
+use crate::inspection::claims::Claims;
+use crate::inspection::clients::{Client, Share};
+use crate::inspection::content::Reading;
+use crate::inspection::decoding::Decoding;
+use crate::inspection::dialogue::{Asked, Turn};
+use crate::inspection::forms::Form;
+use crate::inspection::framing::{BodyFraming, Contradiction, HeadEnd};
+use crate::inspection::halt::Halt;
+use crate::inspection::legible;
+use crate::inspection::metrics::{Outcome, Uninspected};
+use crate::inspection::page::Blocked;
+use crate::inspection::passage::{Content, Passage};
+use crate::inspection::refusal::Refusal;
+use crate::inspection::worker_flows::{EventTags, FlowLease, WorkerFlows};
 
 /// What is decoded here, so that others need not ask for content in less.
 const DECODES: &str = "br+deflate+gzip+x-gzip+zstd";
@@ -29,23 +30,23 @@ const DECODES: &str = "br+deflate+gzip+x-gzip+zstd";
 /// The service, as one worker's connections see it.
 #[derive(Clone)]
 pub(crate) struct Inspection {
-    desk: Rc<Desk>,
+    flows: Rc<WorkerFlows>,
 }
 
 impl Inspection {
     /// On this worker.
-    pub(crate) fn new(desk: Rc<Desk>) -> Self {
-        Self { desk }
+    pub(crate) fn new(flows: Rc<WorkerFlows>) -> Self {
+        Self { flows }
     }
 }
 
 impl Service for Inspection {
     fn istag(&self) -> IsTag {
-        self.desk.state.istag()
+        self.flows.state.istag()
     }
 
     fn options(&self) -> Options {
-        let settings = &self.desk.state.settings;
+        let settings = &self.flows.state.settings;
         let mut headers = Headers::new();
         // The value holds no control character, so it is taken.
         let _ = headers
@@ -62,35 +63,35 @@ impl Service for Inspection {
 
     async fn transact(&self, transaction: &mut Transaction<'_>) -> Result<(), TransactError> {
         let head = transaction.head();
-        let origin = Origin::read(head.headers(), &self.desk.state.keys);
-        if let Some(worker) = self.desk.elsewhere(origin.correlation) {
+        let claims = Claims::read(head.headers(), &self.flows.state.keys);
+        if let Some(worker) = self.flows.elsewhere(claims.correlation) {
             return Err(TransactError::Elsewhere(worker));
         }
         let mut tally =
-            Tally { desk: &self.desk, began: Instant::now(), outcome: Outcome::Aborted };
-        if origin.absurd {
-            self.desk.counters().absurd.one();
+            Tally { flows: &self.flows, began: Instant::now(), outcome: Outcome::Aborted };
+        if claims.absurd {
+            self.flows.counters().absurd.one();
         }
-        let mark = Rc::new(Mark {
-            transaction: match origin.transaction {
+        let tags = Rc::new(EventTags {
+            transaction: match claims.transaction {
                 Some(id) => id.into(),
-                None => self.desk.state.transaction_id().into(),
+                None => self.flows.state.transaction_id().into(),
             },
-            stream: origin.stream.map(|stream| stream.to_string().into()),
+            stream: claims.stream.map(|stream| stream.to_string().into()),
         });
-        let client = Client::new(origin.client_ip, transaction.peer());
-        let share = self.desk.state.clients.admit(client);
-        let case = Case { desk: &self.desk, origin, mark };
+        let client = Client::new(claims.client_ip, transaction.peer());
+        let share = self.flows.state.clients.admit(client);
+        let inspecting = Inspecting { flows: &self.flows, claims, tags };
         let run = match (&share, head.method()) {
             (None, _) => {
-                self.desk.counters().over_share.one();
+                self.flows.counters().over_share.one();
                 Err(Halt::OverShare)
             }
-            (Some(share), Method::Reqmod) => case.request(share, transaction).await,
-            (Some(share), _) => case.response(share, transaction).await,
+            (Some(share), Method::Reqmod) => inspecting.request(share, transaction).await,
+            (Some(share), _) => inspecting.response(share, transaction).await,
         };
         let (_, reply) = transaction.split();
-        let (outcome, result) = case.settle(run, reply);
+        let (outcome, result) = inspecting.settle(run, reply);
         tally.outcome = outcome;
         result
     }
@@ -104,27 +105,27 @@ fn speaks_of_content(head: &ResponseHead) -> bool {
 
 /// Counts a transaction when it is over, however that came about.
 struct Tally<'a> {
-    desk: &'a Desk,
+    flows: &'a WorkerFlows,
     began: Instant,
     outcome: Outcome,
 }
 
 impl Drop for Tally<'_> {
     fn drop(&mut self) {
-        let counters = self.desk.counters();
+        let counters = self.flows.counters();
         counters.outcome(self.outcome);
         counters.duration.observe(self.began.elapsed());
     }
 }
 
 /// One transaction.
-struct Case<'a> {
-    desk: &'a Rc<Desk>,
-    origin: Origin<'a>,
-    mark: Rc<Mark>,
+struct Inspecting<'a> {
+    flows: &'a Rc<WorkerFlows>,
+    claims: Claims<'a>,
+    tags: Rc<EventTags>,
 }
 
-impl Case<'_> {
+impl Inspecting<'_> {
     async fn request(&self, share: &Share, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
         let raw = transaction.req_hdr().ok_or(Contradiction::HeadMissing)?;
         let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
@@ -136,18 +137,18 @@ impl Case<'_> {
         }
         let keeps_copy = transaction.head().allows_204();
         let (framing, end) = BodyFraming::request(&head, has_body)?;
-        let carrier = self.desk.for_request(&self.origin, share, &self.mark, &head)?;
+        let lease = self.flows.for_request(&self.claims, share, &self.tags, &head)?;
         let reading = match has_body {
-            true => self.desk.state.settings.content.request(&head)?,
+            true => self.flows.state.settings.content.request(&head)?,
             false => Reading::AsIs(None),
         };
-        let ambiguous = self.desk.state.settings.content.malformed;
+        let ambiguous = self.flows.state.settings.content.malformed;
         let form = if has_body { Form::of(&head, ambiguous)? } else { None };
         let (content, framing, end) = self.content(&reading, framing, end);
         let (first, second) = end.split(raw);
         let passage = Passage {
-            desk: self.desk,
-            carrier: &carrier,
+            flows: self.flows,
+            lease: &lease,
             direction: Direction::ToServer,
             lead: [first, second],
             fields: head.fields(),
@@ -162,14 +163,14 @@ impl Case<'_> {
         };
         let (body, reply) = transaction.split();
         passage.run(body, reply).await?;
-        carrier.dialogue(|dialogue| {
+        lease.dialogue(|dialogue| {
             if !head.keep_alive() {
                 dialogue.close_after();
             }
             dialogue.asked();
         });
-        self.desk.await_response(&self.origin, &head, &carrier);
-        carrier.done();
+        self.flows.await_response(&self.claims, &head, &lease);
+        lease.done();
         Ok(())
     }
 
@@ -186,17 +187,17 @@ impl Case<'_> {
             legible::check_path(request.method(), request.target(), has_body)?;
         }
         let keeps_copy = transaction.head().allows_204();
-        let (carrier, turn) =
-            self.desk.for_response(&self.origin, share, &self.mark, request.as_ref())?;
+        let (lease, turn) =
+            self.flows.for_response(&self.claims, share, &self.tags, request.as_ref())?;
         if turn == Turn::AskFirst {
-            self.ask(&carrier, request.as_ref())?;
+            self.ask(&lease, request.as_ref())?;
         }
-        let method = carrier.dialogue(|dialogue| dialogue.method().map(Bytes::copy_from_slice));
+        let method = lease.dialogue(|dialogue| dialogue.method().map(Bytes::copy_from_slice));
         if has_body && method.as_deref() == Some(b"CONNECT") {
             return Err(Contradiction::PathMissing.into());
         }
         let framing = BodyFraming::response(&head, method.as_deref(), has_body)?;
-        carrier.dialogue(|dialogue| {
+        lease.dialogue(|dialogue| {
             dialogue.answer();
             // After an upgrade, and after CONNECT, the connection carries something else. Of other
             // interim responses and of a 304 that speaks of content, the engine (libhtp) may have
@@ -209,14 +210,14 @@ impl Case<'_> {
             }
         });
         let reading = match has_body {
-            true => self.desk.state.settings.content.response(&head, self.origin.overlap)?,
+            true => self.flows.state.settings.content.response(&head, self.claims.overlap)?,
             false => Reading::AsIs(None),
         };
         let (content, framing, end) = self.content(&reading, framing, HeadEnd::AsIs);
         let (first, second) = end.split(raw);
         let passage = Passage {
-            desk: self.desk,
-            carrier: &carrier,
+            flows: self.flows,
+            lease: &lease,
             direction: Direction::ToClient,
             lead: [first, second],
             fields: head.fields(),
@@ -231,8 +232,8 @@ impl Case<'_> {
         };
         let (body, reply) = transaction.split();
         passage.run(body, reply).await?;
-        carrier.dialogue(crate::dialogue::Dialogue::answered);
-        carrier.done();
+        lease.dialogue(crate::inspection::dialogue::Dialogue::answered);
+        lease.done();
         Ok(())
     }
 
@@ -246,8 +247,8 @@ impl Case<'_> {
         match reading {
             Reading::AsIs(uninspected) => (Content::AsIs(*uninspected), framing, end),
             Reading::Decoded(codings) => {
-                let settings = &self.desk.state.settings.content;
-                let decoding = Decoding::new(codings, framing, settings, &self.desk.buffers);
+                let settings = &self.flows.state.settings.content;
+                let decoding = Decoding::new(codings, framing, settings, &self.flows.buffers);
                 let (framing, end) = framing.of_decoded(end);
                 (Content::Coded(Box::new(decoding)), framing, end)
             }
@@ -255,14 +256,14 @@ impl Case<'_> {
     }
 
     /// Shows the engine the request that a response answers, since no REQMOD did.
-    fn ask(&self, carrier: &Carrier, request: Option<&RequestHead>) -> Result<(), Halt> {
+    fn ask(&self, lease: &FlowLease, request: Option<&RequestHead>) -> Result<(), Halt> {
         let Some(head) = request else {
-            self.desk.counters().unasked.one();
-            carrier.dialogue(crate::dialogue::Dialogue::unasked);
+            self.flows.counters().unasked.one();
+            lease.dialogue(crate::inspection::dialogue::Dialogue::unasked);
             return Ok(());
         };
         let unseen = BodyFraming::request(head, false).is_err();
-        carrier.dialogue(|dialogue| {
+        lease.dialogue(|dialogue| {
             dialogue.ask(Asked::new(head.method(), head.target()));
             if !head.keep_alive() {
                 dialogue.close_after();
@@ -272,24 +273,24 @@ impl Case<'_> {
             // RESPMOD carries no request body: without the fields that announce it, the engine
             // will not wait for one.
             if let Ok(http_wire::Framing::Length(n)) = head.framing() {
-                self.desk.counters().uninspected(Uninspected::RequestBodyUnseen, n);
+                self.flows.counters().uninspected(Uninspected::RequestBodyUnseen, n);
             }
             let mut edit = head.edit();
             edit.remove("Content-Length").remove("Transfer-Encoding");
-            carrier.feed(Direction::ToServer, &[edit.build()?.bytes()], 0)?;
+            lease.feed(Direction::ToServer, &[edit.build()?.bytes()], 0)?;
         } else {
-            carrier.feed(Direction::ToServer, &[head.bytes()], 0)?;
+            lease.feed(Direction::ToServer, &[head.bytes()], 0)?;
         }
-        carrier.dialogue(crate::dialogue::Dialogue::asked);
+        lease.dialogue(crate::inspection::dialogue::Dialogue::asked);
         Ok(())
     }
 
     fn is_unheld(&self, content_type: Option<http_wire::Field<'_>>) -> bool {
-        content_type.is_some_and(|field| self.desk.state.settings.is_unheld(field.value))
+        content_type.is_some_and(|field| self.flows.state.settings.is_unheld(field.value))
     }
 
     fn limits(&self) -> http_wire::Limits {
-        let max_head = self.desk.state.settings.limits.max_head;
+        let max_head = self.flows.state.settings.limits.max_head;
         http_wire::Limits { max_head, ..http_wire::Limits::default() }
     }
 
@@ -308,7 +309,7 @@ impl Case<'_> {
         match &halt {
             Halt::Blocked(dropped) => {
                 tracing::info!(
-                    transaction = &*self.mark.transaction,
+                    transaction = &*self.tags.transaction,
                     sid = dropped.signature.as_ref().map(|s| s.sid),
                     reason = %dropped,
                     cut,
@@ -320,8 +321,8 @@ impl Case<'_> {
                 }
             }
             Halt::Refused(refusal) => {
-                tracing::warn!(transaction = &*self.mark.transaction, cut, "{halt}");
-                self.desk.counters().refusals[refusal.index()].one();
+                tracing::warn!(transaction = &*self.tags.transaction, cut, "{halt}");
+                self.flows.counters().refusals[refusal.index()].one();
                 let result = match cut {
                     true => Err(TransactError::Failed(halt.to_string())),
                     false => self.refuse(refusal, reply),
@@ -329,7 +330,7 @@ impl Case<'_> {
                 (Outcome::Refused, result)
             }
             _ => {
-                tracing::warn!(transaction = &*self.mark.transaction, cut, "{halt}");
+                tracing::warn!(transaction = &*self.tags.transaction, cut, "{halt}");
                 let result = match cut {
                     true => Err(TransactError::Failed(halt.to_string())),
                     false => reply.respond_error(halt.status(), &halt.to_string()),
@@ -344,7 +345,7 @@ impl Case<'_> {
             &Blocked {
                 signature: dropped.signature.as_ref(),
                 reason: dropped.reason.name(),
-                transaction: &self.mark.transaction,
+                transaction: &self.tags.transaction,
             },
             reply,
         )
@@ -352,7 +353,7 @@ impl Case<'_> {
 
     fn refuse(&self, refusal: &Refusal, reply: &mut Reply<'_>) -> Result<(), TransactError> {
         let reason = &refusal.to_string();
-        let transaction = &*self.mark.transaction;
+        let transaction = &*self.tags.transaction;
         self.show(&Blocked { signature: None, reason, transaction }, reply)
     }
 

@@ -10,19 +10,19 @@ use dual_ring::{Pool, PooledRing};
 use http_wire::RequestHead;
 use suricata::{Direction, Error, Expect, Flow, Seam, Tuple, Verdict, Worker};
 
-use crate::clients::{Place, Share};
-use crate::decoding::Buffers;
-use crate::dialogue::{Asked, Turn};
-use crate::flows::{Leaving, Shared, Table};
-use crate::halt::Halt;
-use crate::metrics::Counters;
-use crate::origin::{Correlation, Endpoints, FlowKey, Origin};
+use crate::inspection::claims::{Claims, Correlation, Endpoints, FlowKey};
+use crate::inspection::clients::{Place, Share};
+use crate::inspection::decoding::Buffers;
+use crate::inspection::dialogue::{Asked, Turn};
+use crate::inspection::flows::{Removed, Shared, Table};
+use crate::inspection::halt::Halt;
+use crate::inspection::metrics::Counters;
+use crate::inspection::state::State;
 use crate::settings::{Hold, Settings};
-use crate::state::State;
 
 /// What the engine's events carry, so that they can be joined with other logs.
 #[derive(Debug)]
-pub(crate) struct Mark {
+pub(crate) struct EventTags {
     /// The id of the transaction.
     pub(crate) transaction: Box<str>,
     /// The HTTP/2 or HTTP/3 stream.
@@ -30,19 +30,19 @@ pub(crate) struct Mark {
 }
 
 /// Where transactions get their flows and verdicts. Belongs to one thread.
-pub(crate) struct Desk {
+pub(crate) struct WorkerFlows {
     /// What all workers share.
     pub(crate) state: Arc<State>,
     index: usize,
     worker: RefCell<Worker>,
-    flows: RefCell<Table<Leased>>,
+    table: RefCell<Table<Leased>>,
     rings: Rings,
     /// For decoded content.
     pub(crate) buffers: Buffers,
     /// Flows of the engine that are open here.
     open: Cell<u64>,
     /// The transaction that the engine's events are marked with.
-    annotated: RefCell<Option<Rc<Mark>>>,
+    annotated: RefCell<Option<Rc<EventTags>>>,
 }
 
 /// A flow of the engine, and its place among those of its client that later transactions may continue; without one
@@ -81,7 +81,7 @@ impl Rings {
     }
 }
 
-impl Desk {
+impl WorkerFlows {
     /// Around an attached engine worker.
     pub(crate) fn new(state: Arc<State>, index: usize, worker: Worker) -> Rc<Self> {
         let limits = &state.settings.limits;
@@ -90,11 +90,11 @@ impl Desk {
             let state = state.clone();
             move |key| state.owners.leave(key, index)
         };
-        let flows = Table::new(most, limits.flow_idle(), limits.response_wait(), left);
+        let table = Table::new(most, limits.flow_idle(), limits.response_wait(), left);
         Rc::new(Self {
             index,
             worker: RefCell::new(worker),
-            flows: RefCell::new(flows),
+            table: RefCell::new(table),
             rings: Rings::new(&state.settings),
             buffers: Buffers::default(),
             open: Cell::new(0),
@@ -131,25 +131,25 @@ impl Desk {
     /// The engine could not open a flow.
     pub(crate) fn for_request(
         self: &Rc<Self>,
-        origin: &Origin<'_>,
+        claims: &Claims<'_>,
         share: &Share,
-        mark: &Rc<Mark>,
+        tags: &Rc<EventTags>,
         head: &RequestHead,
-    ) -> Result<Carrier, Error> {
-        let found = match origin.correlation {
+    ) -> Result<FlowLease, Error> {
+        let found = match claims.correlation {
             Correlation::Connection(key) | Correlation::Stream { stream: key, .. } => {
-                let (found, leaving) = self.flows.borrow_mut().for_request(key);
-                self.dispose(leaving);
+                let (found, removed) = self.table.borrow_mut().for_request(key);
+                self.dispose(removed);
                 found
             }
             Correlation::Client(_) | Correlation::None => None,
         };
-        let talk = match found {
-            Some(talk) => talk,
-            None => self.open(origin, share, Some(head))?,
+        let entry = match found {
+            Some(entry) => entry,
+            None => self.open(claims, share, Some(head))?,
         };
-        talk.borrow_mut().dialogue.ask(Asked::new(head.method(), head.target()));
-        Ok(self.carrier(talk, mark))
+        entry.borrow_mut().dialogue.ask(Asked::new(head.method(), head.target()));
+        Ok(self.lease(entry, tags))
     }
 
     /// A flow on which the response to `request` may go, and whether that request, or any, has to
@@ -159,48 +159,48 @@ impl Desk {
     /// The engine could not open a flow.
     pub(crate) fn for_response(
         self: &Rc<Self>,
-        origin: &Origin<'_>,
+        claims: &Claims<'_>,
         share: &Share,
-        mark: &Rc<Mark>,
+        tags: &Rc<EventTags>,
         request: Option<&RequestHead>,
-    ) -> Result<(Carrier, Turn), Error> {
-        let found = match (origin.correlation, request) {
+    ) -> Result<(FlowLease, Turn), Error> {
+        let found = match (claims.correlation, request) {
             (Correlation::Connection(key) | Correlation::Stream { stream: key, .. }, _) => {
                 let line = request.map(|head| (head.method(), head.target()));
-                let (found, leaving) = self.flows.borrow_mut().for_response(key, line);
-                self.dispose(leaving);
+                let (found, removed) = self.table.borrow_mut().for_response(key, line);
+                self.dispose(removed);
                 found
             }
             (Correlation::Client(_), Some(head)) => {
-                let key = self.request_key(origin, head);
-                self.flows.borrow_mut().for_waiting(key).map(|talk| (talk, Turn::Answer))
+                let key = self.request_key(claims, head);
+                self.table.borrow_mut().for_waiting(key).map(|entry| (entry, Turn::Answer))
             }
             _ => None,
         };
-        let (talk, turn) = match found {
+        let (entry, turn) = match found {
             Some(found) => found,
-            None => (self.open(origin, share, request)?, Turn::AskFirst),
+            None => (self.open(claims, share, request)?, Turn::AskFirst),
         };
-        Ok((self.carrier(talk, mark), turn))
+        Ok((self.lease(entry, tags), turn))
     }
 
     /// After a REQMOD: its response will be looked for, if it can be told from others at all.
     pub(crate) fn await_response(
         &self,
-        origin: &Origin<'_>,
+        claims: &Claims<'_>,
         head: &RequestHead,
-        carrier: &Carrier,
+        lease: &FlowLease,
     ) {
         let may_wait = {
-            let talk = carrier.talk.borrow();
-            talk.flow.as_ref().is_some_and(|leased| leased.place.is_some())
+            let entry = lease.entry.borrow();
+            entry.flow.as_ref().is_some_and(|leased| leased.place.is_some())
         };
-        if let Correlation::Client(_) = origin.correlation
+        if let Correlation::Client(_) = claims.correlation
             && may_wait
         {
-            let key = self.request_key(origin, head);
-            let leaving = self.flows.borrow_mut().keep_waiting(key, &carrier.talk);
-            self.displace(leaving);
+            let key = self.request_key(claims, head);
+            let removed = self.table.borrow_mut().keep_waiting(key, &lease.entry);
+            self.displace(removed);
         }
     }
 
@@ -208,9 +208,9 @@ impl Desk {
     pub(crate) fn sweep(&self, most: usize) -> bool {
         let now = Instant::now();
         for _ in 0..most {
-            let expired = self.flows.borrow_mut().expired(now);
+            let expired = self.table.borrow_mut().expired(now);
             let Some(flow) = expired else {
-                self.counters().flows.set(self.flows.borrow().len() as i64);
+                self.counters().flows.set(self.table.borrow().len() as i64);
                 self.counters().rings.set(self.rings.lent() as i64);
                 return false;
             };
@@ -239,45 +239,45 @@ impl Desk {
     /// Closes every flow, and hands the engine worker back so that the engine can stop.
     pub(crate) fn retire(self: Rc<Self>) -> Option<Worker> {
         loop {
-            let next = self.flows.borrow_mut().drain();
+            let next = self.table.borrow_mut().drain();
             match next {
                 Some(flow) => self.close(flow),
                 None => break,
             }
         }
-        Rc::into_inner(self).map(|desk| desk.worker.into_inner())
+        Rc::into_inner(self).map(|flows| flows.worker.into_inner())
     }
 
-    fn carrier(self: &Rc<Self>, talk: Shared<Leased>, mark: &Rc<Mark>) -> Carrier {
-        Carrier { desk: self.clone(), talk, mark: mark.clone(), done: false }
+    fn lease(self: &Rc<Self>, entry: Shared<Leased>, tags: &Rc<EventTags>) -> FlowLease {
+        FlowLease { flows: self.clone(), entry, tags: tags.clone(), done: false }
     }
 
     /// Marks the events of what is fed next.
-    fn annotate(&self, mark: &Rc<Mark>) {
+    fn annotate(&self, tags: &Rc<EventTags>) {
         let mut annotated = self.annotated.borrow_mut();
-        if annotated.as_ref().is_some_and(|last| Rc::ptr_eq(last, mark)) {
+        if annotated.as_ref().is_some_and(|last| Rc::ptr_eq(last, tags)) {
             return;
         }
-        let stream = mark.stream.as_deref().map(|stream| ("stream_id", stream));
-        let fields = [("transaction_id", &*mark.transaction), stream.unwrap_or_default()];
+        let stream = tags.stream.as_deref().map(|stream| ("stream_id", stream));
+        let fields = [("transaction_id", &*tags.transaction), stream.unwrap_or_default()];
         let fields = if stream.is_some() { &fields[..] } else { &fields[..1] };
         // The values are short, and without NUL: nothing else can go wrong.
         let _ = self.worker.borrow_mut().annotate(fields);
-        *annotated = Some(mark.clone());
+        *annotated = Some(tags.clone());
     }
 
     fn open(
         &self,
-        origin: &Origin<'_>,
+        claims: &Claims<'_>,
         share: &Share,
         request: Option<&RequestHead>,
     ) -> Result<Shared<Leased>, Error> {
-        let correlation = origin.correlation;
+        let correlation = claims.correlation;
         if let Correlation::Stream { connection, .. } = correlation {
-            let spare = self.flows.borrow_mut().spare(connection);
-            if let Some(talk) = spare {
-                self.keep(&talk, correlation);
-                return Ok(talk);
+            let spare = self.table.borrow_mut().spare(connection);
+            if let Some(entry) = spare {
+                self.keep(&entry, correlation);
+                return Ok(entry);
             }
         }
         let authority = request.and_then(|head| head.host().ok().flatten());
@@ -287,7 +287,7 @@ impl Desk {
         // are used again soon: the engine takes a flow with the addresses of a closed one at half
         // the cost of one that it has never seen.
         let spread = self.open.get();
-        let ends = Endpoints::complete(origin, host, port, spread, self.state.stand_ins());
+        let ends = Endpoints::complete(claims, host, port, spread, self.state.stand_ins());
         if ends.invented {
             self.counters().invented.one();
             self.state.say_stand_ins();
@@ -302,44 +302,44 @@ impl Desk {
         self.counters().flows_opened.one();
         let place = share.flow();
         let is_kept = place.is_some();
-        let talk = self.flows.borrow().begin(Leased { flow, place }, Instant::now());
+        let entry = self.table.borrow().begin(Leased { flow, place }, Instant::now());
         if is_kept {
-            self.keep(&talk, correlation);
+            self.keep(&entry, correlation);
         } else {
             self.counters().flows_unkept.one();
         }
-        Ok(talk)
+        Ok(entry)
     }
 
     /// Lets later transactions find the flow, if they can be told to belong to it.
-    fn keep(&self, talk: &Shared<Leased>, correlation: Correlation) {
-        let mut flows = self.flows.borrow_mut();
-        let (key, leaving) = match correlation {
-            Correlation::Connection(key) => (key, flows.keep(key, talk)),
+    fn keep(&self, entry: &Shared<Leased>, correlation: Correlation) {
+        let mut flows = self.table.borrow_mut();
+        let (key, removed) = match correlation {
+            Correlation::Connection(key) => (key, flows.keep(key, entry)),
             Correlation::Stream { stream, connection } => {
-                (stream, flows.keep_stream(stream, connection, talk))
+                (stream, flows.keep_stream(stream, connection, entry))
             }
             Correlation::Client(_) | Correlation::None => return,
         };
         drop(flows);
         self.state.owners.claim(key, self.index);
-        self.displace(leaving);
+        self.displace(removed);
     }
 
-    fn request_key(&self, origin: &Origin<'_>, head: &RequestHead) -> FlowKey {
+    fn request_key(&self, claims: &Claims<'_>, head: &RequestHead) -> FlowKey {
         let host = head.field("Host").map_or(&b""[..], |field| field.value);
-        origin.request_key(&self.state.keys, head.method(), head.target(), host)
+        claims.request_key(&self.state.keys, head.method(), head.target(), host)
     }
 
-    fn displace(&self, leaving: Leaving<Leased>) {
-        if let Leaving::Close(flow) = leaving {
+    fn displace(&self, removed: Removed<Leased>) {
+        if let Removed::Close(flow) = removed {
             self.counters().flows_displaced.one();
             self.close(flow);
         }
     }
 
-    fn dispose(&self, leaving: Leaving<Leased>) {
-        if let Leaving::Close(flow) = leaving {
+    fn dispose(&self, removed: Removed<Leased>) {
+        if let Removed::Close(flow) = removed {
             self.close(flow);
         }
     }
@@ -355,14 +355,14 @@ impl Desk {
 
 /// A flow in the hands of one transaction. Dropped before [`done`](Self::done), the flow is given
 /// up: nobody knows what the engine has seen of it.
-pub(crate) struct Carrier {
-    desk: Rc<Desk>,
-    talk: Shared<Leased>,
-    mark: Rc<Mark>,
+pub(crate) struct FlowLease {
+    flows: Rc<WorkerFlows>,
+    entry: Shared<Leased>,
+    tags: Rc<EventTags>,
     done: bool,
 }
 
-impl Carrier {
+impl FlowLease {
     /// Shows the engine the next bytes of the flow: all `parts`, as if they were one. Events that
     /// they cause carry the id of the transaction.
     ///
@@ -404,12 +404,12 @@ impl Carrier {
         &self,
         feed: impl FnOnce(&mut Worker, &mut Flow) -> Result<Verdict, Error>,
     ) -> Result<(), Halt> {
-        let mut talk = self.talk.borrow_mut();
-        let Some(Leased { flow, .. }) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
-        self.desk.annotate(&self.mark);
-        let verdict = feed(&mut self.desk.worker.borrow_mut(), flow);
+        let mut entry = self.entry.borrow_mut();
+        let Some(Leased { flow, .. }) = entry.flow.as_mut() else { return Err(Halt::FlowGone) };
+        self.flows.annotate(&self.tags);
+        let verdict = feed(&mut self.flows.worker.borrow_mut(), flow);
         if !matches!(verdict, Ok(Verdict::Pass)) {
-            talk.spent = true;
+            entry.spent = true;
         }
         passed(verdict)
     }
@@ -419,9 +419,9 @@ impl Carrier {
     /// # Errors
     /// It sees another protocol, or none: nothing of the message was inspected as HTTP.
     pub(crate) fn check(&self) -> Result<(), Halt> {
-        let mut talk = self.talk.borrow_mut();
-        let Some(Leased { flow, .. }) = talk.flow.as_mut() else { return Err(Halt::FlowGone) };
-        Ok(self.desk.worker.borrow_mut().check_protocol(flow)?)
+        let mut entry = self.entry.borrow_mut();
+        let Some(Leased { flow, .. }) = entry.flow.as_mut() else { return Err(Halt::FlowGone) };
+        Ok(self.flows.worker.borrow_mut().check_protocol(flow)?)
     }
 
     /// Ends the flow now, and hears what the engine says to that: for messages that last until
@@ -430,17 +430,20 @@ impl Carrier {
     /// # Errors
     /// As for [`feed`](Self::feed).
     pub(crate) fn end(&self) -> Result<(), Halt> {
-        let mut talk = self.talk.borrow_mut();
-        talk.spent = true;
-        let Some(Leased { flow, .. }) = talk.flow.take() else { return Err(Halt::FlowGone) };
-        self.desk.open.set(self.desk.open.get().saturating_sub(1));
-        self.desk.annotate(&self.mark);
-        passed(self.desk.worker.borrow_mut().close(flow))
+        let mut entry = self.entry.borrow_mut();
+        entry.spent = true;
+        let Some(Leased { flow, .. }) = entry.flow.take() else { return Err(Halt::FlowGone) };
+        self.flows.open.set(self.flows.open.get().saturating_sub(1));
+        self.flows.annotate(&self.tags);
+        passed(self.flows.worker.borrow_mut().close(flow))
     }
 
     /// The flow's dialogue.
-    pub(crate) fn dialogue<T>(&self, with: impl FnOnce(&mut crate::dialogue::Dialogue) -> T) -> T {
-        with(&mut self.talk.borrow_mut().dialogue)
+    pub(crate) fn dialogue<T>(
+        &self,
+        with: impl FnOnce(&mut crate::inspection::dialogue::Dialogue) -> T,
+    ) -> T {
+        with(&mut self.entry.borrow_mut().dialogue)
     }
 
     /// The transaction has done its part on this flow in good order.
@@ -449,13 +452,13 @@ impl Carrier {
     }
 }
 
-impl Drop for Carrier {
+impl Drop for FlowLease {
     fn drop(&mut self) {
         if !self.done {
-            self.talk.borrow_mut().spent = true;
+            self.entry.borrow_mut().spent = true;
         }
-        let leaving = self.desk.flows.borrow_mut().release(&self.talk, Instant::now());
-        self.desk.dispose(leaving);
+        let removed = self.flows.table.borrow_mut().release(&self.entry, Instant::now());
+        self.flows.dispose(removed);
     }
 }
 

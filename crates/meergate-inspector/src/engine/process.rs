@@ -14,13 +14,13 @@ use suricata::{Engine, EngineConfig, EveOutput, PatternCache, RuleStats, WorkerS
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
-use crate::crew::Crew;
+use crate::engine::workers::Workers;
+use crate::engine::{exposition, sandbox};
+use crate::inspection::metrics::Metrics;
+use crate::inspection::state::State;
 use crate::link::{self, Begin, Loaded, Order, Receiver, Report, Sender};
-use crate::metrics::Metrics;
 use crate::settings::{Mode, Settings};
 use crate::sockets::Listening;
-use crate::state::State;
-use crate::{exposition, sandbox};
 
 /// Suricata's name for the longest line or head of HTTP that it reads on.
 const META_FIELD_LIMIT: &str = "app-layer.protocols.http.libhtp.default-config.meta-field-limit";
@@ -146,19 +146,19 @@ impl Process {
         let state = Arc::new(State::new(settings, metrics.clone()));
         let shutdown = Shutdown::new();
         let (reloading, reloads) = watch::channel(false);
-        let crew = Crew::start(&state, seeds, &self.listening, &shutdown, &reloads)?;
+        let workers = Workers::start(&state, seeds, &self.listening, &shutdown, &reloads)?;
         let engine = Arc::new(engine);
-        let duty = Duty { state, engine, shutdown, reloading, crew, began };
+        let serving = Serving { state, engine, shutdown, reloading, workers, began };
         let engine = runtime.block_on(async {
             if let Some(listener) = self.metrics {
-                let engine = Arc::downgrade(&duty.engine);
+                let engine = Arc::downgrade(&serving.engine);
                 let page = move || {
                     let stats = engine.upgrade().map(|engine| engine.stats()).unwrap_or_default();
                     metrics.render(&stats.counters)
                 };
                 tokio::spawn(exposition::serve(listener, page));
             }
-            duty.fulfil(sender, receiver).await
+            serving.fulfil(sender, receiver).await
         })?;
         match Arc::into_inner(engine) {
             Some(engine) => stop(engine),
@@ -169,22 +169,22 @@ impl Process {
 }
 
 /// What the main thread does while the workers work.
-struct Duty {
+struct Serving {
     state: Arc<State>,
     engine: Arc<Engine>,
     shutdown: Shutdown,
     reloading: watch::Sender<bool>,
-    crew: Crew,
+    workers: Workers,
     began: Instant,
 }
 
-impl Duty {
+impl Serving {
     async fn fulfil(
         mut self,
         sender: &mut Sender,
         receiver: &mut Receiver,
     ) -> Result<Arc<Engine>, String> {
-        self.crew.ready().await?;
+        self.workers.ready().await?;
         let rules = self.engine.rules();
         self.note_rules(&rules);
         self.tell(sender, &Report::Ready(loaded(&rules, self.began))).await;
@@ -206,14 +206,14 @@ impl Duty {
                 result = finished(&mut reload) => {
                     reload = None;
                     self.reloading.send_replace(false);
-                    let report = match self.crew.proved().await {
+                    let report = match self.workers.proved().await {
                         Ok(()) => Report::Reloaded(result),
                         Err(reason) => Report::Unproven(reason),
                     };
                     self.note_rules(&self.engine.rules());
                     self.tell(sender, &report).await;
                 }
-                ended = self.crew.ended() => return Err(ended),
+                ended = self.workers.ended() => return Err(ended),
                 _ = beat.tick() => {
                     if self.state.metrics.all_alive() {
                         self.tell(sender, &Report::Beat).await;
@@ -223,9 +223,9 @@ impl Duty {
         };
         self.state.set_grace(grace);
         self.shutdown.request();
-        self.crew.closed().await;
+        self.workers.closed().await;
         self.tell(sender, &Report::Closed).await;
-        self.crew.all_ended().await?;
+        self.workers.all_ended().await?;
         Ok(self.engine)
     }
 

@@ -10,20 +10,11 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use tempfile::TempDir;
 
-use crate::privileges;
 use crate::settings::Settings;
+use crate::supervisor::privileges::{self, Access};
 
 const PREFIX: &str = "meergate-inspector-";
 const LOCK: &str = "lock";
-
-/// Who has rights to a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Whoever runs the program. The settings' user reads it, by its group.
-    Read,
-    /// The settings' user alone.
-    Write,
-}
 
 /// A private folder. Removed at the end; if that never came, by the next program that makes one.
 pub(crate) struct Folder {

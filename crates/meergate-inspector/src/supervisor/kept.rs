@@ -6,9 +6,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::folder::Access;
-use crate::privileges;
 use crate::settings::Settings;
+use crate::supervisor::privileges::{self, Access};
 
 /// A copy of the rule files of some settings. The files beside them, which rules may name, are
 /// linked to. What a `suricata_yaml` names is not copied.

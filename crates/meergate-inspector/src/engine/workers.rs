@@ -9,9 +9,9 @@ use icap_server::Shutdown;
 use suricata::WorkerSeed;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::engine::worker::{self, Failure, Plan};
+use crate::inspection::state::State;
 use crate::sockets::Listening;
-use crate::state::State;
-use crate::worker::{self, Failure, Plan};
 
 /// How long the worker that knows why the engine stopped may take to say so after the others.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PROOF: Duration = Duration::from_secs(10);
 
 /// The workers, as the main thread knows them.
-pub(crate) struct Crew {
+pub(crate) struct Workers {
     size: usize,
     ready: mpsc::Receiver<usize>,
     ended: mpsc::Receiver<Result<(), Failure>>,
@@ -27,7 +27,7 @@ pub(crate) struct Crew {
     doors: mpsc::Receiver<()>,
 }
 
-impl Crew {
+impl Workers {
     /// Starts a thread for each seed.
     ///
     /// # Errors
@@ -173,14 +173,14 @@ impl Drop for End {
 mod tests {
     use super::*;
 
-    /// A crew of two that both ended before anybody listened.
-    fn gone() -> Crew {
+    /// Two workers that both ended before anybody listened.
+    fn gone() -> Workers {
         let (ended_to, ended) = mpsc::channel(2);
         for is_echo in [true, false] {
             let reason = format!("echo: {is_echo}");
             ended_to.try_send(Err(Failure { reason, is_echo })).unwrap();
         }
-        Crew {
+        Workers {
             size: 2,
             ready: mpsc::channel(2).1,
             ended,

@@ -15,10 +15,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::desk::Desk;
-use crate::service::Inspection;
+use crate::inspection::service::Inspection;
+use crate::inspection::state::State;
+use crate::inspection::worker_flows::WorkerFlows;
 use crate::sockets::{Acceptor, Listening};
-use crate::state::State;
 
 /// Connections that may wait to be taken over by a worker.
 const MAILBOX: usize = 1024;
@@ -35,26 +35,26 @@ pub(crate) struct Connection<S> {
     leftover: BytesMut,
     peer: Peer,
     _permit: OwnedSemaphorePermit,
-    seat: Seat,
+    slot: ConnectionSlot,
 }
 
 /// A connection between two workers.
 pub(crate) type Moved = Connection<DetachedStream>;
 
 /// A connection counted as one of a worker, which does not stop before it is done.
-struct Seat {
+struct ConnectionSlot {
     state: Arc<State>,
     worker: usize,
 }
 
-impl Seat {
+impl ConnectionSlot {
     fn take(state: &Arc<State>, worker: usize) -> Self {
         state.metrics.workers[worker].connections.add(1);
         Self { state: state.clone(), worker }
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.state.metrics.workers[self.worker].connections.add(-1);
     }
@@ -123,15 +123,15 @@ impl Plan {
             is_echo: false,
         };
         let engine = self.seed.attach().map_err(|e| Failure::of_engine(&e))?;
-        let desk = Desk::new(self.state.clone(), self.index, engine);
+        let flows = WorkerFlows::new(self.state.clone(), self.index, engine);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| other("start", e))?;
         let local = LocalSet::new();
-        let floor = Rc::new(Floor {
+        let connections = Rc::new(WorkerConnections {
             router: Router::new()
-                .route("/suricata", Inspection::new(desk.clone()))
+                .route("/suricata", Inspection::new(flows.clone()))
                 .route("/echo", Echo::default()),
             config: config(&self.state),
             shutdown: self.shutdown.clone(),
@@ -143,26 +143,27 @@ impl Plan {
         let served = local.block_on(&runtime, async {
             for listening in self.listening {
                 let acceptor = listening.attach().map_err(|e| other("listen", e))?;
-                let (floor, places, open) = (floor.clone(), self.places.clone(), self.open.clone());
+                let (connections, places, open) =
+                    (connections.clone(), self.places.clone(), self.open.clone());
                 tokio::task::spawn_local(async move {
-                    floor.accept(acceptor, places).await;
+                    connections.accept(acceptor, places).await;
                     drop(open);
                 });
             }
             drop(self.open);
-            tokio::task::spawn_local(floor.clone().take_over(self.mailbox));
+            tokio::task::spawn_local(connections.clone().take_over(self.mailbox));
             // Nobody listens any more if the program is already on its way out.
             let _ = self.ready.send(self.index).await;
             tokio::select! {
-                () = self.shutdown.requested() => floor.drained().await,
-                error = tend(desk.clone(), self.reloading, self.proofs) => {
+                () = self.shutdown.requested() => connections.drained().await,
+                error = tend(flows.clone(), self.reloading, self.proofs) => {
                     return Err(Failure::of_engine(&error));
                 }
             }
             Ok(())
         });
-        drop((floor, local));
-        let engine = desk.retire();
+        drop((connections, local));
+        let engine = flows.retire();
         if served.is_ok() {
             self.last.wait();
         }
@@ -186,7 +187,7 @@ fn config(state: &State) -> Config {
 /// Keeps flows from idling for ever, gives signs of life, and helps reloads on. Ends with the
 /// engine.
 async fn tend(
-    desk: Rc<Desk>,
+    flows: Rc<WorkerFlows>,
     mut reloading: watch::Receiver<bool>,
     proofs: mpsc::Sender<Result<(), String>>,
 ) -> suricata::Error {
@@ -196,23 +197,23 @@ async fn tend(
         let under_way = *reloading.borrow();
         tokio::select! {
             _ = tick.tick() => {
-                if let Err(error) = desk.idle() {
+                if let Err(error) = flows.idle() {
                     return error;
                 }
                 // Thousands may have become idle at once, and traffic does not wait for them.
-                while desk.sweep(SWEEP) {
+                while flows.sweep(SWEEP) {
                     tokio::task::yield_now().await;
                 }
-                desk.counters().beats.one();
+                flows.counters().beats.one();
             }
             Ok(()) = reloading.changed() => {
                 if !*reloading.borrow_and_update() {
                     // Whoever asked for the reload may be gone.
-                    let _ = proofs.try_send(desk.prove().map_err(|e| e.to_string()));
+                    let _ = proofs.try_send(flows.prove().map_err(|e| e.to_string()));
                 }
             }
             () = tokio::time::sleep(RELOAD_TICK), if under_way => {
-                if let Err(error) = desk.idle() {
+                if let Err(error) = flows.idle() {
                     return error;
                 }
             }
@@ -221,7 +222,7 @@ async fn tend(
 }
 
 /// What the connections of a worker share.
-struct Floor<R> {
+struct WorkerConnections<R> {
     router: Router<R>,
     config: Config,
     shutdown: Shutdown,
@@ -231,7 +232,7 @@ struct Floor<R> {
     index: usize,
 }
 
-impl<R: Routes + 'static> Floor<R> {
+impl<R: Routes + 'static> WorkerConnections<R> {
     async fn accept(self: Rc<Self>, acceptor: Acceptor, places: Arc<Semaphore>) {
         loop {
             // Without a place, connections wait in the kernel's queue.
@@ -259,15 +260,15 @@ impl<R: Routes + 'static> Floor<R> {
     /// that idle in clients' pools count for nothing.)
     async fn assign(self: &Rc<Self>, stream: Stream, peer: Peer, permit: OwnedSemaphorePermit) {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let mut seat = Seat::take(&self.state, turn % self.mailboxes.len());
-        // Either the other worker sees the seat before it ends, or we see that it is about to.
+        let mut slot = ConnectionSlot::take(&self.state, turn % self.mailboxes.len());
+        // Either the other worker sees the slot before it ends, or we see that it is about to.
         atomic::fence(Ordering::SeqCst);
         if self.shutdown.is_requested() {
-            seat = Seat::take(&self.state, self.index);
+            slot = ConnectionSlot::take(&self.state, self.index);
         }
         let leftover = BytesMut::new();
-        let connection = Connection { stream, leftover, peer, _permit: permit, seat };
-        if connection.seat.worker == self.index {
+        let connection = Connection { stream, leftover, peer, _permit: permit, slot };
+        if connection.slot.worker == self.index {
             tokio::task::spawn_local(self.clone().serve(connection));
         } else {
             self.hand_over(connection).await;
@@ -275,22 +276,22 @@ impl<R: Routes + 'static> Floor<R> {
     }
 
     async fn hand_over(&self, connection: Connection<Stream>) {
-        let Connection { stream, leftover, peer, _permit, seat } = connection;
-        let mailbox = &self.mailboxes[seat.worker];
+        let Connection { stream, leftover, peer, _permit, slot } = connection;
+        let mailbox = &self.mailboxes[slot.worker];
         match stream.detach() {
             Ok(stream) => {
                 // A closed mailbox means that the program is stopping.
-                let _ = mailbox.send(Moved { stream, leftover, peer, _permit, seat }).await;
+                let _ = mailbox.send(Moved { stream, leftover, peer, _permit, slot }).await;
             }
             Err(error) => tracing::warn!(%error, %peer, "a connection is lost between workers"),
         }
     }
 
     async fn take_over(self: Rc<Self>, mut mailbox: mpsc::Receiver<Moved>) {
-        while let Some(Moved { stream, leftover, peer, _permit, seat }) = mailbox.recv().await {
+        while let Some(Moved { stream, leftover, peer, _permit, slot }) = mailbox.recv().await {
             match stream.attach() {
                 Ok(stream) => {
-                    let connection = Connection { stream, leftover, peer, _permit, seat };
+                    let connection = Connection { stream, leftover, peer, _permit, slot };
                     tokio::task::spawn_local(self.clone().serve(connection));
                 }
                 Err(error) => tracing::warn!(%error, %peer, "a connection is lost between workers"),
@@ -299,16 +300,16 @@ impl<R: Routes + 'static> Floor<R> {
     }
 
     async fn serve(self: Rc<Self>, connection: Connection<Stream>) {
-        let Connection { stream, leftover, peer, _permit, seat } = connection;
+        let Connection { stream, leftover, peer, _permit, slot } = connection;
         let outcome =
             serve_connection(stream, leftover, peer, &self.router, &self.config, &self.shutdown)
                 .await;
         let Outcome::Migrate { io: stream, leftover, worker } = outcome else { return };
         self.state.metrics.workers[self.index].migrated.one();
         if worker < self.mailboxes.len() {
-            drop(seat);
-            let seat = Seat::take(&self.state, worker);
-            self.hand_over(Connection { stream, leftover, peer, _permit, seat }).await;
+            drop(slot);
+            let slot = ConnectionSlot::take(&self.state, worker);
+            self.hand_over(Connection { stream, leftover, peer, _permit, slot }).await;
         }
     }
 

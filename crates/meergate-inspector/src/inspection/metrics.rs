@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use icap_server::Tls;
 
-use crate::content::Refusal;
+use crate::inspection::refusal::Refusal;
 use crate::link::Totals;
 
 /// A number that only grows.

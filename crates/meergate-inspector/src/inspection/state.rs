@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use icap::IsTag;
 
-use crate::clients::Clients;
-use crate::metrics::Metrics;
-use crate::origin::{Keys, StandIns};
-use crate::owners::Owners;
+use crate::inspection::claims::Keys;
+use crate::inspection::clients::Clients;
+use crate::inspection::metrics::Metrics;
+use crate::inspection::owners::Owners;
 use crate::settings::Settings;
+use crate::settings::StandIns;
 
 /// The process as its workers see it.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::origin::{FlowKey, FlowMap};
+use crate::inspection::claims::{FlowKey, FlowMap};
 
 const SHARDS: usize = 64;
 

@@ -5,8 +5,16 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use crate::folder::Access;
 use crate::settings::Settings;
+
+/// Who has rights to a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever runs the program. The settings' user reads it, by its group.
+    Read,
+    /// The settings' user alone.
+    Write,
+}
 
 /// Gives the settings' user these rights to a folder that nobody else can reach yet.
 ///

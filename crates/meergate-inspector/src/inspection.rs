@@ -1,0 +1,24 @@
+//! One transaction's way: whom it belongs to, which flow it continues, what the engine is shown of it, and what the
+//! client gets.
+
+mod claims;
+mod clients;
+mod content;
+mod decoding;
+mod dialogue;
+mod flows;
+mod forms;
+mod framing;
+mod halt;
+mod legible;
+pub(crate) mod metrics;
+mod owners;
+mod page;
+mod parameters;
+mod passage;
+mod pause;
+mod refusal;
+pub(crate) mod service;
+pub(crate) mod state;
+mod trail;
+pub(crate) mod worker_flows;

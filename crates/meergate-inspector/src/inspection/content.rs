@@ -1,0 +1,118 @@
+//! What a message says of its content, and so how that is to be read.
+
+use content_coding::{Codings, Unsupported};
+use http_wire::{AWS_CHUNKED, RequestHead, ResponseHead, names_no_coding};
+
+use crate::inspection::metrics::Uninspected;
+use crate::inspection::refusal::Refusal;
+use crate::settings::{ContentSettings, Policy};
+
+/// How the content of a message is to be read.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// As it is; what for it counts as uninspected all the same.
+    AsIs(Option<Uninspected>),
+    /// With these codings undone.
+    Decoded(Codings),
+}
+
+impl ContentSettings {
+    /// How the content of a request is to be read.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub(crate) fn request(&self, head: &RequestHead) -> Result<Reading, Refusal> {
+        let part = match head.all("Content-Range").any(|field| is_part(field.value)) {
+            true => Part::Torn,
+            false => Part::None,
+        };
+        let codings: Vec<&[u8]> = head.all("Content-Encoding").map(|field| field.value).collect();
+        self.reading(&codings, part)
+    }
+
+    /// How the content of a response is to be read, of which the client shows so much more than it
+    /// delivers that parts `overlap` by so many bytes.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub(crate) fn response(
+        &self,
+        head: &ResponseHead,
+        overlap: Option<u64>,
+    ) -> Result<Reading, Refusal> {
+        // Some clients join parts whatever the status.
+        let mut ranges = head.all("Content-Range").peekable();
+        let is_part = match ranges.peek() {
+            Some(_) => ranges.any(|field| is_part(field.value)),
+            None => head.status() == 206,
+        };
+        let part = match (is_part, overlap) {
+            (false, _) => Part::None,
+            (true, None | Some(0)) => Part::Torn,
+            (true, Some(_)) => Part::Overlapping,
+        };
+        let codings: Vec<&[u8]> = head.all("Content-Encoding").map(|field| field.value).collect();
+        self.reading(&codings, part)
+    }
+
+    fn reading(&self, codings: &[&[u8]], part: Part) -> Result<Reading, Refusal> {
+        let undecoded = |refusal| match self.other_codings {
+            Policy::Block => Err(refusal),
+            Policy::Pass => Ok(Reading::AsIs(Some(Uninspected::Coding))),
+        };
+        let framed = codings.iter().copied().flat_map(http_wire::tokens).any(is_framing);
+        match (parse(codings), part) {
+            (Err(unsupported), _) => undecoded(Refusal::Coding(unsupported)),
+            // What lies across two of its chunks no rule sees.
+            (Ok(codings), Part::None | Part::Overlapping) if codings.is_identity() => {
+                Ok(Reading::AsIs(framed.then_some(Uninspected::Coding)))
+            }
+            (Ok(codings), Part::None) => Ok(Reading::Decoded(codings)),
+            (_, Part::Torn) if self.parts == Policy::Block => Err(Refusal::Part),
+            (Ok(codings), Part::Torn) if codings.is_identity() => {
+                Ok(Reading::AsIs(Some(Uninspected::Range)))
+            }
+            // From somewhere in the midst of it nothing can be decoded.
+            (Ok(_), Part::Overlapping | Part::Torn) => undecoded(Refusal::Part),
+        }
+    }
+}
+
+/// Whether a message brings a part of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// No, or all of it.
+    None,
+    /// One that shows more than is delivered of it.
+    Overlapping,
+    /// One of which the neighbours may hold the rest of what a rule looks for.
+    Torn,
+}
+
+/// The codings of all Content-Encoding fields.
+fn parse(values: &[&[u8]]) -> Result<Codings, Unsupported> {
+    let mut names = values.iter().copied().flat_map(http_wire::tokens);
+    match names.all(|name| names_no_coding(name) || is_framing(name)) {
+        true => Ok(Codings::default()),
+        false => Codings::parse(values.iter().copied()),
+    }
+}
+
+fn is_framing(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(AWS_CHUNKED)
+}
+
+/// Whether a Content-Range is of anything but a whole resource (RFC 9110 section 14.4).
+fn is_part(value: &[u8]) -> bool {
+    let parsed = std::str::from_utf8(value).ok().and_then(|value| {
+        let (range, length) = value.strip_prefix("bytes ")?.split_once('/')?;
+        // Not satisfiable: what comes is no part, but a page that says so.
+        if range == "*" {
+            return Some(false);
+        }
+        let (first, last) = range.split_once('-')?;
+        let [first, last, length] = [first, last, length].map(|n| n.parse::<u64>().ok());
+        Some(first? != 0 || last?.checked_add(1) != Some(length?))
+    });
+    parsed.unwrap_or(true)
+}

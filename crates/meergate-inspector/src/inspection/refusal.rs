@@ -1,0 +1,87 @@
+//! Why content is refused that the engine could have been shown.
+
+use std::fmt;
+
+use content_coding::Unsupported;
+
+/// Why content is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// A coding that is not decoded here.
+    Coding(Unsupported),
+    /// A form that can be read in two ways.
+    Form(Ambiguity),
+    /// Not what its coding asks for.
+    Malformed(content_coding::Error),
+    /// A part, which is not judged for the whole; of coded content it cannot even be decoded.
+    Part,
+    /// More than `max_ratio`.
+    Ratio,
+    /// More than `max_decoded`.
+    Size,
+}
+
+impl Refusal {
+    /// Its number in [`Self::LABELS`].
+    pub(crate) fn index(&self) -> usize {
+        match self {
+            Self::Coding(_) => 0,
+            Self::Form(_) => 1,
+            Self::Malformed(_) => 2,
+            Self::Part => 3,
+            Self::Ratio => 4,
+            Self::Size => 5,
+        }
+    }
+
+    /// As they are counted.
+    pub(crate) const LABELS: [&'static str; 6] =
+        ["coding", "form", "malformed", "part", "ratio", "size"];
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Coding(unsupported) => write!(f, "the content cannot be decoded: {unsupported}"),
+            Self::Form(ambiguity) => {
+                write!(f, "servers would read the form in different ways: {ambiguity}")
+            }
+            Self::Malformed(error) => {
+                write!(f, "the content is not what its coding asks for: {error}")
+            }
+            Self::Part => f.write_str("a part of a resource cannot be inspected as the whole"),
+            Self::Ratio => f.write_str("the content grows too much when it is decoded"),
+            Self::Size => f.write_str("the content is too long when it is decoded"),
+        }
+    }
+}
+
+/// Why a form can be read in two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ambiguity {
+    /// What the Content-Type says of the boundary.
+    Boundary,
+    /// Something else than the end of a line follows a boundary, or a boundary follows where content should.
+    Delimiter,
+    /// A field of a part that is no field, or is said twice.
+    Field,
+    /// A line that ends in LF or CR alone, or is folded, where others end in CRLF.
+    Line,
+    /// A line of a part's head is too long.
+    Long,
+    /// The name of a file is given twice, or not as such names are written.
+    Name,
+}
+
+impl fmt::Display for Ambiguity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Boundary => "how its boundary is given",
+            Self::Delimiter => "a boundary that is not alone on its line, or not behind content",
+            Self::Field => "a part with a field that is none, or that comes twice",
+            Self::Line => "a line that does not end in CRLF, or goes on in the next",
+            Self::Long => "a line of a part's head beyond 4096 bytes",
+            Self::Name => "how the name of a file is given",
+        })
+    }
+}
