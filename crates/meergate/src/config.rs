@@ -3,6 +3,7 @@
 mod capture;
 mod destinations;
 mod firewall;
+mod flags;
 mod http;
 mod icap;
 mod listen;
@@ -24,6 +25,7 @@ use crate::error::StartError;
 pub use capture::Capture;
 pub use destinations::{Destinations, Ports};
 pub use firewall::Firewall;
+pub(crate) use flags::Flags;
 pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
 pub use listen::{Listen, Way};

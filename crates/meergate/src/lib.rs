@@ -6,40 +6,34 @@
 //! Data meets the modules in this order:
 //!
 //! ```text
-//! listen/ → tls/ → policy/ → protocol/ → adapt/ → log/
-//!              └→ upstream/ (DNS, connect, TLS towards the origin)
-//! config/, console/ and metrics stand beside it
+//! listen/ → intercept/ → protocol/ → exchange/ → records/
+//!               └────────────┴──► session/ (settings, rules asked) → policy/, upstream/ → tls/
+//! words/ and config/ are below them all, run/, console/ and cli/ above
 //! ```
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("meergate runs on Linux: it needs netfilter's original destinations and landlock");
 
-pub mod adapt;
 pub mod capture;
 pub mod cli;
 pub mod config;
 mod console;
-mod descriptors;
 pub mod error;
+pub mod exchange;
 mod files;
-mod firewall;
+mod intercept;
 pub mod io;
 mod lately;
 mod listen;
-pub mod log;
-mod manager;
 pub mod metrics;
 pub mod pages;
 pub mod policy;
 pub mod protocol;
-mod records;
-mod reload;
+pub mod records;
 mod rights;
 mod run;
-mod running;
-mod sandbox;
+mod say;
 pub mod session;
-mod takeover;
 pub mod tls;
 pub mod upstream;
-mod workers;
+pub mod words;

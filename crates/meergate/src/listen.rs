@@ -3,10 +3,10 @@
 mod accept;
 mod admission;
 mod explicit;
-mod inner;
 mod original;
 mod proxy_header;
 mod socks;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,9 +22,10 @@ use crate::config::{Listen, Way};
 use crate::error::StartError;
 use crate::metrics::ListenerLabels;
 use crate::session::{Settings, Shared};
-use crate::workers::Workers;
 
 use admission::Admission;
+
+pub(crate) use workers::Workers;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;

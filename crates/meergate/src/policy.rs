@@ -8,8 +8,8 @@ mod attempts;
 mod challenge;
 mod hosts;
 mod path;
-mod request;
 mod users;
+mod weigh;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,22 +24,21 @@ use crate::config::{
 };
 use crate::error::StartError;
 use crate::tls::UpstreamTls;
+use crate::words::Target;
 use hosts::HostSet;
 
 pub use attempts::Attempts;
 pub use challenge::{challenge, is_of};
-pub use path::forms as path_forms;
-pub use request::{
-    covering, decide as decide_request, decide_connection, decide_paths, decide_response,
-    decide_tls, stricter, strictest,
-};
+pub use path::{Forms as PathForms, forms as path_forms};
 pub use users::{Login, Users, hash as hash_password};
+pub use weigh::{covering, decide_paths, stricter, strictest};
 
 /// All rules, ready to be asked.
 pub struct Policy {
     rules: Vec<Compiled>,
     default: Decision,
     chains: Chains,
+    places: Vec<Target>,
     looks_at_addresses: bool,
     looks_at_certificates: bool,
     looks_at_paths: bool,
@@ -93,7 +92,7 @@ pub struct Subject<'a> {
     pub client: IpAddr,
     /// The user, if one is known.
     pub user: Option<&'a str>,
-    /// The host, in the spelling of [`Target::host`](crate::session::Target::host).
+    /// The host, in the spelling of [`Target::host`](crate::words::Target::host).
     pub host: &'a str,
     /// The destination's address, if it is known.
     pub address: Option<IpAddr>,
@@ -169,15 +168,19 @@ impl Policy {
         });
         let looks_at_paths = rules.iter().any(|rule| !rule.path.is_empty());
         let looks_at_responses = rules.iter().any(|rule| !rule.content_type.is_empty());
-        Ok(Self {
+        let mut policy = Self {
             rules,
             default,
             chains: names.chains,
+            places: Vec::new(),
             looks_at_addresses,
             looks_at_certificates,
             looks_at_paths,
             looks_at_responses,
-        })
+        };
+        let places = policy.services().flat_map(|service| service.places());
+        policy.places = places.filter_map(|(host, port)| Target::new(host, port).ok()).collect();
+        Ok(policy)
     }
 
     /// What is decided about `subject`.
@@ -211,6 +214,11 @@ impl Policy {
     /// All services that inspect, some of them perhaps more than once.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.chains.services().iter().chain(self.default.chain.iter().flat_map(|c| c.services()))
+    }
+
+    /// Where these services are, as far as that is a host and port.
+    pub fn places(&self) -> &[Target] {
+        &self.places
     }
 
     /// All chains of services, some of them perhaps more than once.

@@ -7,13 +7,9 @@ use bytes::BytesMut;
 use http_wire::RequestHead;
 
 use crate::io::{Io, Prefixed};
-use crate::session::{Session, Target};
-use crate::tls::Alpn;
+use crate::session::Session;
 use crate::upstream::UpstreamSlot;
-
-/// The protocols that are served after a TLS handshake, most wanted first; nothing else is offered
-/// to origins or agreed on with clients.
-pub const SERVED: &[Alpn] = &[Alpn::H2, Alpn::Http1];
+use crate::words::{Alpn, Target};
 
 /// How a client connection left its protocol.
 #[derive(Debug)]

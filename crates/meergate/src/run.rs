@@ -1,5 +1,13 @@
 //! From settings to a serving program, and to its end.
 
+mod descriptors;
+pub(crate) mod firewall;
+mod manager;
+mod reload;
+mod running;
+mod sandbox;
+pub(crate) mod takeover;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,26 +21,25 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::capture::Capture;
-use crate::cli::{Flags, say};
+use crate::config::Flags;
 use crate::config::{Config, Listen};
 use crate::console;
-use crate::descriptors;
 use crate::error::StartError;
-use crate::firewall::Rules;
+use crate::listen::Workers;
 use crate::listen::{Gateway, Listener};
-use crate::log::Logs;
-use crate::manager;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Users};
+use crate::records::Logs;
 use crate::rights;
-use crate::running::Running;
-use crate::sandbox;
+use crate::say::say;
 use crate::session::{Settings, Shared};
-use crate::takeover::{Inherited, Offer, Sockets};
 use crate::tls;
 use crate::tls::ca::{self, Authority, Place};
 use crate::upstream::Own;
-use crate::workers::Workers;
+
+use firewall::Rules;
+use running::Running;
+use takeover::{Inherited, Offer, Sockets};
 
 /// How long threads may take to let go of what they hold when the program ends.
 const CUT: Duration = Duration::from_secs(2);

@@ -2,11 +2,11 @@
 
 pub mod ca;
 mod der;
+mod facts;
 mod fault;
 mod forge;
 mod hello;
 mod identity;
-mod intercept;
 mod intermediates;
 mod keylog;
 mod leaf_keys;
@@ -15,12 +15,14 @@ mod observed;
 mod odd;
 mod origin;
 mod pinning;
+mod plan;
 mod staple;
 mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use shares::Client;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -29,8 +31,7 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::metrics::Metrics;
 use crate::rights;
-use crate::session::Target;
-use crate::upstream::{TlsPlan, UpstreamError};
+use crate::words::{Alpn, Target, UpstreamError};
 
 use ca::Authority;
 use keylog::KeyLogFile;
@@ -38,60 +39,13 @@ use leaves::Leaves;
 use origin::Origins;
 use trust::Trust;
 
+pub use facts::TlsFacts;
 pub use fault::Fault;
 pub use hello::{ClientHello, HelloError, MAX_HELLO, looks_like_tls};
-pub use intercept::{InterceptError, Intercepted, Prepared, intercept, reject};
+pub use leaf_keys::ForgeError;
 pub use origin::UpstreamTls;
 pub use pinning::{Pinning, Refuser};
-
-/// An application protocol that can be agreed on in a TLS handshake (RFC 7301).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Alpn {
-    /// HTTP/2.
-    H2,
-    /// HTTP/1.1.
-    Http1,
-}
-
-impl Alpn {
-    /// The protocol's registered identification.
-    pub fn wire(self) -> &'static [u8] {
-        match self {
-            Self::H2 => b"h2",
-            Self::Http1 => b"http/1.1",
-        }
-    }
-
-    /// The protocol that `wire` identifies, if it is one that is served.
-    pub fn from_wire(wire: &[u8]) -> Option<Self> {
-        crate::protocol::SERVED.iter().copied().find(|alpn| alpn.wire() == wire)
-    }
-
-    /// The identification as text.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::H2 => "h2",
-            Self::Http1 => "http/1.1",
-        }
-    }
-}
-
-/// The TLS of both sides of an intercepted connection.
-#[derive(Clone, Debug)]
-pub struct TlsFacts {
-    /// The name in the ClientHello.
-    pub sni: Option<Arc<str>>,
-    /// The version that the client's side agreed on, as `TLSv1.3`.
-    pub client_version: &'static str,
-    /// The cipher suite of the client's side, as rustls names it.
-    pub client_cipher: &'static str,
-    /// Whether the client resumed a session.
-    pub client_resumed: bool,
-    /// The protocol that both sides agreed on.
-    pub alpn: Option<Alpn>,
-    /// The origin's side; `None` when there was no handshake with it.
-    pub upstream: Option<Arc<UpstreamTls>>,
-}
+pub use plan::TlsPlan;
 
 /// What TLS needs beyond one connection: the CA, forged leaves, and how origins are spoken to.
 #[derive(Debug)]
@@ -153,5 +107,25 @@ impl Context {
         limit: Duration,
     ) -> Result<(TlsStream<TcpStream>, UpstreamTls), UpstreamError> {
         self.origins.connect(target, plan, tcp, client, limit).await
+    }
+
+    /// The client's side for whoever said `hello`, with a leaf of `host` that is like the `origin`'s and
+    /// the protocol `alpn`. Without an origin it is made up, and so it is where the origin's fault is to
+    /// be hidden.
+    ///
+    /// # Errors
+    /// No leaf can be forged.
+    pub(crate) async fn forge(
+        &self,
+        hello: &ClientHello,
+        origin: Option<&UpstreamTls>,
+        host: &Arc<str>,
+        alpn: Option<Alpn>,
+    ) -> Result<Arc<ServerConfig>, ForgeError> {
+        let key = self.leaves.key(hello).await?;
+        match origin {
+            Some(origin) => self.leaves.mimic(&key, origin, host, alpn),
+            None => self.leaves.for_host(&key, host, alpn),
+        }
     }
 }

@@ -12,8 +12,8 @@ mod tls {
     pub(crate) mod hello;
 }
 #[allow(dead_code)]
-#[path = "../../../crates/meergate/src/session/target.rs"]
-mod session;
+#[path = "../../../crates/meergate/src/words/target.rs"]
+mod words;
 
 use tls::hello::{ClientHello, MAX_HELLO, looks_like_tls};
 

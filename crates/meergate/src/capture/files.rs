@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::pcapng;
-use crate::log::rfc3339;
+use crate::records::rfc3339;
 use crate::records::{Lost, Records};
 
 const PREFIX: &str = "meergate-";

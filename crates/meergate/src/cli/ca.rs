@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::say;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::rights;
+use crate::say::say;
 use crate::tls::ca::{self, Authority, Place};
 
 #[derive(Args, Debug)]

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 
-use super::say;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::policy::{Policy, Request, Subject, path_forms, stricter};
-use crate::session::{Scheme, Target};
+use crate::say::say;
 use crate::upstream::near;
+use crate::words::{Scheme, Target};
 
 /// Whose request is explained.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::value::networks;
-use crate::session::Target;
+use crate::words::Target;
 
 /// One way in.
 #[derive(Clone, Debug, Deserialize)]

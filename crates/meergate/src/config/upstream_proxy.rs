@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::session::Target;
+use crate::words::Target;
 
 /// A proxy through which origins are reached; `upstream.proxy` or a rule names it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -11,13 +11,14 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::proxy_header::{self, Header};
-use super::{Entry, Gateway, explicit, inner, original, socks};
+use super::{Entry, Gateway, explicit, original, socks};
 use crate::config::Way;
+use crate::intercept;
 use crate::io::Io;
-use crate::log::record_connection;
 use crate::metrics::LimitLabels;
-use crate::session::{Scheme, Session, Settings, Totals};
+use crate::session::{Session, Settings, Totals, record_connection};
 use crate::upstream::{Chooser, Route};
+use crate::words::Scheme;
 
 impl Gateway {
     /// Starts a task for the connection, unless a limit is met: then it is closed at once.
@@ -136,19 +137,19 @@ async fn lead(
         Way::Proxy => explicit::serve(session, client, read_ahead).await,
         Way::Redirect => {
             let route = Route::original(session.local).of(session.client);
-            inner::serve(session, client, read_ahead, route).await
+            intercept::serve(session, client, read_ahead, route).await
         }
-        Way::Sni { port } => inner::serve_by_name(session, client, read_ahead, *port).await,
+        Way::Sni { port } => intercept::serve_by_name(session, client, read_ahead, *port).await,
         Way::Socks5 => socks::serve(session, client, read_ahead).await,
         Way::Target(target) => {
             let route = Route::plain(target.clone()).of(session.client);
             let route = Route { chooser: Chooser::Operator, ..route };
-            inner::serve(session, client, read_ahead, route).await
+            intercept::serve(session, client, read_ahead, route).await
         }
         Way::Tproxy { keep_client_address } => {
             let mut route = Route::original(session.local).of(session.client);
             route.source = keep_client_address.then_some(session.client.ip());
-            inner::serve(session, client, read_ahead, route).await
+            intercept::serve(session, client, read_ahead, route).await
         }
     }
 }

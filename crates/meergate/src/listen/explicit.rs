@@ -8,7 +8,7 @@ use http_wire::{Limits, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::inner;
+use crate::intercept;
 use crate::io::Io;
 use crate::policy::{Login, Users, challenge};
 use crate::protocol::{self, ConnectRequest, End};
@@ -53,7 +53,7 @@ async fn tunnel(session: Session, request: ConnectRequest) -> &'static str {
         return "client-closed";
     }
     let route = Route::plain(target).of(session.client);
-    inner::serve(session, client, read_ahead, route).await
+    intercept::serve(session, client, read_ahead, route).await
 }
 
 /// The user that the first request names, whose head stays in `read_ahead`. The connection is the

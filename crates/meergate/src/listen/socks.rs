@@ -9,11 +9,12 @@ use shares::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::inner;
+use crate::intercept;
 use crate::io::Io;
 use crate::policy::{Attempts, Login, Users};
-use crate::session::{Session, Target};
+use crate::session::Session;
 use crate::upstream::Route;
+use crate::words::Target;
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
@@ -47,7 +48,7 @@ pub(super) async fn serve(
         Ok(Ok((target, user))) => {
             session.user = user;
             let route = Route::plain(target).of(session.client);
-            inner::serve(session, client, read_ahead, route).await
+            intercept::serve(session, client, read_ahead, route).await
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "no SOCKS5");

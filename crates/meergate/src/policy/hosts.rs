@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::StartError;
-use crate::session::Target;
+use crate::words::Target;
 
 /// Host names, each alone or with all names below it.
 #[derive(Clone, Debug, Default)]

@@ -19,7 +19,7 @@ use http_wire::{Error, Limits, RequestHead, ResponseHead};
 use tokio::time::timeout;
 
 use super::{ConnectRequest, End};
-use crate::adapt::{
+use crate::exchange::{
     Client, Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, transact,
 };
 use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};

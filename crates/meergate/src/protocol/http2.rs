@@ -25,7 +25,7 @@ use http_wire::{Framing, Limits, RequestHead};
 use tokio::time::timeout;
 
 use super::End;
-use crate::adapt::{
+use crate::exchange::{
     Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, transact, tunnel,
 };
 use crate::io::Io;

@@ -10,7 +10,7 @@ use x509_parser::time::ASN1Time;
 
 use super::ca::{Authority, now};
 use super::der::{bit_string, element, extension, sequence, tag};
-use super::leaf_keys::LeafKey;
+use super::leaf_keys::{ForgeError, LeafKey};
 
 const OID_COMMON_NAME: &[u8] = b"\x06\x03\x55\x04\x03";
 const OID_SUBJECT_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x0e";
@@ -29,10 +29,6 @@ const DIGITAL_SIGNATURE: &[u8] = b"\x03\x02\x07\x80";
 const CERTIFICATE_SIGN: &[u8] = b"\x03\x02\x01\x06";
 
 const DAY: i64 = 86_400;
-
-/// A certificate that could not be forged.
-#[derive(Debug)]
-pub(super) struct ForgeError(pub(super) String);
 
 /// A leaf that says what `original` says: subject, alternative names, validity, byte for byte. It is
 /// for servers alone: what else the original is for (clients, mail, code) nobody is to do with our

@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::words::Target;
+
 /// The most bytes that a ClientHello may take, record headers included. Those of today's
 /// browsers with post-quantum key shares and grease take about 2 KiB.
 pub const MAX_HELLO: usize = 32 * 1024;
@@ -193,7 +195,7 @@ fn read_server_name(body: &mut Reader<'_>) -> Result<Option<Arc<str>>, HelloErro
     if name.parse::<IpAddr>().is_ok() {
         return Ok(None);
     }
-    let target = crate::session::Target::new(name, 443).map_err(|_| HelloError("server name"))?;
+    let target = Target::new(name, 443).map_err(|_| HelloError("server name"))?;
     Ok(Some(target.host))
 }
 

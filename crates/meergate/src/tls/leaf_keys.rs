@@ -11,7 +11,18 @@ use tokio::sync::OnceCell;
 use tokio::task;
 
 use super::ca::key_identifier;
-use super::forge::ForgeError;
+
+/// A certificate that could not be forged.
+#[derive(Debug)]
+pub struct ForgeError(pub(super) String);
+
+impl fmt::Display for ForgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ForgeError {}
 
 /// What a leaf's key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

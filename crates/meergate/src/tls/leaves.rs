@@ -14,11 +14,12 @@ use rustls_pki_types::CertificateDer;
 
 use super::ca::Authority;
 use super::fault::Fault;
-use super::forge::{self, ForgeError};
-use super::leaf_keys::{KeyKind, LeafKey, LeafKeys};
+use super::forge;
+use super::hello::ClientHello;
+use super::leaf_keys::{ForgeError, KeyKind, LeafKey, LeafKeys};
 use super::origin::UpstreamTls;
-use super::{Alpn, ClientHello};
 use crate::error::StartError;
+use crate::words::Alpn;
 
 /// What one cached leaf may weigh on average; certificates take 1 to 4 KiB, but an origin may
 /// send 64 KiB.

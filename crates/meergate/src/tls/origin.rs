@@ -19,17 +19,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Alpn;
 use super::fault::Fault;
 use super::identity::Identity;
 use super::observed::{Observed, note, observe};
 use super::odd::readable;
+use super::plan::TlsPlan;
 use super::staple;
 use super::trust::{Doubt, Trust};
 use crate::config::{Config, InvalidCertificate};
 use crate::error::StartError;
-use crate::session::Target;
-use crate::upstream::{TlsPlan, UpstreamError, UpstreamErrorKind};
+use crate::words::{Alpn, SERVED, Target, UpstreamError, UpstreamErrorKind};
 
 /// What the handshake with the origin told.
 #[derive(Clone, Debug)]
@@ -87,7 +86,7 @@ impl Origins {
         let preferring = Arc::new(preferring_short_keys(provider));
         let mut configs = HashMap::new();
         for (name, identity) in identities {
-            for alpn in orders(crate::protocol::SERVED) {
+            for alpn in orders(SERVED) {
                 let mut client = ClientConfig::builder_with_provider(preferring.clone())
                     .with_protocol_versions(rustls::ALL_VERSIONS)
                     .map_err(|e| broken(&e))?

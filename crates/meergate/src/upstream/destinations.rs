@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{UpstreamError, UpstreamErrorKind, dns};
+use super::{Connector, dns};
 use crate::config::Destinations;
-use crate::session::{Settings, Shared, Target, embedded};
+use crate::words::{Target, UpstreamError, UpstreamErrorKind, embedded};
 
 /// How long the addresses of this machine are taken for known.
 const MACHINE: Duration = Duration::from_secs(5);
@@ -112,8 +112,7 @@ fn ip_of(interface: &nix::ifaddrs::InterfaceAddress) -> Option<IpAddr> {
 /// # Errors
 /// There are addresses, and none of them may be.
 pub(super) async fn permitted(
-    shared: &Shared,
-    settings: &Settings,
+    connector: &Connector<'_>,
     target: &Target,
     addresses: &[IpAddr],
     chooser: Chooser,
@@ -125,7 +124,7 @@ pub(super) async fn permitted(
         let mut denied = None;
         for form in forms(ip) {
             let address = SocketAddr::new(form, target.port);
-            denied = denied.or(denial(shared, settings, address, chooser, deadline).await);
+            denied = denied.or(denial(connector, address, chooser, deadline).await);
         }
         match denied {
             None => kept.push(ip),
@@ -164,13 +163,12 @@ fn refusal(target: &Target, why: &'static str) -> UpstreamError {
 
 /// Why a connection to `address` is not to be opened.
 async fn denial(
-    shared: &Shared,
-    settings: &Settings,
+    connector: &Connector<'_>,
     address: SocketAddr,
     chooser: Chooser,
     deadline: Instant,
 ) -> Option<&'static str> {
-    let own = &shared.own;
+    let own = connector.own;
     if own.ways_in.iter().any(|listener| own.reaches(*listener, address)) {
         return Some("it is a listener of this proxy");
     }
@@ -180,13 +178,9 @@ async fn denial(
     if own.console.is_some_and(|console| own.reaches(console, address)) {
         return Some("it is the console of this proxy");
     }
-    for (host, port) in settings.policy.services().flat_map(|service| service.places()) {
-        if port != address.port() {
-            continue;
-        }
-        let Ok(service) = Target::new(host, port) else { continue };
-        let keep = settings.config.upstream.dns_cache.0;
-        let found = shared.resolver.resolve(&service, None, keep, deadline).await;
+    for service in connector.services.iter().filter(|service| service.port == address.port()) {
+        let keep = connector.limits.dns_cache.0;
+        let found = connector.resolver.resolve(service, None, keep, deadline).await;
         for ip in found.iter().flat_map(|ips| ips.iter()) {
             // A service near to us may listen on all addresses.
             let near = own.is_of_this_machine(*ip) && own.is_of_this_machine(address.ip());
@@ -195,7 +189,7 @@ async fn denial(
             }
         }
     }
-    denied_kind(&settings.config.destinations, address.ip())
+    denied_kind(connector.destinations, address.ip())
 }
 
 /// Why nobody is led to `ip`, whatever its port.

@@ -13,8 +13,7 @@ use shares::Client;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::{UpstreamError, UpstreamErrorKind};
-use crate::session::Target;
+use crate::words::{Target, UpstreamError, UpstreamErrorKind};
 
 /// Names kept.
 const NAMES: usize = 10_000;

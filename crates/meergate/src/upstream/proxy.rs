@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::config::{Credentials, ProxyKind, UpstreamProxy};
-use crate::session::Target;
+use crate::words::Target;
 
 /// Has `proxy`, at the other end of `stream`, connect to `to`. Returns what came of the far end
 /// already.

@@ -10,7 +10,7 @@ use http_wire::{ChunkEvent, ChunkedDecoder, Framing};
 use icap_client::{Body, BodyError, BodySource, Frame};
 
 use super::wire::{SharedWire, Wire};
-use crate::adapt::{Counted, Progress};
+use crate::exchange::{Counted, Progress};
 use crate::io::BLOCK;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 use super::framing;
 use super::sink::{Encoding, WireSink};
 use super::wire::SharedWire;
-use crate::adapt::{Client, Progress, Trouble};
+use crate::exchange::{Client, Progress, Trouble};
 
 /// How long a client that has ended its side is still waited for while nothing moves.
 const HALF_CLOSED: Duration = Duration::from_secs(5);

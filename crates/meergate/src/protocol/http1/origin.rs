@@ -14,17 +14,16 @@ use super::body::WireBody;
 use super::framing;
 use super::sink::WireSink;
 use super::wire::SharedWire;
-use crate::adapt::{Counted, Origin, Progress, Trouble};
 use crate::capture::Tap;
 use crate::config::{Destinations, UpstreamProxy};
+use crate::exchange::{Counted, Origin, Progress, Trouble};
 use crate::io::Io;
 use crate::pages::Page;
-use crate::session::{Session, Target};
-use crate::tls::{Alpn, UpstreamTls};
-use crate::upstream::{
-    Chooser, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot, basic,
-    connect_for_requests_again as open, permitted_by_name,
-};
+use crate::session::Session;
+use crate::session::connect_for_requests_again as open;
+use crate::tls::UpstreamTls;
+use crate::upstream::{Chooser, Route, Upstream, UpstreamSlot, basic, permitted_by_name};
+use crate::words::{Alpn, Target, UpstreamError, UpstreamErrorKind};
 
 /// Whoever is asked over HTTP/1. It belongs to one client connection, so that nothing of one client
 /// (authentication by connection, above all) can reach another.

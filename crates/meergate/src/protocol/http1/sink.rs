@@ -8,7 +8,7 @@ use http_wire::{LAST_CHUNK, MAX_CHUNK_HEADER, chunk_header};
 use icap_client::Frame;
 
 use super::wire::SharedWire;
-use crate::adapt::Sink;
+use crate::exchange::Sink;
 
 /// How content is delimited on the way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http_wire::{Authority, Error, RequestHead, TargetForm};
 
-use crate::adapt::Trouble;
+use crate::exchange::Trouble;
 use crate::pages::Page;
-use crate::policy::decide_connection;
-use crate::session::{Scheme, Session, Target};
-use crate::tls::Alpn;
-use crate::upstream::{Route, TlsPlan, look_up};
+use crate::session::{Session, as_decided, decide_connection};
+use crate::tls::TlsPlan;
+use crate::upstream::Route;
+use crate::words::{Alpn, Scheme, Target};
 
 /// Where a request goes.
 pub(super) enum Destination {
@@ -89,8 +89,8 @@ pub(super) async fn destination(
                 let server_name = Arc::clone(&route.target.host);
                 route.tls = Some(TlsPlan::new(server_name, vec![Alpn::Http1]));
             }
-            look_up(&session.shared, &session.settings, &mut route).await;
-            let route = route.clone().as_decided(decide_connection(session, &route, None));
+            session.look_up(&mut route).await;
+            let route = as_decided(route.clone(), decide_connection(session, &route, None));
             Ok(Destination::Named { head, route: Some(route) })
         }
     }

@@ -10,7 +10,7 @@ use icap_client::{Body, BodyError, BodySource, Frame};
 use super::client::Back;
 use super::head;
 use super::windows::Room;
-use crate::adapt::{Counted, Progress};
+use crate::exchange::{Counted, Progress};
 
 /// Reads one stream's content. The sender's window opens again only as frames are taken: a slow
 /// taker slows this stream, and no other.

@@ -14,7 +14,7 @@ use icap_client::Body;
 
 use super::head;
 use super::sink::StreamSink;
-use crate::adapt::{Client, Trouble};
+use crate::exchange::{Client, Trouble};
 
 /// The way back on a stream, shared by its response and by the content that has to be asked for.
 #[derive(Clone)]

@@ -10,9 +10,9 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_wire::{Error, Fields, Framing, Limits, RequestHead, ResponseHead, check_trailers};
 use icap_client::Body;
 
-use crate::adapt::Trouble;
+use crate::exchange::Trouble;
 use crate::pages::Page;
-use crate::session::Scheme;
+use crate::words::Scheme;
 
 /// Fields that HTTP/2 expresses otherwise or not at all (RFC 9113 section 8.2.2).
 const CONNECTION_FIELDS: [&[u8]; 6] = [

@@ -18,13 +18,15 @@ use super::body::StreamBody;
 use super::sink::StreamSink;
 use super::windows::Windows;
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, head};
-use crate::adapt::{Counted, Origin, Progress, Sink, Trouble};
+use crate::exchange::{Counted, Origin, Progress, Sink, Trouble};
 use crate::io::Io;
 use crate::pages::Page;
 use crate::protocol::http1::{WireOrigin, WireSink};
 use crate::session::Session;
-use crate::tls::{Alpn, UpstreamTls};
-use crate::upstream::{Route, Upstream, UpstreamError, UpstreamSlot, connect_again as open};
+use crate::session::connect_again as open;
+use crate::tls::UpstreamTls;
+use crate::upstream::{Route, Upstream, UpstreamSlot};
+use crate::words::{Alpn, UpstreamError};
 
 /// HTTP/1.1 connections kept for further streams.
 const KEPT: usize = 8;

@@ -8,7 +8,7 @@ use h2::{Reason, SendStream};
 use icap_client::Frame;
 
 use super::head;
-use crate::adapt::Sink;
+use crate::exchange::Sink;
 
 /// Bytes asked of the receiver's window at once.
 const PIECE: usize = 64 * 1024;

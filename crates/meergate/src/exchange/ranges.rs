@@ -13,12 +13,14 @@
 
 mod answer;
 mod ask;
+mod content_range;
 mod cut;
 mod multipart;
+mod stretches;
 
 use http_wire::{RequestHead, ResponseHead};
 
-use self::answer::ContentRange;
+use self::content_range::ContentRange;
 use super::codings::{Content, Decoders};
 use super::signed;
 use super::trouble::Trouble;

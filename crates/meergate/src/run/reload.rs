@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::cli::Flags;
 use crate::config::Config;
+use crate::config::Flags;
 use crate::error::StartError;
 use crate::listen::Gateway;
 use crate::metrics::OutcomeLabels;

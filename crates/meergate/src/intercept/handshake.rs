@@ -6,23 +6,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{AlertDescription, HandshakeKind, ServerConfig};
+use rustls::{AlertDescription, ServerConfig};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use super::origin::named;
-use super::{Alpn, ClientHello, TlsFacts, UpstreamTls};
 use crate::config::InvalidCertificate;
 use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
 use crate::policy::Decision;
-use crate::session::{Settings, Shared};
-use crate::upstream::{self, Route, TlsPlan, Upstream, UpstreamError, UpstreamErrorKind};
+use crate::session::{Settings, Shared, connector};
+use crate::tls::{ClientHello, ForgeError, TlsFacts, TlsPlan, UpstreamTls};
+use crate::upstream::{Route, Upstream};
+use crate::words::{Alpn, UpstreamError, UpstreamErrorKind};
 
 /// An intercepted connection.
 #[derive(Debug)]
-pub struct Intercepted<C> {
+pub(super) struct Intercepted<C> {
     /// The client's side, in the clear.
     pub client: C,
     /// How the origin is reached again.
@@ -35,12 +36,12 @@ pub struct Intercepted<C> {
 
 /// A connection that could not be intercepted; the client has been told by an alert or not at all.
 #[derive(Debug)]
-pub enum InterceptError {
+pub(super) enum InterceptError {
     /// The client ended the handshake with this alert: most likely it does not trust the CA, or
     /// pins the real certificate.
     Alert(AlertDescription),
     /// No leaf could be forged.
-    Forge(String),
+    Forge(ForgeError),
     /// The connection ended during the handshake.
     Io(io::Error),
     /// The client offers only protocols that cannot be inspected.
@@ -53,7 +54,7 @@ pub enum InterceptError {
 
 impl InterceptError {
     /// One word, for logs and metrics.
-    pub fn as_str(&self) -> &'static str {
+    pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Alert(_) => "client-alert",
             Self::Forge(_) => "forge",
@@ -66,7 +67,7 @@ impl InterceptError {
 
     /// Whether the client refused our certificate, as clients do that pin the real one or do not
     /// trust the CA.
-    pub fn rejects_certificate(&self) -> bool {
+    pub(super) fn rejects_certificate(&self) -> bool {
         matches!(
             self,
             Self::Alert(
@@ -97,7 +98,7 @@ impl std::error::Error for InterceptError {}
 /// The origin's side of a connection that is to be intercepted: made first, so that the client's
 /// side can be made like it, or not at all.
 #[derive(Debug)]
-pub struct Prepared {
+pub(super) struct Prepared {
     route: Route,
     host: Arc<str>,
     offered: Vec<Alpn>,
@@ -112,7 +113,7 @@ impl Prepared {
     /// # Errors
     /// The client offers only protocols that cannot be inspected. That the origin cannot be
     /// reached or trusted is no error here: the client is to be told on a page.
-    pub async fn new(
+    pub(super) async fn new(
         shared: &Arc<Shared>,
         settings: &Arc<Settings>,
         hello: &ClientHello,
@@ -137,18 +138,18 @@ impl Prepared {
         });
         let upstream = match refusal {
             Some(refusal) => Err(refusal),
-            None => upstream::connect(shared, settings, &route).await,
+            None => connector(shared, settings).connect(&route).await,
         };
         Ok(Self { route, host, offered, invalid, upstream })
     }
 
     /// What the handshake with the origin told, if there was one.
-    pub fn origin(&self) -> Option<&Arc<UpstreamTls>> {
+    pub(super) fn origin(&self) -> Option<&Arc<UpstreamTls>> {
         self.upstream.as_ref().ok()?.tls.as_ref()
     }
 
     /// Whether the origin asked for a client's certificate and got none.
-    pub fn is_certificate_asked(&self) -> bool {
+    pub(super) fn is_certificate_asked(&self) -> bool {
         match &self.upstream {
             Ok(upstream) => upstream.tls.as_ref().is_some_and(|tls| tls.certificate_asked),
             Err(error) => error.is_certificate_asked(),
@@ -156,25 +157,25 @@ impl Prepared {
     }
 
     /// Whether the origin's certificate is not valid, and was refused for that.
-    pub fn is_certificate_invalid(&self) -> bool {
+    pub(super) fn is_certificate_invalid(&self) -> bool {
         self.upstream.as_ref().is_err_and(|e| e.kind() == UpstreamErrorKind::Certificate)
     }
 
     /// Tells the client of `refusal` instead of what came of the origin.
     #[must_use]
-    pub fn refuse(mut self, refusal: UpstreamError) -> Self {
+    pub(super) fn refuse(mut self, refusal: UpstreamError) -> Self {
         self.upstream = Err(refusal);
         self
     }
 
     /// The host whose certificate the client expects.
-    pub fn host(&self) -> &Arc<str> {
+    pub(super) fn host(&self) -> &Arc<str> {
         &self.host
     }
 }
 
 /// Tells a client that it offers no protocol that can be inspected. It may be gone already.
-pub async fn reject<C: Stream>(mut client: C) {
+pub(super) async fn reject<C: Stream>(mut client: C) {
     alert(&mut client, AlertDescription::NoApplicationProtocol).await;
 }
 
@@ -183,7 +184,7 @@ pub async fn reject<C: Stream>(mut client: C) {
 ///
 /// # Errors
 /// The client's side failed.
-pub async fn intercept<C: Stream>(
+pub(super) async fn intercept<C: Stream>(
     shared: &Arc<Shared>,
     settings: &Arc<Settings>,
     hello: &ClientHello,
@@ -196,28 +197,24 @@ pub async fn intercept<C: Stream>(
         // Another connection of the same must agree on the same: the client holds us to it.
         plan.alpn = origin.alpn.into_iter().collect();
     }
-    let leaves = &settings.tls.leaves;
-    let forged = leaves.key(hello).await.and_then(|key| match &origin {
-        Some(origin) if origin.fault.is_some() && invalid == InvalidCertificate::Allow => {
-            leaves.for_host(&key, &host, origin.alpn)
-        }
-        Some(origin) => leaves.mimic(&key, origin, &host, origin.alpn),
-        None => leaves.for_host(&key, &host, page_protocol(&offered)),
-    });
-    let config = match forged {
+    let alpn = match &origin {
+        Some(origin) => origin.alpn,
+        None => page_protocol(&offered),
+    };
+    let hides_fault = invalid == InvalidCertificate::Allow;
+    let like = origin.as_deref().filter(|origin| origin.fault.is_none() || !hides_fault);
+    let config = match settings.tls.forge(hello, like, &host, alpn).await {
         Ok(config) => config,
         Err(e) => {
             alert(&mut client, AlertDescription::InternalError).await;
-            return Err(count(shared, InterceptError::Forge(e.0)));
+            return Err(count(shared, InterceptError::Forge(e)));
         }
     };
     let limit = settings.config.limits.begin_timeout.0;
-    let (client, mut facts) =
-        accept(client, config, limit).await.map_err(|error| count(shared, error))?;
+    let client = accept(client, config, limit).await.map_err(|error| count(shared, error))?;
+    let facts = TlsFacts::of(client.get_ref().1, hello.server_name.clone(), origin);
     let kind = if facts.client_resumed { "resumed" } else { "full" };
     shared.metrics.handshakes.get_or_create(&HandshakeLabels { side: "client", kind }).inc();
-    facts.sni.clone_from(&hello.server_name);
-    facts.upstream = origin;
     Ok(Intercepted { client, route, upstream, facts })
 }
 
@@ -226,24 +223,11 @@ async fn accept<C: Stream>(
     client: C,
     config: Arc<ServerConfig>,
     limit: Duration,
-) -> Result<(tokio_rustls::server::TlsStream<C>, TlsFacts), InterceptError> {
-    let stream = timeout(limit, TlsAcceptor::from(config).accept(client))
+) -> Result<TlsStream<C>, InterceptError> {
+    timeout(limit, TlsAcceptor::from(config).accept(client))
         .await
         .map_err(|_| InterceptError::Timeout)?
-        .map_err(classify)?;
-    let connection = stream.get_ref().1;
-    let facts = TlsFacts {
-        sni: None,
-        client_version: connection.protocol_version().map_or("", named),
-        client_cipher: connection
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str())
-            .unwrap_or(""),
-        client_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-        alpn: connection.alpn_protocol().and_then(Alpn::from_wire),
-        upstream: None,
-    };
-    Ok((stream, facts))
+        .map_err(classify)
 }
 
 fn classify(error: io::Error) -> InterceptError {

@@ -18,7 +18,6 @@ use super::rules::{Ready, Rules};
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
-use crate::pages::Page;
 use crate::policy::{Decision, covering};
 
 /// Interim responses before a final one: a peer that sends more is playing.
@@ -243,7 +242,7 @@ fn obey<'s>(
     tx.rule = decision.rule.as_deref();
     tx.ranges = decision.ranges;
     match decision.action {
-        Action::Block => Err(Trouble::Refused(Box::new(blocked_page(decision)))),
+        Action::Block => Err(Trouble::blocked(decision)),
         Action::Bypass => Ok((None, Some("bypass"))),
         Action::Intercept => match decision.chain.as_deref() {
             Some(chain) => Ok((Some(chain), None)),
@@ -251,12 +250,6 @@ fn obey<'s>(
         },
         Action::Reset => Err(Trouble::Reset),
     }
-}
-
-pub(super) fn blocked_page(decision: &Decision) -> Page {
-    let rule = decision.rule.as_deref().unwrap_or_default();
-    Page::new(403, "Blocked by a rule")
-        .detail(format!("The rules of this network do not allow this request ({rule})."))
 }
 
 /// Awaits what the services say of the request. `Err` if one of them answered it.

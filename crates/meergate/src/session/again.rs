@@ -3,11 +3,11 @@
 //! What was decided when it began was decided about the first connection: its certificate, and whether
 //! the origin asked for one. An origin may show something else the next time.
 
-use super::{Route, Upstream, UpstreamError, UpstreamErrorKind, connect, connect_for_requests};
+use super::{Session, decide_tls};
 use crate::config::{Action, CertificateAsked, InvalidCertificate};
-use crate::policy::decide_tls;
-use crate::session::Session;
 use crate::tls::UpstreamTls;
+use crate::upstream::{Route, Upstream};
+use crate::words::{UpstreamError, UpstreamErrorKind};
 
 /// Why a page says so.
 pub(crate) const CERTIFICATE_ASKED: &str =
@@ -21,19 +21,19 @@ pub(crate) enum Refused {
     Upstream(UpstreamError),
 }
 
-/// As [`connect_for_requests`], held to what the client was shown and to what rules say of connections.
+/// As [`Connector::connect_for_requests`](crate::upstream::Connector::connect_for_requests), held to what the client was shown and to what rules say of connections.
 /// (What they say of the request is asked with it.)
 pub(crate) async fn connect_for_requests_again(
     session: &Session,
     route: &Route,
 ) -> Result<Upstream, Refused> {
-    let opened = connect_for_requests(&session.shared, &session.settings, route).await;
+    let opened = session.connector().connect_for_requests(route).await;
     admit(session, route, opened.map_err(Refused::Upstream)?)
 }
 
 /// As [`connect_for_requests_again`], for what is not HTTP/1 or goes through tunnels.
 pub(crate) async fn connect_again(session: &Session, route: &Route) -> Result<Upstream, Refused> {
-    let opened = connect(&session.shared, &session.settings, route).await;
+    let opened = session.connector().connect(route).await;
     admit(session, route, opened.map_err(Refused::Upstream)?)
 }
 

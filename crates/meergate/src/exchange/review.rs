@@ -12,11 +12,10 @@ use icap_client::Chain;
 use super::Request;
 use super::record::Transaction;
 use super::rules::Rules;
-use super::transact::blocked_page;
 use super::trouble::Trouble;
 use crate::config::Action;
-use crate::session::Target;
 use crate::tls::UpstreamTls;
+use crate::words::Target;
 
 /// What is known of a request before a service changed it.
 pub(super) struct Former<'a> {
@@ -171,7 +170,7 @@ fn unasked<'s>(
     let others = match decision.action {
         Action::Block => {
             tx.rule = decision.rule.as_deref();
-            return Err(Trouble::Refused(Box::new(blocked_page(decision))));
+            return Err(Trouble::blocked(decision));
         }
         Action::Reset => {
             tx.rule = decision.rule.as_deref();

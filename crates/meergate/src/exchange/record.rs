@@ -12,12 +12,13 @@ use super::pace::Pace;
 use super::pump::{Counted, Progress};
 use super::trouble::Trouble;
 use crate::config::Ranges;
-use crate::log::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3339};
 use crate::metrics::{LimitLabels, Towards, TransactionLabels};
-use crate::policy::{Decision, decide_request, decide_response};
-use crate::session::{Session, Target};
+use crate::policy::Decision;
+use crate::records::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3339};
+use crate::session::{Session, decide_request, decide_response};
 use crate::tls::UpstreamTls;
 use crate::upstream::Route;
+use crate::words::Target;
 
 /// Longest path that a record holds, in bytes.
 const MAX_PATH: usize = 4096;

@@ -1,18 +1,25 @@
-//! Rules asked about a request.
+//! Rules asked about what a session does.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http_wire::{RequestHead, ResponseHead, tokens};
-use icap_client::Chain;
 
-use super::path::{self, Forms};
-use super::{Decision, Policy, Request, Subject};
+use super::Session;
 use crate::config::{Action, InvalidCertificate};
-use crate::session::{Session, Target, embedded};
+use crate::policy::{Decision, PathForms, Subject, decide_paths, path_forms, stricter, strictest};
 use crate::tls::UpstreamTls;
 use crate::upstream::Route;
+use crate::words::Target;
+
+/// `route`, led on as `decision` says.
+#[must_use]
+pub fn as_decided(mut route: Route, decision: &Decision) -> Route {
+    route.proxy.clone_from(&decision.upstream_proxy);
+    route.capture = decision.capture;
+    route
+}
 
 /// What the rules say about a connection along `route`, whatever is asked for on it; with the
 /// origin's `certificate` once that is known.
@@ -38,29 +45,6 @@ pub fn decide_connection<'a>(
             content_type: None,
         })
     })
-}
-
-/// What holds for a request whose path may be any of these: what lets least pass.
-pub fn decide_paths<'a>(
-    policy: &'a Policy,
-    subject: &Subject<'_>,
-    method: &[u8],
-    paths: &Forms<'_>,
-) -> &'a Decision {
-    let decide =
-        |path| policy.decide(&Subject { request: Some(Request { method, path }), ..*subject });
-    paths.others.iter().map(|path| decide(path)).fold(decide(&paths.likely), stricter)
-}
-
-/// What holds for a destination that may be at any of these addresses: what lets least pass. An IPv6
-/// address that leads to an IPv4 one counts as both.
-pub fn strictest<'a>(
-    addresses: &[IpAddr],
-    decide: impl Fn(Option<IpAddr>) -> &'a Decision,
-) -> &'a Decision {
-    let forms = |ip: &IpAddr| [Some(ip.to_canonical()), embedded(*ip).map(IpAddr::V4)];
-    let decisions = addresses.iter().flat_map(forms).flatten().map(|ip| decide(Some(ip)));
-    decisions.reduce(stricter).unwrap_or_else(|| decide(None))
 }
 
 /// What the rules say about a TLS connection whose ClientHello names `server_name`. A redirected
@@ -111,7 +95,7 @@ pub fn decide_tls(
 /// than the connection, both are asked and the stricter answer holds: neither name is a way
 /// around the rules for the other. Where both are as strict, the host holds that the request really
 /// goes to.
-pub fn decide<'a>(
+pub fn decide_request<'a>(
     session: &'a Session,
     target: &Target,
     addresses: &[IpAddr],
@@ -121,7 +105,7 @@ pub fn decide<'a>(
     decide_exchange(session, target, (addresses, certificate), head, None)
 }
 
-/// As [`decide`], when the response to the request has come. Of several content types the one
+/// As [`decide_request`], when the response to the request has come. Of several content types the one
 /// counts that lets less pass: who reads which cannot be told.
 pub fn decide_response<'a>(
     session: &'a Session,
@@ -152,8 +136,8 @@ fn decide_exchange<'a>(
         return only;
     }
     let paths = match session.settings.policy.looks_at_paths() {
-        true => path::forms(head.target()),
-        false => Forms { likely: Cow::Borrowed(head.target()), others: Vec::new() },
+        true => path_forms(head.target()),
+        false => PathForms { likely: Cow::Borrowed(head.target()), others: Vec::new() },
     };
     let about = |host: &str, addresses: &[IpAddr]| {
         strictest(addresses, |address| {
@@ -191,38 +175,4 @@ fn decide_exchange<'a>(
         true => stricter(claimed, own),
         false => stricter(own, claimed),
     }
-}
-
-/// The one of two decisions that lets less pass; `one` if they let the same pass.
-pub fn stricter<'a>(one: &'a Decision, other: &'a Decision) -> &'a Decision {
-    let weight = |decision: &Decision| match decision.action {
-        Action::Bypass => 0,
-        Action::Intercept if decision.chain.as_ref().is_none_or(|chain| chain.is_empty()) => 1,
-        Action::Intercept => 2,
-        Action::Block => 3,
-        Action::Reset => 4,
-    };
-    if weight(other) > weight(one) { other } else { one }
-}
-
-/// The one of two decisions that lets nothing pass that the other would not: it refuses, or all
-/// services of the other are among its own. `None` if each asks for services that the other leaves out.
-pub fn covering<'a>(one: &'a Decision, other: &'a Decision) -> Option<&'a Decision> {
-    let refusal = |decision: &Decision| match decision.action {
-        Action::Bypass | Action::Intercept => 0,
-        Action::Block => 1,
-        Action::Reset => 2,
-    };
-    let services = |decision: &'a Decision| {
-        let chain = decision.chain.as_deref().filter(|_| decision.action == Action::Intercept);
-        chain.into_iter().flat_map(Chain::services)
-    };
-    let covers = |one: &'a Decision, other: &'a Decision| match refusal(one) {
-        0 => {
-            refusal(other) == 0
-                && services(other).all(|s| services(one).any(|own| own.name() == s.name()))
-        }
-        refusal_of_one => refusal_of_one >= refusal(other),
-    };
-    [(one, other), (other, one)].into_iter().find(|(a, b)| covers(a, b)).map(|(a, _)| a)
 }

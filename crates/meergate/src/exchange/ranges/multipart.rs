@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 use http_wire::Fields;
 
-use super::answer::ContentRange;
 use super::ask::{Part, Span};
-use super::cut::{Run, Writer};
+use super::content_range::ContentRange;
+use super::stretches::{Run, Writer};
 
 /// Longest head of a part, with the boundary before it.
 const MAX_HEAD: usize = 8 * 1024;

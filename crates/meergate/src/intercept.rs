@@ -1,44 +1,34 @@
 //! A connection whose target is known: what is spoken on it is found out from its first bytes.
 
-use std::io;
+mod bypass;
+mod handshake;
+mod opening;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use crate::capture::Tap;
 use crate::config::{Action, CertificateAsked, InvalidCertificate, Pinned};
-use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
-use crate::metrics::Towards;
-use crate::policy::{Decision, decide_connection, decide_tls};
+use crate::io::{Io, Prefixed};
+use crate::policy::Decision;
 use crate::protocol::{self, End};
-use crate::session::{Scheme, Session, Target};
-use crate::tls::{
-    self, ClientHello, InterceptError, Intercepted, MAX_HELLO, Prepared, Refuser, TlsFacts,
-    looks_like_tls,
-};
-use crate::upstream::{
-    self, CERTIFICATE_ASKED, Route, Upstream, UpstreamError, UpstreamErrorKind, UpstreamSlot,
-    look_up,
-};
+use crate::session::{CERTIFICATE_ASKED, Session, as_decided, decide_connection, decide_tls};
+use crate::tls::{ClientHello, Refuser, TlsFacts};
+use crate::upstream::{Route, Upstream, UpstreamSlot};
+use crate::words::{Scheme, Target, UpstreamError, UpstreamErrorKind};
+
+use bypass::{bypass, way_past};
+use handshake::{InterceptError, Intercepted, Prepared};
+use opening::{Opening, open};
 
 /// How long a client may be silent before it is taken for one whose server speaks first.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Bytes that are read at once while it is not clear what is spoken.
-const OPENING: usize = 2048;
-
-/// What a connection begins with.
-enum Opening {
-    Hello(ClientHello),
-    Http,
-    Unknown,
-}
-
 /// Serves the connection along `route` to its end; why it ended, in one word.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     mut session: Session,
     mut client: Io,
     mut read_ahead: BytesMut,
@@ -79,7 +69,7 @@ pub(super) async fn serve(
 }
 
 /// Serves a TLS connection whose target is the name in its ClientHello, at `port`.
-pub(super) async fn serve_by_name(
+pub(crate) async fn serve_by_name(
     session: Session,
     mut client: Io,
     mut read_ahead: BytesMut,
@@ -112,11 +102,11 @@ async fn intercept(
     read_ahead: BytesMut,
     mut route: Route,
 ) -> &'static str {
-    look_up(&session.shared, &session.settings, &mut route).await;
+    session.look_up(&mut route).await;
     let asked = route.clone();
     let mut decision = decide_tls(&session, hello.server_name.as_ref(), &mut route, None);
     note(&session, &decision, &route);
-    route = route.as_decided(&decision);
+    route = as_decided(route, &decision);
     let refusal = match decision.action {
         Action::Intercept => None,
         Action::Block => Some(refusal_by_rule(&decision, &route)),
@@ -137,7 +127,7 @@ async fn intercept(
     let mut prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
-            tls::reject(client).await;
+            handshake::reject(client).await;
             return not_intercepted(&session, &route, &hello, &error);
         }
     };
@@ -177,7 +167,7 @@ async fn intercept(
     }
     let host = prepared.host().clone();
     let client = Prefixed::new(read_ahead.freeze(), client);
-    match tls::intercept(&shared, &settings, &hello, client, prepared).await {
+    match handshake::intercept(&shared, &settings, &hello, client, prepared).await {
         Ok(Intercepted { client, route, upstream, facts }) => {
             shared.pinning.accepted(session.client.ip(), &host);
             session.scheme = Scheme::Https;
@@ -243,10 +233,10 @@ fn note_interception(
 
 /// What the rules want of the connection; `route` leads on as they say.
 async fn decide_and_note(session: &Session, route: &mut Route) -> Action {
-    look_up(&session.shared, &session.settings, route).await;
+    session.look_up(route).await;
     let decision = decide_connection(session, route, None);
     note(session, decision, route);
-    *route = route.clone().as_decided(decision);
+    *route = as_decided(route.clone(), decision);
     decision.action
 }
 
@@ -280,73 +270,10 @@ fn certificate_refusal(route: &Route) -> UpstreamError {
     UpstreamError::new(UpstreamErrorKind::Blocked, &route.target, CERTIFICATE_ASKED)
 }
 
-/// The way of a connection along `route` that nobody is to look into. `permits` says whether rules
-/// allow that, to be asked about what the client `asked` for: a name in a ClientHello may be a lie
-/// about the original destination. If that name (or a certificate, which the destination may have
-/// got by relaying one connection) is the only reason, go where the name really leads.
-///
-/// What remains: whoever has a permission of their own may use it for anything, and names are
-/// resolved without proof. That an origin has shown a certificate proves nothing of the connection
-/// that is made now.
-fn way_past(
-    session: &Session,
-    asked: &Route,
-    route: Route,
-    permits: impl FnOnce(&Decision) -> bool,
-) -> Route {
-    match permits(decide_connection(session, asked, None)) {
-        true => route,
-        false => Route { address: None, resolved: None, ..route },
-    }
-}
-
 fn refusal_by_rule(decision: &Decision, route: &Route) -> UpstreamError {
     let rule = decision.rule.as_deref().unwrap_or_default();
     let detail = format!("the rules of this network do not allow it ({rule})");
     UpstreamError::new(UpstreamErrorKind::Blocked, &route.target, detail)
-}
-
-/// Relays what nobody looks into, and counts it.
-async fn bypass(
-    session: &Session,
-    client: Io,
-    read_ahead: BytesMut,
-    mut route: Route,
-) -> &'static str {
-    // The way may lead to other addresses than those that the rules were asked about.
-    look_up(&session.shared, &session.settings, &mut route).await;
-    if matches!(decide_connection(session, &route, None).action, Action::Block | Action::Reset) {
-        return "blocked";
-    }
-    let upstream = match upstream::connect(&session.shared, &session.settings, &route).await {
-        Ok(upstream) => upstream,
-        Err(error) => {
-            session.totals.notes().detail = Some(error.to_string());
-            tracing::info!(%error, "not bypassed");
-            return "origin-unreachable";
-        }
-    };
-    session.totals.notes().server = Some(upstream.address);
-    let mut client = Prefixed::new(read_ahead.freeze(), client);
-    let mut origin = upstream.io;
-    let idle = session.settings.config.limits.idle_timeout.0;
-    let metrics = &session.shared.metrics;
-    let end = relay(&mut client, &mut origin, idle, |direction, length| match direction {
-        Direction::ToServer => {
-            session.totals.add_from_client(length as u64);
-            metrics.uninspected("bypass", Towards::Server, length as u64);
-        }
-        Direction::ToClient => {
-            session.totals.add_from_server(length as u64);
-            metrics.uninspected("bypass", Towards::Client, length as u64);
-        }
-    })
-    .await;
-    match end {
-        RelayEnd::Finished => "bypassed",
-        RelayEnd::Idle => "bypassed-idle",
-        RelayEnd::Failed(_) => "bypassed-failed",
-    }
 }
 
 async fn finish(
@@ -359,30 +286,5 @@ async fn finish(
         End::Closed(why) => why,
         // Only connections without a target of their own may ask for one.
         End::Connect(_) => "connect-inside",
-    }
-}
-
-/// Reads until it is clear what is spoken; all that was read stays in `read_ahead`.
-async fn open(client: &mut Io, read_ahead: &mut BytesMut) -> io::Result<Opening> {
-    loop {
-        match read_ahead.first() {
-            None => {}
-            Some(first) if looks_like_tls(*first) => match ClientHello::read(read_ahead) {
-                Ok(Some(hello)) => return Ok(Opening::Hello(hello)),
-                Ok(None) if read_ahead.len() <= MAX_HELLO => {}
-                Ok(None) | Err(_) => return Ok(Opening::Unknown),
-            },
-            // Methods are tokens in capitals; what else HTTP allows nobody sends (RFC 9110
-            // section 9.1). Blank lines may stand before them.
-            Some(first) if first.is_ascii_uppercase() || matches!(first, b'\r' | b'\n') => {
-                return Ok(Opening::Http);
-            }
-            Some(_) => return Ok(Opening::Unknown),
-        }
-        // Room for a whole ClientHello of today's browsers, so that one read is enough.
-        read_ahead.reserve(OPENING);
-        if client.read_buf(read_ahead).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
     }
 }

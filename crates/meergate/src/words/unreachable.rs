@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::session::Target;
+use crate::words::Target;
 
 /// An origin that could not be reached or trusted.
 #[derive(Clone, Debug)]

@@ -5,7 +5,9 @@ use std::io;
 use icap_client::{BodyError, Failure, FailureKind};
 
 use crate::pages::Page;
-use crate::upstream::{Refused, UpstreamError, UpstreamErrorKind};
+use crate::policy::Decision;
+use crate::session::Refused;
+use crate::words::{UpstreamError, UpstreamErrorKind};
 
 /// Why a transaction can't go on.
 #[derive(Debug)]
@@ -46,6 +48,13 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    /// What a rule's `decision` to block makes of a request.
+    pub(super) fn blocked(decision: &Decision) -> Self {
+        let rule = decision.rule.as_deref().unwrap_or_default();
+        let detail = format!("The rules of this network do not allow this request ({rule}).");
+        Self::Refused(Box::new(Page::new(403, "Blocked by a rule").detail(detail)))
+    }
+
     /// How the transaction ended, in one word, for logs and metrics.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {

@@ -1,0 +1,98 @@
+//! What adds up and becomes known of a connection on its way, and the record that is made of it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::Session;
+use crate::config::{Action, UpstreamProxy};
+use crate::records::{ConnectionRecord, TlsRecord, rfc3339};
+use crate::tls::TlsFacts;
+
+/// Sums of one connection.
+#[derive(Debug, Default)]
+pub struct Totals {
+    from_client: AtomicU64,
+    from_server: AtomicU64,
+    transactions: AtomicU64,
+    notes: Mutex<Notes>,
+}
+
+impl Totals {
+    /// Adds `bytes` that came from the client.
+    pub fn add_from_client(&self, bytes: u64) {
+        self.from_client.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds `bytes` that came from the server.
+    pub fn add_from_server(&self, bytes: u64) {
+        self.from_server.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts one transaction and returns how many there were before it.
+    pub fn next_transaction(&self) -> u64 {
+        self.transactions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What became known of the connection, for its record.
+    pub fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes from the client, bytes from the server, transactions.
+    pub fn sums(&self) -> (u64, u64, u64) {
+        (
+            self.from_client.load(Ordering::Relaxed),
+            self.from_server.load(Ordering::Relaxed),
+            self.transactions.load(Ordering::Relaxed),
+        )
+    }
+}
+
+/// What becomes known of a connection on its way, for its record.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// The host and port that all of it goes to.
+    pub target: Option<String>,
+    /// The origin's address.
+    pub server: Option<SocketAddr>,
+    /// The proxy that leads there.
+    pub proxy: Option<Arc<UpstreamProxy>>,
+    /// The user.
+    pub user: Option<Arc<str>>,
+    /// What the rules said, and which.
+    pub decision: Option<(Action, Option<Arc<str>>)>,
+    /// The TLS of both sides.
+    pub tls: Option<Arc<TlsFacts>>,
+    /// What went wrong.
+    pub detail: Option<String>,
+}
+
+/// Writes the record of a connection that ended, if there is a log for it.
+pub fn record(session: &Session, began: SystemTime, end: &'static str) {
+    let Some(log) = &session.shared.logs.connections else { return };
+    let (bytes_from_client, bytes_from_server, transactions) = session.totals.sums();
+    let notes = session.totals.notes();
+    let record = ConnectionRecord {
+        time: rfc3339(began),
+        connection_id: &session.id,
+        listener: session.listener,
+        client: session.client,
+        local: session.local,
+        user: notes.user.as_deref(),
+        target: notes.target.clone(),
+        server: notes.server,
+        upstream_proxy: notes.proxy.as_ref().map(|proxy| &*proxy.name),
+        action: notes.decision.as_ref().map(|(action, _)| action.as_str()),
+        rule: notes.decision.as_ref().and_then(|(_, rule)| rule.as_deref()),
+        tls: notes.tls.as_deref().map(TlsRecord::new),
+        bytes_from_client,
+        bytes_from_server,
+        transactions,
+        end,
+        detail: notes.detail.as_deref(),
+        ms: began.elapsed().map_or(0.0, |took| took.as_secs_f64() * 1000.0),
+    };
+    log.write(&record);
+}
