@@ -1,3 +1,5 @@
+//! The chunked transfer coding (RFC 9112 section 7.1), taken off.
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind};

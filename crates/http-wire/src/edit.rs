@@ -1,3 +1,5 @@
+//! Changes to a head that leave the rest of it byte for byte.
+
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -1,3 +1,5 @@
+//! What is wrong with a message.
+
 use std::fmt;
 
 /// What is wrong with a message.

@@ -1,3 +1,5 @@
+//! Header fields, one by one.
+
 use crate::error::{Error, ErrorKind};
 use crate::syntax;
 

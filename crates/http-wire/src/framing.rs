@@ -1,3 +1,5 @@
+//! Where the content of a message ends.
+
 use crate::error::{Error, ErrorKind};
 use crate::facts::{Coding, Expectation, Length};
 use crate::head::{RequestHead, ResponseHead, Version};

@@ -1,3 +1,5 @@
+//! The head of a request or response, parsed and kept byte for byte.
+
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};

@@ -1,3 +1,5 @@
+//! Hosts and ports, as request targets and `Host` have them.
+
 use crate::error::{Error, ErrorKind};
 use crate::syntax;
 

@@ -1,3 +1,5 @@
+//! The access log: a record for each transaction.
+
 use tokio::time::Instant;
 
 use icap::RequestHead;

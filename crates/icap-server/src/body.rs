@@ -1,3 +1,5 @@
+//! The body of a request, as a service reads it.
+
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 

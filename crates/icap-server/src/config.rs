@@ -1,3 +1,5 @@
+//! Limits and times of connections.
+
 use std::time::Duration;
 
 use icap::Limits;

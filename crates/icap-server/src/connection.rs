@@ -1,3 +1,5 @@
+//! One connection, from its first request to its end.
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};

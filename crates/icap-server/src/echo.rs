@@ -1,3 +1,5 @@
+//! The echo service.
+
 use std::time::Duration;
 
 use icap::{Headers, IsTag, Method};

@@ -1,3 +1,5 @@
+//! Why a transaction failed.
+
 use std::{fmt, io};
 
 /// Why a transaction did not come to its end.

@@ -1,3 +1,5 @@
+//! Bytes from the client that nobody has read yet.
+
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};

@@ -1,3 +1,5 @@
+//! How many connections there may be at once.
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,3 +1,5 @@
+//! Sockets that accept connections.
+
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};

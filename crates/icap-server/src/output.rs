@@ -1,3 +1,5 @@
+//! Bytes on their way to the client, gathered so that they leave in few calls.
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -1,3 +1,5 @@
+//! Who is at the other end.
+
 use std::fmt;
 use std::net::SocketAddr;
 

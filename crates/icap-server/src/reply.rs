@@ -1,3 +1,5 @@
+//! The reply to a transaction, as a service writes it.
+
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 

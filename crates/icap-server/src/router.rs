@@ -1,3 +1,5 @@
+//! Which service answers at which path.
+
 use icap::{IsTag, Method};
 
 use crate::{Options, Service, TransactError, Transaction};

@@ -1,3 +1,5 @@
+//! What a service is.
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;

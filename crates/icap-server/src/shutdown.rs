@@ -1,3 +1,5 @@
+//! Ending in order.
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,3 +1,5 @@
+//! A connection that was accepted, whatever it runs over.
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};

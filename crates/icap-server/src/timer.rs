@@ -1,3 +1,5 @@
+//! A connection's deadline.
+
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;

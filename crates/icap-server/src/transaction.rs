@@ -1,3 +1,5 @@
+//! One transaction, as a service is given it.
+
 use bytes::{Bytes, BytesMut};
 use icap::server::Heads;
 use icap::{BodyKind, RequestHead};

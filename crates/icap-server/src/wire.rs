@@ -1,3 +1,5 @@
+//! What connections run over.
+
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;

@@ -1,3 +1,5 @@
+//! The chunks of a body that arrives, taken apart.
+
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};

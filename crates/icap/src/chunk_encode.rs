@@ -1,3 +1,5 @@
+//! The lines around the chunks of a body that is sent.
+
 use bytes::BufMut;
 
 use crate::Headers;

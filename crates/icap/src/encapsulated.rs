@@ -1,3 +1,5 @@
+//! The `Encapsulated` field: which parts of an HTTP message follow the ICAP head, and how long they are.
+
 use std::fmt;
 
 use bytes::BufMut;

@@ -1,3 +1,5 @@
+//! What is wrong with a message.
+
 use std::fmt;
 
 /// Why bytes were not taken as ICAP, or why a message may not be produced.

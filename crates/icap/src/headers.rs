@@ -1,3 +1,5 @@
+//! ICAP header fields, in their order.
+
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};

@@ -1,3 +1,5 @@
+//! The ISTag of a service (RFC 3507 section 4.7).
+
 use std::fmt;
 
 use crate::{Error, ErrorKind};

@@ -1,3 +1,5 @@
+//! Upper bounds on what a peer may send.
+
 /// Upper bounds on everything a peer chooses. Compared before memory is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -1,3 +1,5 @@
+//! Methods.
+
 use std::fmt;
 
 /// An ICAP method (RFC 3507 section 4.3.2).

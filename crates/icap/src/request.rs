@@ -1,3 +1,5 @@
+//! The head of a request.
+
 use bytes::{Buf, BufMut, BytesMut};
 
 use crate::fields::{self, Span};

@@ -1,3 +1,5 @@
+//! The head of a response.
+
 use bytes::{BufMut, BytesMut};
 
 use crate::fields;

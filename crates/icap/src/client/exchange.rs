@@ -1,3 +1,5 @@
+//! The client's end of one transaction: what may be sent, and what an answer means.
+
 use bytes::{Bytes, BytesMut};
 
 use super::{Event, Fault, Original, Output, reply::Receiver};

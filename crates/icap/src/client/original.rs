@@ -1,3 +1,5 @@
+//! The body that a client sent, kept for when the answer is that it stays as it was.
+
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};

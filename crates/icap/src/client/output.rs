@@ -1,3 +1,5 @@
+//! What a client sends, in pieces that need no copy.
+
 use std::collections::VecDeque;
 use std::io::IoSlice;
 

@@ -1,3 +1,5 @@
+//! What a server answers.
+
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};

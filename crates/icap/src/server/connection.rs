@@ -1,3 +1,5 @@
+//! The server's end of one ICAP connection: what bytes mean, and which may be sent.
+
 use bytes::{Bytes, BytesMut};
 
 use super::reply::ReplyState;

@@ -1,3 +1,5 @@
+//! Replies of a server, with or without an HTTP message in them.
+
 use bytes::BufMut;
 
 use super::Connection;

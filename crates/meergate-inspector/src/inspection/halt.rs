@@ -38,7 +38,7 @@ pub(crate) enum Halt {
 }
 
 impl Halt {
-    /// As which reason bytes count that were not inspected because of this.
+    /// The reason under which bytes are counted that this kept from inspection.
     pub(crate) fn reason(&self) -> Option<Uninspected> {
         match self {
             Self::Blocked(_) => Some(Uninspected::AfterDrop),

@@ -1,15 +1,16 @@
 //! One message on its way: from the ICAP client into a ring, past the engine, and back.
 
+mod held;
+
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
-use dual_ring::{PooledRing, Slices};
+use dual_ring::Slices;
 use http_wire::Fields;
 use icap::Headers;
 use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError};
 use suricata::Direction;
-use tokio::task::yield_now;
 
 use crate::inspection::decoding::{Decoding, PIECE, Step};
 use crate::inspection::dialogue::Dialogue;
@@ -18,14 +19,8 @@ use crate::inspection::framing::{BodyFraming, Contradiction};
 use crate::inspection::halt::Halt;
 use crate::inspection::legible;
 use crate::inspection::metrics::Uninspected;
-use crate::inspection::pause::Pause;
-use crate::inspection::trail::Trail;
+use crate::inspection::passage::held::Held;
 use crate::inspection::worker_flows::{FlowLease, WorkerFlows};
-use crate::settings::Hold;
-
-/// Bytes of one body, decoded ones counted too, after which the worker's other connections have their
-/// turn, however fast more comes: a quarter of a millisecond's worth with few rules, one with many.
-const TURN: usize = 512 << 10;
 
 /// How the bytes of a body become those that the engine sees.
 pub(crate) enum Content {
@@ -368,135 +363,5 @@ impl Passage<'_> {
             return reply.no_content(&Headers::new());
         }
         self.start(reply, false)
-    }
-}
-
-/// The bytes of a body that are here and not yet with the client.
-struct Held<'a> {
-    ring: PooledRing,
-    hold: Hold,
-    /// Nothing is to be held, not even the head.
-    unheld: bool,
-    pause: Pause,
-    /// Nothing is held any more because nothing came for too long.
-    paused: bool,
-    /// The client keeps a copy of everything, and all of it is held: no byte will be sent back.
-    discard: bool,
-    /// The reply has started.
-    started: bool,
-    /// Bytes that the engine has passed.
-    passed: u64,
-    counted: usize,
-    /// Bytes that came since other connections had their turn.
-    turn: usize,
-    /// What the engine has seen, up to the next chunk.
-    trail: Trail,
-    flows: &'a WorkerFlows,
-}
-
-impl<'a> Held<'a> {
-    fn new(flows: &'a WorkerFlows, keeps_copy: bool, unheld: bool) -> Result<Self, Halt> {
-        let settings = &flows.state.settings;
-        let hold = settings.hold;
-        let discard = hold == Hold::All && keeps_copy;
-        let ring = flows.ring(discard).ok_or(Halt::TooMany)?;
-        if unheld {
-            flows.counters().unheld.one();
-        }
-        Ok(Self {
-            ring,
-            hold,
-            unheld,
-            pause: Pause::new(settings.pause()),
-            paused: false,
-            discard,
-            started: false,
-            passed: 0,
-            counted: 0,
-            turn: 0,
-            trail: Trail::default(),
-            flows,
-        })
-    }
-
-    /// Whether bytes leave as soon as they are passed.
-    fn releases(&self) -> bool {
-        self.started || self.unheld || self.paused || self.hold == Hold::Bytes(0)
-    }
-
-    /// Whether the reply is to start.
-    fn is_due(&self) -> bool {
-        // Of coded content more may have come than anyone can judge yet, so that the ring is full
-        // before as much as is to be held has passed.
-        let all = self.ring.free() == 0 && self.ring.passed_len() > 0;
-        let full = matches!(self.hold, Hold::Bytes(hold) if all || self.passed > hold as u64);
-        full || self.unheld || self.paused
-    }
-
-    /// Lets the worker's other connections have their turn, if they are due one.
-    async fn give_way(&mut self) {
-        if self.turn >= TURN {
-            self.turn = 0;
-            yield_now().await;
-        }
-    }
-
-    /// Ready once when nothing has come for too long.
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.paused {
-            return Poll::Pending;
-        }
-        ready!(self.pause.poll(cx));
-        self.paused = true;
-        self.flows.counters().paused.one();
-        Poll::Ready(())
-    }
-
-    /// The engine has passed `len` bytes more.
-    fn pass(&mut self, len: usize) {
-        self.passed += len as u64;
-        // Neither can fail: `len` bytes were pending, and are passed now.
-        let passed = self.ring.pass(len);
-        let taken = if self.discard { self.ring.take(len) } else { Ok(()) };
-        debug_assert!(passed.is_ok() && taken.is_ok());
-    }
-
-    /// Ready when the reply has taken something.
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        reply: &mut Reply<'_>,
-    ) -> Poll<Result<(), TransactError>> {
-        let ready = self.ring.passed().first;
-        if !self.started || ready.is_empty() {
-            return Poll::Pending;
-        }
-        reply.poll_data(cx, ready).map_ok(|sent| {
-            let taken = self.ring.take(sent);
-            debug_assert!(taken.is_ok());
-        })
-    }
-
-    /// Waits until the client has taken something: the ring is full.
-    async fn make_room(&mut self, reply: &mut Reply<'_>) -> Result<(), Halt> {
-        if !self.started {
-            return Err(Halt::TooLong);
-        }
-        if self.ring.passed_len() == 0 {
-            return Err(Halt::Stuck);
-        }
-        Ok(poll_fn(|cx| self.poll_send(cx, reply)).await?)
-    }
-
-    fn count(&mut self) {
-        let now = self.ring.pending_len() + self.ring.passed_len();
-        self.flows.counters().held.add(now as i64 - self.counted as i64);
-        self.counted = now;
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.flows.counters().held.add(-(self.counted as i64));
     }
 }

@@ -1,3 +1,5 @@
+//! The table of flows, driven by hand.
+
 use super::*;
 use crate::inspection::claims::{Claims, Correlation, Keys};
 use crate::inspection::dialogue::Asked;

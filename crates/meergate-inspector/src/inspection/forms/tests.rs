@@ -1,3 +1,5 @@
+//! Forms cut in every way.
+
 use bytes::Bytes;
 use http_wire::Limits;
 
