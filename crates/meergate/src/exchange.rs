@@ -12,6 +12,7 @@
 //! Nothing is collected: contents are pulled through by whoever writes them, so a slow reader slows
 //! its sender. Request and response contents may flow at the same time. No task is spawned.
 
+mod account;
 mod codings;
 mod drive;
 mod pace;
@@ -34,6 +35,7 @@ use std::task::{Context, Poll};
 use http_wire::{RequestHead, ResponseHead};
 use icap_client::{Body, Frame};
 
+pub(crate) use account::relay_unseen;
 pub(crate) use drive::Watch;
 pub(crate) use pump::{Counted, Progress};
 pub(crate) use record::Transaction;

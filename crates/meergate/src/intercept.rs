@@ -18,7 +18,7 @@ use crate::protocol::{self, End};
 use crate::session::{CERTIFICATE_ASKED, Session, as_decided, decide_connection, decide_tls};
 use crate::tls::{ClientHello, Refuser, TlsFacts};
 use crate::upstream::{Route, Upstream, UpstreamSlot};
-use crate::words::{Scheme, Target, UpstreamError, UpstreamErrorKind};
+use crate::words::{ConnectionEnd, Scheme, Target, UpstreamError, UpstreamErrorKind};
 
 use bypass::{bypass, way_past};
 use handshake::{InterceptError, Intercepted, Prepared};
@@ -27,13 +27,13 @@ use opening::{Opening, open};
 /// How long a client may be silent before it is taken for one whose server speaks first.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Serves the connection along `route` to its end; why it ended, in one word.
+/// Serves the connection along `route` to its end; why it ended.
 pub(crate) async fn serve(
     mut session: Session,
     mut client: Io,
     mut read_ahead: BytesMut,
     mut route: Route,
-) -> &'static str {
+) -> ConnectionEnd {
     let limit = session.settings.config.limits.begin_timeout.0;
     let opening = match timeout(limit.min(SILENCE), open(&mut client, &mut read_ahead)).await {
         Ok(opening) => opening,
@@ -43,11 +43,11 @@ pub(crate) async fn serve(
         }
         Err(_) => match timeout(limit, open(&mut client, &mut read_ahead)).await {
             Ok(opening) => opening,
-            Err(_) => return "silent",
+            Err(_) => return ConnectionEnd::Silent,
         },
     };
     match opening {
-        Err(_) => "client-closed",
+        Err(_) => ConnectionEnd::ClientClosed,
         Ok(Opening::Hello(hello)) => intercept(session, hello, client, read_ahead, route).await,
         Ok(Opening::Http) => {
             decide_and_note(&session, &mut route).await;
@@ -62,7 +62,7 @@ pub(crate) async fn serve(
                     target = %route.target,
                     "closed: neither TLS nor HTTP, so nobody can inspect it"
                 );
-                "unknown-protocol"
+                ConnectionEnd::UnknownProtocol
             }
         },
     }
@@ -74,21 +74,21 @@ pub(crate) async fn serve_by_name(
     mut client: Io,
     mut read_ahead: BytesMut,
     port: u16,
-) -> &'static str {
+) -> ConnectionEnd {
     let limit = session.settings.config.limits.begin_timeout.0;
     let hello = match timeout(limit, open(&mut client, &mut read_ahead)).await {
-        Err(_) => return "silent",
-        Ok(Err(_)) => return "client-closed",
+        Err(_) => return ConnectionEnd::Silent,
+        Ok(Err(_)) => return ConnectionEnd::ClientClosed,
         Ok(Ok(Opening::Hello(hello))) => hello,
         Ok(Ok(Opening::Http | Opening::Unknown)) => {
             tracing::info!("closed: this listener takes TLS only");
-            return "not-tls";
+            return ConnectionEnd::NotTls;
         }
     };
     let named = hello.server_name.as_deref().map(|name| Target::new(name, port));
     let Some(Ok(target)) = named else {
         tracing::info!("closed: the ClientHello names no host");
-        return "no-server-name";
+        return ConnectionEnd::NoServerName;
     };
     let route = Route::plain(target).of(session.client);
     intercept(session, hello, client, read_ahead, route).await
@@ -101,7 +101,7 @@ async fn intercept(
     client: Io,
     read_ahead: BytesMut,
     mut route: Route,
-) -> &'static str {
+) -> ConnectionEnd {
     session.look_up(&mut route).await;
     let asked = route.clone();
     let mut decision = decide_tls(&session, hello.server_name.as_ref(), &mut route, None);
@@ -114,7 +114,7 @@ async fn intercept(
             let way = way_past(&session, &asked, route, |own| own.action == Action::Bypass);
             return bypass(&session, client, read_ahead, way).await;
         }
-        Action::Reset => return "reset",
+        Action::Reset => return ConnectionEnd::Reset,
     };
     let host = hello.server_name.as_ref().unwrap_or(&route.target.host);
     if decision.pinned == Pinned::Bypass && session.shared.pinning.pins(session.client.ip(), host) {
@@ -143,7 +143,7 @@ async fn intercept(
                 let way = way_past(&session, &asked, route, |own| own.action == Action::Bypass);
                 return bypass(&session, client, read_ahead, way).await;
             }
-            Action::Reset => return "reset",
+            Action::Reset => return ConnectionEnd::Reset,
         }
         decision = known;
     }
@@ -211,11 +211,11 @@ fn not_intercepted(
     route: &Route,
     hello: &ClientHello,
     error: &InterceptError,
-) -> &'static str {
+) -> ConnectionEnd {
     let sni = hello.server_name.as_deref();
     tracing::info!(target = %route.target, sni, %error, "not intercepted");
     session.totals.notes().detail = Some(error.to_string());
-    error.as_str()
+    error.end()
 }
 
 fn note_interception(
@@ -281,10 +281,10 @@ async fn finish(
     read_ahead: BytesMut,
     session: &Session,
     upstream: UpstreamSlot,
-) -> &'static str {
+) -> ConnectionEnd {
     match protocol::serve(client, read_ahead, session, upstream).await {
         End::Closed(why) => why,
         // Only connections without a target of their own may ask for one.
-        End::Connect(_) => "connect-inside",
+        End::Connect(_) => ConnectionEnd::ConnectInside,
     }
 }

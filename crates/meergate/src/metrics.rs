@@ -15,6 +15,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use shares::Ledger;
 
+use crate::words::{
+    Checked, ConnectionEnd, Handshake, Limited, LogName, Outcome, Password, Protocol, Reloaded,
+    Side, Towards, Unseen, UpstreamErrorKind,
+};
+
 /// The counters of the whole process. Cloning is cheap and shares the values.
 #[derive(Debug)]
 pub struct Metrics {
@@ -33,13 +38,13 @@ pub struct Metrics {
     pub forged: Counter,
     /// Chains of origins' certificates that were verified (not taken from the cache), by outcome
     /// (`bad`, `valid`).
-    pub certificate_checks: Family<OutcomeLabels, Counter>,
+    pub certificate_checks: Family<CheckLabels, Counter>,
     /// Passwords that were hashed, by outcome (`right`, `wrong`).
-    pub passwords: Family<OutcomeLabels, Counter>,
+    pub passwords: Family<PasswordLabels, Counter>,
     /// When the CA's certificate ends, in seconds of Unix time.
     pub ca_expires: Gauge,
     /// Connections to origins opened, by outcome (`ok`, or what failed).
-    pub upstream_connects: Family<OutcomeLabels, Counter>,
+    pub upstream_connects: Family<ConnectLabels, Counter>,
     /// HTTP transactions finished, by protocol and outcome.
     pub transactions: Family<TransactionLabels, Counter>,
     /// Seconds from a request's head to the end of its response.
@@ -47,7 +52,7 @@ pub struct Metrics {
     /// Bytes that passed without inspection, by reason and direction.
     pub uninspected_bytes: Family<UninspectedLabels, Counter>,
     /// Reloads of the settings, by outcome (`ok`, `failed`).
-    pub reloads: Family<OutcomeLabels, Counter>,
+    pub reloads: Family<ReloadLabels, Counter>,
     /// Bytes reserved for contents of HTTP/2 streams that nobody may be reading.
     pub stream_windows: Gauge,
     /// What is taken for copies of contents that services may pass, in bytes.
@@ -71,75 +76,96 @@ pub struct ListenerLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct LimitLabels {
     /// The limit that was met.
-    pub limit: &'static str,
+    pub limit: Limited,
 }
 
 /// Labels of [`Metrics::handshake_failures`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct FailureLabels {
-    /// `client` or `upstream`.
-    pub side: &'static str,
-    /// What failed, as one word.
-    pub reason: &'static str,
+    /// Whose handshake it was.
+    pub side: Side,
+    /// How it ended.
+    pub reason: ConnectionEnd,
 }
 
 /// Labels of [`Metrics::handshakes`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct HandshakeLabels {
-    /// `client` or `upstream`.
-    pub side: &'static str,
-    /// `full` or `resumed`.
-    pub kind: &'static str,
+    /// Whose handshake it was.
+    pub side: Side,
+    /// How it was done.
+    pub kind: Handshake,
 }
 
-/// Labels of [`Metrics::upstream_connects`] and others.
+/// Labels of [`Metrics::upstream_connects`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct OutcomeLabels {
-    /// `ok`, or what failed, as one word.
-    pub outcome: &'static str,
+pub struct ConnectLabels {
+    /// What became of it.
+    pub outcome: Connected,
+}
+
+/// What became of a connection to an origin.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum Connected {
+    /// It is open.
+    Open,
+    /// It is not, for this.
+    Failed(UpstreamErrorKind),
+}
+
+impl EncodeLabelValue for Connected {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Open => "ok",
+            Self::Failed(kind) => kind.as_str(),
+        })
+    }
+}
+
+/// Labels of [`Metrics::certificate_checks`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CheckLabels {
+    /// What became of it.
+    pub outcome: Checked,
+}
+
+/// Labels of [`Metrics::passwords`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PasswordLabels {
+    /// What became of it.
+    pub outcome: Password,
+}
+
+/// Labels of [`Metrics::reloads`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// What became of it.
+    pub outcome: Reloaded,
 }
 
 /// Labels of [`Metrics::transactions`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct TransactionLabels {
-    /// `http`, `h2`, ...
-    pub protocol: &'static str,
-    /// How it ended, as one word: `forwarded`, `blocked`, `failed`, ...
-    pub outcome: &'static str,
+    /// What the client spoke.
+    pub protocol: Protocol,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// Labels of [`Metrics::uninspected_bytes`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct UninspectedLabels {
-    /// Why nobody looked, as `docs/settings.md` lists them: `upgrade`, `bypass`, `no-service`, `trailers`, ...
-    pub reason: &'static str,
+    /// Why nobody looked.
+    pub reason: Unseen,
     /// To the server or to the client.
     pub direction: Towards,
-}
-
-/// The direction of counted bytes.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-pub enum Towards {
-    /// From the server to the client.
-    Client,
-    /// From the client to the server.
-    Server,
-}
-
-impl EncodeLabelValue for Towards {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        encoder.write_str(match self {
-            Self::Client => "to_client",
-            Self::Server => "to_server",
-        })
-    }
 }
 
 /// Labels of [`Metrics::log_lines_lost`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct LogLabels {
-    /// `connections` or `transactions`.
-    pub log: &'static str,
+    /// Which log.
+    pub log: LogName,
 }
 
 impl Metrics {
@@ -197,11 +223,11 @@ impl Metrics {
     }
 
     fn update_services(&self) {
-        self.services.update(|towards, bytes| self.uninspected("trailers", towards, bytes));
+        self.services.update(|towards, bytes| self.uninspected(Unseen::Trailers, towards, bytes));
     }
 
     /// Counts `bytes` that passed without inspection, for `reason`.
-    pub fn uninspected(&self, reason: &'static str, direction: Towards, bytes: u64) {
+    pub fn uninspected(&self, reason: Unseen, direction: Towards, bytes: u64) {
         self.uninspected_bytes
             .get_or_create(&UninspectedLabels { reason, direction })
             .inc_by(bytes);

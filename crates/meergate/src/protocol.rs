@@ -9,13 +9,13 @@ use http_wire::RequestHead;
 use crate::io::{Io, Prefixed};
 use crate::session::Session;
 use crate::upstream::UpstreamSlot;
-use crate::words::{Alpn, Target};
+use crate::words::{Alpn, ConnectionEnd, Target};
 
 /// How a client connection left its protocol.
 #[derive(Debug)]
 pub enum End {
-    /// It is closed; why, in one word, for the connection's record.
-    Closed(&'static str),
+    /// It is closed; why, for the connection's record.
+    Closed(ConnectionEnd),
     /// The client of an explicit proxy asked for a tunnel, and was not answered yet.
     Connect(Box<ConnectRequest>),
 }

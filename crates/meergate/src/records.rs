@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::config::Log;
 use crate::error::StartError;
 use crate::metrics::Metrics;
+use crate::words::LogName;
 
 pub use connection::{ConnectionRecord, TlsRecord};
 pub(crate) use file::{Losses, Lost, Records};
@@ -38,8 +39,8 @@ impl Logs {
             Some(path) => Lines::open(path, name, metrics).map(Arc::new).map(Some),
         };
         Ok(Self {
-            connections: open(&log.connections, "connections")?,
-            transactions: open(&log.transactions, "transactions")?,
+            connections: open(&log.connections, LogName::Connections)?,
+            transactions: open(&log.transactions, LogName::Transactions)?,
         })
     }
 }

@@ -2,12 +2,21 @@
 
 mod address;
 mod alpn;
+mod counted;
+mod ends;
+mod enumerated;
+mod limited;
 mod scheme;
 mod target;
 mod unreachable;
+mod unseen;
 
 pub use address::embedded;
 pub use alpn::{Alpn, SERVED};
+pub use counted::{Checked, Deed, Handshake, LogName, Password, Protocol, Reloaded, Side};
+pub use ends::{ConnectionEnd, Outcome};
+pub use limited::Limited;
 pub use scheme::Scheme;
 pub use target::{BadTarget, Target};
 pub use unreachable::{UpstreamError, UpstreamErrorKind};
+pub use unseen::{Towards, Unseen};

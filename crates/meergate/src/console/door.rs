@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::listen::Gateway;
 use crate::metrics::LimitLabels;
+use crate::words::Limited;
 
 /// Bytes of a request that are kept: nobody sends the console more than a head.
 const BUFFER: usize = 16 * 1024;
@@ -32,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Serves `router` until the gateway stops.
 pub(super) async fn serve(socket: TcpListener, gateway: Arc<Gateway>, router: Router) {
     let ledger = Ledger::new();
-    let limited = LimitLabels { limit: "console_connections" };
+    let limited = LimitLabels { limit: Limited::ConsoleConnections };
     let limited: Counter = gateway.shared.metrics.limited.get_or_create(&limited).clone();
     let router = router.layer(from_fn_with_state(gateway.clone(), check_host));
     let service = TowerToHyperService::new(router);

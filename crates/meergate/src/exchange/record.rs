@@ -8,17 +8,18 @@ use http_wire::{RequestHead, ResponseHead};
 use icap_client::{Block, Copies, Did, Trail, TransactionInfo};
 use shares::Limit;
 
+use super::account::{Account, Message};
 use super::pace::Pace;
 use super::pump::{Counted, Progress};
 use super::trouble::Trouble;
 use crate::config::Ranges;
-use crate::metrics::{LimitLabels, Towards, TransactionLabels};
+use crate::metrics::{LimitLabels, TransactionLabels};
 use crate::policy::Decision;
 use crate::records::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord, rfc3339};
 use crate::session::{Session, decide_request, decide_response};
 use crate::tls::UpstreamTls;
 use crate::upstream::Route;
-use crate::words::Target;
+use crate::words::{Deed, Limited, Outcome, Protocol, Target, Unseen};
 
 /// Longest path that a record holds, in bytes.
 const MAX_PATH: usize = 4096;
@@ -30,7 +31,7 @@ pub(crate) struct Transaction<'a> {
     number: u64,
     /// Made when somebody asks for it.
     id: OnceLock<Arc<str>>,
-    protocol: &'static str,
+    protocol: Protocol,
     stream_id: Option<u64>,
     target: Option<Target>,
     /// Where the target is, unless it is the session's.
@@ -48,25 +49,15 @@ pub(crate) struct Transaction<'a> {
     /// is known.
     pub(super) tls: Option<Arc<UpstreamTls>>,
     pub(super) status: Option<u16>,
-    pub(super) outcome: &'static str,
-    /// What the client got is a page of ours.
-    pub(super) own_page: bool,
+    pub(super) outcome: Outcome,
     /// What went wrong is known.
     failed: bool,
     /// The rule that decided last.
     pub(super) rule: Option<&'a str>,
     /// What that rule says of parts of resources.
     pub(super) ranges: Ranges,
-    /// Why no service saw the request.
-    pub(super) unseen_request: Option<&'static str>,
-    /// Why no service saw the response.
-    pub(super) unseen_response: Option<&'static str>,
-    /// Why the request's content can't be looked into, whoever sees it.
-    pub(super) opaque_request: Option<&'static str>,
-    /// Why the response's content can't be looked into, whoever sees it.
-    pub(super) opaque_response: Option<&'static str>,
-    /// Bytes of heads that were sent on, in HTTP/1.1 form.
-    pub(super) heads: Heads,
+    /// What of it nobody has looked into.
+    pub(super) account: Account,
 }
 
 /// What only the log has a use for.
@@ -79,26 +70,11 @@ struct Logged {
     detail: Option<String>,
 }
 
-/// One of a transaction's two messages.
-#[derive(Clone, Copy)]
-pub(super) enum Message {
-    Request,
-    Response,
-}
-
-/// Bytes of heads, apart from contents.
-#[derive(Debug, Default)]
-pub(super) struct Heads {
-    pub(super) request: u64,
-    pub(super) interim: u64,
-    pub(super) response: u64,
-}
-
 impl<'a> Transaction<'a> {
     /// Begins a transaction of `session` whose request is `head`.
     pub(crate) fn begin(
         session: &'a Session,
-        protocol: &'static str,
+        protocol: Protocol,
         stream_id: Option<u64>,
         progress: &Arc<Progress>,
         head: Option<&RequestHead>,
@@ -124,16 +100,11 @@ impl<'a> Transaction<'a> {
             server: None,
             tls: session.tls.as_ref().and_then(|tls| tls.upstream.clone()),
             status: None,
-            outcome: "forwarded",
-            own_page: false,
+            outcome: Outcome::Forwarded,
             failed: false,
             rule: None,
             ranges: Ranges::default(),
-            unseen_request: None,
-            unseen_response: None,
-            opaque_request: None,
-            opaque_response: None,
-            heads: Heads::default(),
+            account: Account::default(),
         }
     }
 
@@ -202,8 +173,11 @@ impl<'a> Transaction<'a> {
 
     /// What services are told of it.
     pub(super) fn info(&self) -> TransactionInfo {
-        let mut info =
-            TransactionInfo::new(self.protocol, self.session.id.clone(), self.id().clone());
+        let mut info = TransactionInfo::new(
+            self.protocol.as_str(),
+            self.session.id.clone(),
+            self.id().clone(),
+        );
         info.client = Some(self.session.client);
         info.server = self.server;
         info.stream_id = self.stream_id;
@@ -217,8 +191,8 @@ impl<'a> Transaction<'a> {
 
     pub(super) fn blocked(&mut self, block: Option<&Block>, by: &Arc<str>) {
         self.outcome = match block {
-            Some(_) => "blocked",
-            None => "answered",
+            Some(_) => Outcome::Blocked,
+            None => Outcome::Answered,
         };
         if let Some(logged) = &mut self.logged {
             logged.block = block.map(|block| BlockRecord {
@@ -231,10 +205,7 @@ impl<'a> Transaction<'a> {
 
     /// Remembers a message's way through the services, which `took` so long.
     pub(super) fn adapted(&mut self, message: Message, trail: &Trail, took: Duration) {
-        match message {
-            Message::Request => self.unseen_request = unseen(trail),
-            Message::Response => self.unseen_response = unseen(trail),
-        }
+        self.account.shown(message, trail);
         if let Some(logged) = &mut self.logged {
             let adaptation = Some(adaptation(trail, took));
             match message {
@@ -249,7 +220,7 @@ impl<'a> Transaction<'a> {
         if !self.pace.as_ref().is_some_and(|pace| pace.is_missed()) {
             return trouble;
         }
-        let labels = LimitLabels { limit: "min-rate" };
+        let labels = LimitLabels { limit: Limited::MinRate };
         self.session.shared.metrics.limited.get_or_create(&labels).inc();
         Trouble::SlowClient
     }
@@ -258,7 +229,7 @@ impl<'a> Transaction<'a> {
         self.fails(trouble.outcome(), || trouble.to_string());
     }
 
-    fn fails(&mut self, outcome: &'static str, detail: impl FnOnce() -> String) {
+    fn fails(&mut self, outcome: Outcome, detail: impl FnOnce() -> String) {
         self.outcome = outcome;
         self.failed = true;
         if let Some(logged) = &mut self.logged {
@@ -279,45 +250,17 @@ impl<'a> Transaction<'a> {
         metrics.transactions.get_or_create(&labels).inc();
         let took = self.began.elapsed();
         metrics.transaction_seconds.observe(took.as_secs_f64());
-        let uninspected = self.count_uninspected(&moved);
+        let [_, _, to_client, to_server] = moved.contents;
+        let [trailers_to_client, trailers_to_server] = moved.trailers;
+        let uninspected = self.account.settle(
+            to_server + trailers_to_server,
+            to_client + trailers_to_client,
+            |why, towards, bytes| metrics.uninspected(why, towards, bytes),
+        );
         self.log(took, moved.contents, &uninspected);
     }
 
-    /// Counts what no service has seen; returns the reasons. Services see a message's head even
-    /// where they can't look into its content.
-    fn count_uninspected(&self, moved: &Counts) -> Vec<&'static str> {
-        let [_, _, to_client, to_server] = moved.contents;
-        let [trailers_to_client, trailers_to_server] = moved.trailers;
-        let request = (self.unseen_request, self.opaque_request);
-        // A page of ours needs no inspection.
-        let response = match self.own_page {
-            true => (None, None),
-            false => (self.unseen_response, self.opaque_response),
-        };
-        let mut reasons = Vec::new();
-        let mut count = |reason: Option<&'static str>, towards, bytes| {
-            let Some(reason) = reason.filter(|_| bytes > 0) else { return };
-            self.session.shared.metrics.uninspected(reason, towards, bytes);
-            if !reasons.contains(&reason) {
-                reasons.push(reason);
-            }
-        };
-        for (towards, (unseen, opaque), head, content) in [
-            (Towards::Server, request, self.heads.request, to_server + trailers_to_server),
-            (Towards::Client, response, self.heads.response, to_client + trailers_to_client),
-        ] {
-            if opaque.is_none() {
-                count(unseen, towards, head + content);
-            } else {
-                count(unseen, towards, head);
-                count(opaque, towards, content);
-            }
-        }
-        count(Some("interim"), Towards::Client, self.heads.interim);
-        reasons
-    }
-
-    fn log(&self, took: Duration, bytes: [u64; 4], uninspected: &[&'static str]) {
+    fn log(&self, took: Duration, bytes: [u64; 4], uninspected: &[Unseen]) {
         let (Some(log), Some(logged)) = (&self.session.shared.logs.transactions, &self.logged)
         else {
             return;
@@ -370,29 +313,12 @@ impl Drop for Transaction<'_> {
         // A failure that the client was being told of stays the reason.
         if !self.failed {
             let (outcome, detail) = match self.session.shared.is_stopping() {
-                true => ("stopped", "the program was stopping"),
-                false => ("client-gone", "the client's connection ended"),
+                true => (Outcome::Stopped, "the program was stopping"),
+                false => (Outcome::ClientGone, "the client's connection ended"),
             };
             self.fails(outcome, || detail.to_owned());
         }
         self.finish();
-    }
-}
-
-/// Why no service saw a message that went through the services, if none did.
-fn unseen(trail: &Trail) -> Option<&'static str> {
-    if trail.bypassed().next().is_some() {
-        return Some("service-bypassed");
-    }
-    if trail.late.is_some() {
-        return Some("late-change");
-    }
-    if trail.is_inspected() {
-        return None;
-    }
-    match trail.steps.iter().any(|step| step.did == Did::Ignored) {
-        true => Some("service-ignored"),
-        false => Some("no-service"),
     }
 }
 
@@ -401,11 +327,11 @@ fn adaptation(trail: &Trail, took: Duration) -> Adaptation {
     let services = trail.steps.iter().map(|step| ServiceRecord {
         service: step.service.to_string(),
         did: match step.did {
-            Did::Adapted => "adapted",
-            Did::Bypassed(_) => "bypassed",
-            Did::Ignored => "ignored",
-            Did::Passed => "passed",
-            _ => "other",
+            Did::Adapted => Deed::Adapted,
+            Did::Bypassed(_) => Deed::Bypassed,
+            Did::Ignored => Deed::Ignored,
+            Did::Passed => Deed::Passed,
+            _ => Deed::Other,
         },
         ms: milliseconds(step.took),
     });

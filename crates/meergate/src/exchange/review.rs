@@ -10,6 +10,7 @@ use http_wire::{RequestHead, TargetForm, tokens};
 use icap_client::Chain;
 
 use super::Request;
+use super::account::Message;
 use super::record::Transaction;
 use super::rules::Rules;
 use super::trouble::Trouble;
@@ -42,7 +43,9 @@ pub(super) fn review(
     }
     let head = read(tx, former, request.head)?;
     let (head, opaque) = rules.changed_request(head, former.shown)?;
-    tx.opaque_request = opaque.or(tx.opaque_request);
+    if let Some(why) = opaque {
+        tx.account.opaque(Message::Request, why);
+    }
     decide(tx, former.chain, &head)?;
     Ok((Request { head, body: request.body }, true))
 }

@@ -10,6 +10,7 @@ use super::trouble::Trouble;
 use crate::config::{Http, Ranges, Uninspectable};
 use crate::pages::Page;
 use crate::policy::Policy;
+use crate::words::Unseen;
 
 /// The settings that govern one connection's messages.
 #[derive(Clone, Copy)]
@@ -27,7 +28,7 @@ pub(crate) struct Rules<'a> {
 const OLD_RANGE: &str = "Request-Range";
 
 /// Why a content's bytes count as uninspected although they went through the services.
-pub(crate) type Opaque = Option<&'static str>;
+pub(crate) type Opaque = Option<Unseen>;
 
 /// A request as it is to go on.
 pub(crate) struct Ready {
@@ -172,7 +173,7 @@ impl<'a> Rules<'a> {
                     return Err(refuse_range());
                 }
                 if !is_wider {
-                    opaque = opaque.or(Some("range"));
+                    opaque = opaque.or(Some(Unseen::Range));
                 }
             }
         }
@@ -206,7 +207,7 @@ impl<'a> Rules<'a> {
             Content::Closed(coding) if self.http.other_codings == Uninspectable::Block => {
                 Err(refuse_coding(&coding))
             }
-            Content::Closed(_) | Content::Framed => Ok(Some("coding")),
+            Content::Closed(_) | Content::Framed => Ok(Some(Unseen::Coding)),
         }
     }
 }
@@ -316,8 +317,8 @@ mod tests {
             let rules = Rules::new(&http, Some(&empty), ranges);
             rules.response(response(206, ""), true, wider).map(|(_, opaque)| opaque)
         };
-        assert_eq!(opaque(Ranges::Pass, false).unwrap(), Some("range"));
-        assert_eq!(opaque(Ranges::Overlap, false).unwrap(), Some("range"));
+        assert_eq!(opaque(Ranges::Pass, false).unwrap(), Some(Unseen::Range));
+        assert_eq!(opaque(Ranges::Overlap, false).unwrap(), Some(Unseen::Range));
         assert_eq!(opaque(Ranges::Overlap, true).unwrap(), None);
         assert!(opaque(Ranges::Block, false).is_err());
         for (status, range, counted) in [
@@ -371,7 +372,7 @@ mod tests {
             let came = judge(&block, Some(&empty), value, true);
             assert_eq!(came.is_err(), blocked, "{value}");
             let came = judge(&pass, Some(&empty), value, true).unwrap();
-            assert_eq!(came, counted.then_some("coding"), "{value}");
+            assert_eq!(came, counted.then_some(Unseen::Coding), "{value}");
             assert_eq!(judge(&block, None, value, true).unwrap(), None);
             assert_eq!(judge(&block, Some(&empty), value, false).unwrap(), None);
         }

@@ -9,25 +9,24 @@ use std::time::Instant;
 use http_wire::{RequestHead, ResponseHead};
 use icap_client::{Adapted, Body, Chain, Failure, Shown, TransactionInfo};
 
+use super::account::Message;
 use super::drive::{Drive, Watch};
 use super::pump::{Counted, Pump, Stopped};
 use super::ranges::{self, Cut, Fitted};
-use super::record::{Message, Transaction};
+use super::record::Transaction;
 use super::review::{Former, origin_is_known, review, wrong};
 use super::rules::{Ready, Rules};
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
 use crate::policy::{Decision, covering};
+use crate::words::{Outcome, Unseen};
 
 /// Interim responses before a final one: a peer that sends more is playing.
 const MAX_INTERIM: usize = 32;
 
 /// How often a request is sent that an origin does not process.
 const MAX_UNPROCESSED: usize = 3;
-
-/// Why no other service has seen what one of them answered.
-const UNSHOWN: &str = "service-answer";
 
 /// How a transaction ended, for the connection that carried it.
 #[derive(Debug)]
@@ -84,7 +83,9 @@ async fn run<C: Client, O: Origin>(
 
     let named = request.head.clone();
     let Ready { head, opaque, part } = rules.request(request.head)?;
-    tx.opaque_request = opaque;
+    if let Some(why) = opaque {
+        tx.account.opaque(Message::Request, why);
+    }
     let limits = &settings.config.limits;
     let body = request.body.map(|body| {
         let pace = tx.pace.insert(Arc::default());
@@ -133,10 +134,10 @@ async fn run<C: Client, O: Origin>(
         _ => (head, body, None),
     };
     if head.status() == 101 {
-        tx.heads.response += head.bytes().len() as u64;
+        tx.account.sent_head(Message::Response, head.bytes().len());
         tx.status = Some(101);
-        tx.outcome = "upgraded";
-        tx.unseen_response = Some("upgrade");
+        tx.outcome = Outcome::Upgraded;
+        tx.account.skipped(Message::Response, Unseen::Upgrade);
         return Ok(Ended::Upgraded(head));
     }
     let info = info.as_ref();
@@ -177,7 +178,9 @@ pub(super) async fn answer<C: Client, S: Sink>(
     let rules = Rules::new(&settings.config.http, chain, tx.ranges);
     let cut = exchange.cut;
     let (mut head, opaque) = rules.response(head, body.is_some(), cut.is_some())?;
-    tx.opaque_response = opaque;
+    if let Some(why) = opaque {
+        tx.account.opaque(Message::Response, why);
+    }
     let mut body = body;
     if let (Some(chain), Some(info)) = (chain, exchange.info) {
         let began = Instant::now();
@@ -192,7 +195,7 @@ pub(super) async fn answer<C: Client, S: Sink>(
             tx.blocked(Some(block), &block.service);
         }
         if adapted.unshown {
-            tx.unseen_response = Some(UNSHOWN);
+            tx.account.skipped(Message::Response, Unseen::ServiceAnswer);
         }
         head = adapted.head;
         body = adapted.body;
@@ -210,8 +213,10 @@ pub(super) fn services<'s>(
 ) -> Result<Option<&'s Chain>, Trouble> {
     let decision = tx.decide(head);
     let (chain, unseen) = obey(tx, decision)?;
-    tx.unseen_request = unseen;
-    tx.unseen_response = unseen;
+    if let Some(why) = unseen {
+        tx.account.skipped(Message::Request, why);
+        tx.account.skipped(Message::Response, why);
+    }
     Ok(chain)
 }
 
@@ -230,7 +235,9 @@ fn services_of_response<'s>(
         })?;
     }
     let (chain, unseen) = obey(tx, decision)?;
-    tx.unseen_response = unseen;
+    if let Some(why) = unseen {
+        tx.account.skipped(Message::Response, why);
+    }
     Ok(chain)
 }
 
@@ -238,15 +245,15 @@ fn services_of_response<'s>(
 fn obey<'s>(
     tx: &mut Transaction<'s>,
     decision: &'s Decision,
-) -> Result<(Option<&'s Chain>, Option<&'static str>), Trouble> {
+) -> Result<(Option<&'s Chain>, Option<Unseen>), Trouble> {
     tx.rule = decision.rule.as_deref();
     tx.ranges = decision.ranges;
     match decision.action {
         Action::Block => Err(Trouble::blocked(decision)),
-        Action::Bypass => Ok((None, Some("bypass"))),
+        Action::Bypass => Ok((None, Some(Unseen::Bypass))),
         Action::Intercept => match decision.chain.as_deref() {
             Some(chain) => Ok((Some(chain), None)),
-            None => Ok((None, Some("no-service"))),
+            None => Ok((None, Some(Unseen::NoService))),
         },
         Action::Reset => Err(Trouble::Reset),
     }
@@ -268,8 +275,10 @@ pub(super) async fn reqmod<C: Client, S: Sink>(
         Adapted::Respond { head, body, by, block, trail, shown } => {
             tx.adapted(Message::Request, &trail, began.elapsed());
             match shown {
-                Shown::Alone => {}
-                Shown::Nobody => tx.unseen_response = Some(UNSHOWN),
+                Shown::Alone => tx.account.answered_alone(),
+                Shown::Nobody => {
+                    tx.account.skipped(Message::Response, Unseen::ServiceAnswer);
+                }
                 Shown::Others(trail) => tx.adapted(Message::Response, &trail, began.elapsed()),
             }
             tx.blocked(block.as_ref(), &by);
@@ -305,7 +314,7 @@ async fn ask<C: Client, O: Origin>(
             }
             sent => sent?,
         };
-        tx.heads.request = asked.bytes().len() as u64;
+        tx.account.sent_head(Message::Request, asked.bytes().len());
         let had_body = body.is_some();
         drive.begin(body.take(), sink, waits);
         loop {
@@ -335,7 +344,7 @@ async fn ask<C: Client, O: Origin>(
                 100 => drive.release(),
                 101 => return may_switch(rules, &asked, drive).map(|()| (head, None)),
                 102..=199 => {
-                    tx.heads.interim += head.bytes().len() as u64;
+                    tx.account.sent_interim(head.bytes().len());
                     let mut sent = pin!(client.interim(&head));
                     let sent = drive.run(|cx| sent.as_mut().poll(cx)).await?;
                     sent.map_err(Trouble::ClientGone)?;
@@ -379,10 +388,10 @@ pub(super) async fn deliver<C: Client, S: Sink>(
     client: &mut C,
     drive: &mut Drive<'_, S>,
 ) -> Result<Ended, Trouble> {
-    let (status, length) = (head.status(), head.bytes().len() as u64);
+    let (status, length) = (head.status(), head.bytes().len());
     let sink = client.respond(head, body.as_ref())?;
     tx.status = Some(status);
-    tx.heads.response += length;
+    tx.account.sent_head(Message::Response, length);
     if let Some(pace) = &tx.pace {
         pace.relax();
     }
@@ -435,7 +444,7 @@ pub(super) async fn explain<C: Client>(
     let status = head.status();
     let Ok(sink) = client.respond(head, Some(&body)) else { return Ended::Cut };
     tx.status = Some(status);
-    tx.own_page = true;
+    tx.account.own_page();
     let progress = tx.progress.clone();
     let mut pump = Pump::new(Some(body), sink, Counted::ToClient);
     let mut drive: Drive<'_, C::Sink> = Drive::new(watch, &progress);

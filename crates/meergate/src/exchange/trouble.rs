@@ -7,7 +7,7 @@ use icap_client::{BodyError, Failure, FailureKind};
 use crate::pages::Page;
 use crate::policy::Decision;
 use crate::session::Refused;
-use crate::words::{UpstreamError, UpstreamErrorKind};
+use crate::words::{Outcome, UpstreamError, UpstreamErrorKind};
 
 /// Why a transaction can't go on.
 #[derive(Debug)]
@@ -55,23 +55,23 @@ impl Trouble {
         Self::Refused(Box::new(Page::new(403, "Blocked by a rule").detail(detail)))
     }
 
-    /// How the transaction ended, in one word, for logs and metrics.
-    pub(crate) fn outcome(&self) -> &'static str {
+    /// How the transaction ended.
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::Chain(_) | Self::Changed(_) => "service-failed",
-            Self::ClientGone(_) => "client-gone",
-            Self::OriginFault(_) => "bad-response",
-            Self::Http11Required => "http11-required",
-            Self::OriginGone(_) | Self::Stale | Self::Unprocessed => "origin-gone",
-            Self::OriginChanged | Self::Refused(_) => "refused",
-            Self::RequestBody(e) if e.failure().is_some() => "service-failed",
-            Self::RequestBody(_) => "client-gone",
-            Self::RequestFault(_) => "bad-request",
-            Self::Reset => "reset",
-            Self::SlowClient => "slow-client",
-            Self::Stalled => "timeout",
-            Self::Upstream(e) if e.kind() == UpstreamErrorKind::Destination => "refused",
-            Self::Upstream(_) => "origin-unreachable",
+            Self::Chain(_) | Self::Changed(_) => Outcome::ServiceFailed,
+            Self::ClientGone(_) => Outcome::ClientGone,
+            Self::OriginFault(_) => Outcome::BadResponse,
+            Self::Http11Required => Outcome::Http11Required,
+            Self::OriginGone(_) | Self::Stale | Self::Unprocessed => Outcome::OriginGone,
+            Self::OriginChanged | Self::Refused(_) => Outcome::Refused,
+            Self::RequestBody(e) if e.failure().is_some() => Outcome::ServiceFailed,
+            Self::RequestBody(_) => Outcome::ClientGone,
+            Self::RequestFault(_) => Outcome::BadRequest,
+            Self::Reset => Outcome::Reset,
+            Self::SlowClient => Outcome::SlowClient,
+            Self::Stalled => Outcome::Timeout,
+            Self::Upstream(e) if e.kind() == UpstreamErrorKind::Destination => Outcome::Refused,
+            Self::Upstream(_) => Outcome::OriginUnreachable,
         }
     }
 

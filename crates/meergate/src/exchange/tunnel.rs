@@ -5,6 +5,7 @@ use std::pin::pin;
 
 use icap_client::Body;
 
+use super::account::Message;
 use super::drive::{Drive, Watch};
 use super::record::Transaction;
 use super::review::{Former, origin_is_known, review, wrong};
@@ -13,6 +14,7 @@ use super::transact::{Exchange, answer, deliver, explain, reqmod, services};
 use super::trouble::Trouble;
 use super::{Client, Ended, Origin, Request};
 use crate::pages::Page;
+use crate::words::{Outcome, Unseen};
 
 /// Opens the tunnel that `request` (in HTTP/1.1 form, with `Upgrade`) asks for and serves it to its
 /// end. The request's body is what the client says inside.
@@ -69,7 +71,7 @@ async fn run<C: Client, O: Origin>(
     }
     let inside: Body = inside.unwrap_or_else(|| icap_client::Full::default().boxed());
     let sink = origin.send(&request.head, Some(&inside))?;
-    tx.heads.request += request.head.bytes().len() as u64;
+    tx.account.sent_head(Message::Request, request.head.bytes().len());
     let (head, body) = loop {
         let (head, body) = drive.run_for(client, pin!(origin.response(&progress))).await??;
         if head.status() >= 200 {
@@ -83,9 +85,9 @@ async fn run<C: Client, O: Origin>(
         let exchange = Exchange { named: &named, asked, changed, chain, info, cut: None };
         return answer(tx, exchange, head, body, client, &mut drive).await;
     }
-    tx.outcome = "upgraded";
-    tx.opaque_request = Some("upgrade");
-    tx.unseen_response = Some("upgrade");
+    tx.outcome = Outcome::Upgraded;
+    tx.account.opaque(Message::Request, Unseen::Upgrade);
+    tx.account.skipped(Message::Response, Unseen::Upgrade);
     drive.begin(Some(inside), sink, false);
     deliver(tx, head, body, client, &mut drive).await
 }

@@ -3,11 +3,12 @@
 use bytes::BytesMut;
 
 use crate::config::Action;
-use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
-use crate::metrics::Towards;
+use crate::exchange::relay_unseen;
+use crate::io::{Io, Prefixed, RelayEnd};
 use crate::policy::Decision;
 use crate::session::{Session, decide_connection};
 use crate::upstream::Route;
+use crate::words::{ConnectionEnd, Unseen};
 
 /// The way of a connection along `route` that nobody is to look into. `permits` says whether rules
 /// allow that, to be asked about what the client `asked` for: a name in a ClientHello may be a lie
@@ -35,39 +36,26 @@ pub(super) async fn bypass(
     client: Io,
     read_ahead: BytesMut,
     mut route: Route,
-) -> &'static str {
+) -> ConnectionEnd {
     // The way may lead to other addresses than those that the rules were asked about.
     session.look_up(&mut route).await;
     if matches!(decide_connection(session, &route, None).action, Action::Block | Action::Reset) {
-        return "blocked";
+        return ConnectionEnd::Blocked;
     }
     let upstream = match session.connector().connect(&route).await {
         Ok(upstream) => upstream,
         Err(error) => {
             session.totals.notes().detail = Some(error.to_string());
             tracing::info!(%error, "not bypassed");
-            return "origin-unreachable";
+            return ConnectionEnd::OriginUnreachable;
         }
     };
     session.totals.notes().server = Some(upstream.address);
     let mut client = Prefixed::new(read_ahead.freeze(), client);
     let mut origin = upstream.io;
-    let idle = session.settings.config.limits.idle_timeout.0;
-    let metrics = &session.shared.metrics;
-    let end = relay(&mut client, &mut origin, idle, |direction, length| match direction {
-        Direction::ToServer => {
-            session.totals.add_from_client(length as u64);
-            metrics.uninspected("bypass", Towards::Server, length as u64);
-        }
-        Direction::ToClient => {
-            session.totals.add_from_server(length as u64);
-            metrics.uninspected("bypass", Towards::Client, length as u64);
-        }
-    })
-    .await;
-    match end {
-        RelayEnd::Finished => "bypassed",
-        RelayEnd::Idle => "bypassed-idle",
-        RelayEnd::Failed(_) => "bypassed-failed",
+    match relay_unseen(session, &mut client, &mut origin, Unseen::Bypass).await {
+        RelayEnd::Finished => ConnectionEnd::Bypassed,
+        RelayEnd::Idle => ConnectionEnd::BypassedIdle,
+        RelayEnd::Failed(_) => ConnectionEnd::BypassedFailed,
     }
 }

@@ -19,7 +19,7 @@ use crate::policy::Decision;
 use crate::session::{Settings, Shared, connector};
 use crate::tls::{ClientHello, ForgeError, TlsFacts, TlsPlan, UpstreamTls};
 use crate::upstream::{Route, Upstream};
-use crate::words::{Alpn, UpstreamError, UpstreamErrorKind};
+use crate::words::{Alpn, ConnectionEnd, Handshake, Side, UpstreamError, UpstreamErrorKind};
 
 /// An intercepted connection.
 #[derive(Debug)]
@@ -53,15 +53,15 @@ pub(super) enum InterceptError {
 }
 
 impl InterceptError {
-    /// One word, for logs and metrics.
-    pub(super) fn as_str(&self) -> &'static str {
+    /// How it ended the connection.
+    pub(super) fn end(&self) -> ConnectionEnd {
         match self {
-            Self::Alert(_) => "client-alert",
-            Self::Forge(_) => "forge",
-            Self::Io(_) => "closed",
-            Self::NoProtocol => "no-protocol",
-            Self::Tls(_) => "tls",
-            Self::Timeout => "timeout",
+            Self::Alert(_) => ConnectionEnd::ClientAlert,
+            Self::Forge(_) => ConnectionEnd::Forge,
+            Self::Io(_) => ConnectionEnd::Closed,
+            Self::NoProtocol => ConnectionEnd::NoProtocol,
+            Self::Tls(_) => ConnectionEnd::Tls,
+            Self::Timeout => ConnectionEnd::Timeout,
         }
     }
 
@@ -213,8 +213,8 @@ pub(super) async fn intercept<C: Stream>(
     let limit = settings.config.limits.begin_timeout.0;
     let client = accept(client, config, limit).await.map_err(|error| count(shared, error))?;
     let facts = TlsFacts::of(client.get_ref().1, hello.server_name.clone(), origin);
-    let kind = if facts.client_resumed { "resumed" } else { "full" };
-    shared.metrics.handshakes.get_or_create(&HandshakeLabels { side: "client", kind }).inc();
+    let kind = Handshake::of(facts.client_resumed);
+    shared.metrics.handshakes.get_or_create(&HandshakeLabels { side: Side::Client, kind }).inc();
     Ok(Intercepted { client, route, upstream, facts })
 }
 
@@ -239,7 +239,7 @@ fn classify(error: io::Error) -> InterceptError {
 }
 
 fn count(shared: &Shared, error: InterceptError) -> InterceptError {
-    let labels = FailureLabels { side: "client", reason: error.as_str() };
+    let labels = FailureLabels { side: Side::Client, reason: error.end() };
     shared.metrics.handshake_failures.get_or_create(&labels).inc();
     error
 }

@@ -18,7 +18,7 @@ use crate::io::Io;
 use crate::metrics::LimitLabels;
 use crate::session::{Session, Settings, Totals, record_connection};
 use crate::upstream::{Chooser, Route};
-use crate::words::Scheme;
+use crate::words::{ConnectionEnd, Limited, Scheme};
 
 impl Gateway {
     /// Starts a task for the connection, unless a limit is met: then it is closed at once.
@@ -71,14 +71,14 @@ impl Gateway {
             gateway.shared.metrics.connections.inc();
             let read_ahead = std::mem::take(&mut accepted.read_ahead);
             let why = lead(&entry, session, accepted.stream, read_ahead).instrument(span).await;
-            tracing::debug!(why, "closed");
+            tracing::debug!(%why, "closed");
             record_connection(&ended, began, why);
             gateway.shared.metrics.connections.dec();
             drop(guard);
         });
     }
 
-    fn refuse(&self, limit: &'static str) {
+    fn refuse(&self, limit: Limited) {
         self.shared.metrics.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 }
@@ -125,13 +125,13 @@ impl Accepted {
     }
 }
 
-/// Leads a connection the way of its listener, to its end; why it ended, in one word.
+/// Leads a connection the way of its listener, to its end; why it ended.
 async fn lead(
     entry: &Entry,
     session: Session,
     stream: TcpStream,
     read_ahead: BytesMut,
-) -> &'static str {
+) -> ConnectionEnd {
     let client: Io = Box::new(stream);
     match &entry.way {
         Way::Proxy => explicit::serve(session, client, read_ahead).await,

@@ -6,6 +6,7 @@ use shares::{Client, Ledger, Limit, Share, Spent};
 use tokio::sync::watch;
 
 use crate::config::Limits;
+use crate::words::Limited;
 
 /// Counts open connections.
 #[derive(Debug)]
@@ -34,11 +35,7 @@ impl Default for Admission {
 
 impl Admission {
     /// Lets a connection in, of `client` if that is known already, or names the limit that is met.
-    pub(super) fn admit(
-        &self,
-        client: Option<Client>,
-        limits: &Limits,
-    ) -> Result<Guard, &'static str> {
+    pub(super) fn admit(&self, client: Option<Client>, limits: &Limits) -> Result<Guard, Limited> {
         let share = self.ledger.take(client, 1, limit(limits)).map_err(name)?;
         Ok(Guard { share, ledger: self.ledger.clone(), _open: Open::one(&self.open) })
     }
@@ -52,7 +49,7 @@ impl Admission {
 
 impl Guard {
     /// Counts the connection to `client`, who was not known when it was admitted.
-    pub(super) fn identify(&mut self, client: Client, limits: &Limits) -> Result<(), &'static str> {
+    pub(super) fn identify(&mut self, client: Client, limits: &Limits) -> Result<(), Limited> {
         // Its place becomes the client's.
         self.share.shrink_to(0);
         self.share = self.ledger.take(Some(client), 1, limit(limits)).map_err(name)?;
@@ -78,10 +75,10 @@ fn limit(limits: &Limits) -> Limit {
     Limit { all: limits.connections as u64, each }
 }
 
-fn name(spent: Spent) -> &'static str {
+fn name(spent: Spent) -> Limited {
     match spent {
-        Spent::All => "connections",
-        Spent::Share => "connections_per_client",
+        Spent::All => Limited::Connections,
+        Spent::Share => Limited::ConnectionsPerClient,
     }
 }
 
@@ -102,15 +99,18 @@ mod tests {
         let first = admission.admit(client("192.0.2.1"), &limits).unwrap();
         let _second = admission.admit(client("192.0.2.1"), &limits).unwrap();
         let refused = admission.admit(client("192.0.2.1"), &limits).unwrap_err();
-        assert_eq!(refused, "connections_per_client");
+        assert_eq!(refused, Limited::ConnectionsPerClient);
         // One /64 counts as one client.
         let _third = admission.admit(client("2001:db8::1"), &limits).unwrap();
         let fourth = admission.admit(client("2001:db8::2"), &limits).unwrap();
         let refused = admission.admit(client("2001:db8::3"), &limits).unwrap_err();
-        assert_eq!(refused, "connections_per_client");
+        assert_eq!(refused, Limited::ConnectionsPerClient);
         let fifth = admission.admit(client("192.0.2.2"), &limits).unwrap();
         let _sixth = admission.admit(client("192.0.2.3"), &limits).unwrap();
-        assert_eq!(admission.admit(client("192.0.2.4"), &limits).unwrap_err(), "connections");
+        assert_eq!(
+            admission.admit(client("192.0.2.4"), &limits).unwrap_err(),
+            Limited::Connections
+        );
         drop(first);
         assert!(admission.admit(client("2001:db8::3"), &limits).is_err());
         drop((fourth, fifth));

@@ -14,6 +14,7 @@ use crate::policy::{Login, Users, challenge};
 use crate::protocol::{self, ConnectRequest, End};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
+use crate::words::ConnectionEnd;
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 /// How long, and how much, is read from a client that is refused: closing at once would make its
@@ -21,12 +22,12 @@ const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 1 << 20;
 
-/// Serves one connection to its end; why it ended, in one word.
+/// Serves one connection to its end; why it ended.
 pub(super) async fn serve(
     mut session: Session,
     mut client: Io,
     mut read_ahead: BytesMut,
-) -> &'static str {
+) -> ConnectionEnd {
     if let Some(users) = session.settings.users.clone() {
         let limit = session.settings.config.limits.begin_timeout.0;
         let identified =
@@ -35,8 +36,8 @@ pub(super) async fn serve(
             Ok(Ok(Login::Right(user))) => session.user = Some(user),
             Ok(Ok(Login::TooMany(wait))) => return refuse(client, &too_many(wait)).await,
             Ok(Ok(Login::Wrong)) => return refuse(client, &challenge(&users)).await,
-            Ok(Err(_)) => return "client-closed",
-            Err(_) => return "silent",
+            Ok(Err(_)) => return ConnectionEnd::ClientClosed,
+            Err(_) => return ConnectionEnd::Silent,
         }
     }
     match protocol::serve(client, read_ahead, &session, UpstreamSlot::PerRequest).await {
@@ -45,12 +46,12 @@ pub(super) async fn serve(
     }
 }
 
-async fn tunnel(session: Session, request: ConnectRequest) -> &'static str {
+async fn tunnel(session: Session, request: ConnectRequest) -> ConnectionEnd {
     let ConnectRequest { mut client, read_ahead, target, .. } = request;
     // Answered before the origin is known to be reachable: only what the client then says tells
     // whether it is TLS and with which protocols. An origin that fails is explained on a page.
     if client.write_all(ESTABLISHED).await.is_err() || client.flush().await.is_err() {
-        return "client-closed";
+        return ConnectionEnd::ClientClosed;
     }
     let route = Route::plain(target).of(session.client);
     intercept::serve(session, client, read_ahead, route).await
@@ -99,7 +100,7 @@ fn too_many(wait: Duration) -> String {
     )
 }
 
-async fn refuse(mut client: Io, answer: &str) -> &'static str {
+async fn refuse(mut client: Io, answer: &str) -> ConnectionEnd {
     let said = async {
         client.write_all(answer.as_bytes()).await?;
         client.shutdown().await?;
@@ -107,5 +108,5 @@ async fn refuse(mut client: Io, answer: &str) -> &'static str {
     };
     // Whether the client still listens does not matter.
     let _ = timeout(LINGER, said).await;
-    "unidentified"
+    ConnectionEnd::Unidentified
 }

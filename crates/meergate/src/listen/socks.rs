@@ -14,7 +14,7 @@ use crate::io::Io;
 use crate::policy::{Attempts, Login, Users};
 use crate::session::Session;
 use crate::upstream::Route;
-use crate::words::Target;
+use crate::words::{ConnectionEnd, Target};
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
@@ -31,12 +31,12 @@ const SUCCEEDED: u8 = 0;
 const COMMAND_NOT_SUPPORTED: u8 = 7;
 const ADDRESS_TYPE_NOT_SUPPORTED: u8 = 8;
 
-/// Serves one connection to its end; why it ended, in one word.
+/// Serves one connection to its end; why it ended.
 pub(super) async fn serve(
     mut session: Session,
     mut client: Io,
     mut read_ahead: BytesMut,
-) -> &'static str {
+) -> ConnectionEnd {
     let limit = session.settings.config.limits.begin_timeout.0;
     let users = session.settings.users.clone();
     let door = users.as_deref().map(|users| Door {
@@ -52,9 +52,9 @@ pub(super) async fn serve(
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "no SOCKS5");
-            "bad-socks"
+            ConnectionEnd::BadSocks
         }
-        Err(_) => "silent",
+        Err(_) => ConnectionEnd::Silent,
     }
 }
 

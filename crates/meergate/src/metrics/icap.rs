@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Towards;
+use crate::words::Towards;
 
 type Count = fn(&ServiceMetrics) -> &icap_client::Counter;
 type Level = fn(&ServiceMetrics) -> &icap_client::Gauge;

@@ -14,7 +14,8 @@ use prometheus_client::metrics::counter::Counter;
 use shares::{Client, Ledger, Limit, Rate, Rates};
 
 use crate::config;
-use crate::metrics::{LimitLabels, Metrics, OutcomeLabels};
+use crate::metrics::{LimitLabels, Metrics, PasswordLabels};
+use crate::words::{Limited, Password};
 
 /// Passwords of one client that are looked at, or are about to be, at the same time: others of its wait.
 const EACH: u64 = 2;
@@ -52,10 +53,14 @@ pub(super) struct Barred(pub(super) Duration);
 
 impl Attempts {
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        let came = |outcome| metrics.passwords.get_or_create(&OutcomeLabels { outcome }).clone();
-        let refused = metrics.limited.get_or_create(&LimitLabels { limit: "wrong_passwords" });
-        let metrics =
-            Counters { right: came("right"), wrong: came("wrong"), refused: refused.clone() };
+        let came = |outcome| metrics.passwords.get_or_create(&PasswordLabels { outcome }).clone();
+        let refused =
+            metrics.limited.get_or_create(&LimitLabels { limit: Limited::WrongPasswords });
+        let metrics = Counters {
+            right: came(Password::Right),
+            wrong: came(Password::Wrong),
+            refused: refused.clone(),
+        };
         let wrong = Rates::new(CLIENTS);
         let memory = Mutex::default();
         Self { places: Ledger::new(), hashing: Ledger::new(), wrong, memory, metrics }

@@ -20,13 +20,14 @@ use tokio::time::timeout;
 
 use super::{ConnectRequest, End};
 use crate::exchange::{
-    Client, Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, transact,
+    Client, Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, relay_unseen,
+    transact,
 };
-use crate::io::{Direction, Io, Prefixed, RelayEnd, relay};
-use crate::metrics::Towards;
+use crate::io::{Io, Prefixed, RelayEnd};
 use crate::policy::{challenge, is_of};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
+use crate::words::{ConnectionEnd, Outcome, Protocol, Unseen};
 use body::WireBody;
 use client::WireClient;
 use target::{Destination, destination};
@@ -67,17 +68,20 @@ pub(super) async fn serve(
             Next::Head(head) => head,
             Next::Fault(e) => {
                 connection.refuse(None, Trouble::RequestFault(e)).await;
-                return connection.close("bad-request").await;
+                return connection.close(ConnectionEnd::BadRequest).await;
             }
             Next::End(why) => return End::Closed(why),
         };
         if !connection.is_of_its_user(&head).await {
-            return connection.close("unidentified").await;
+            return connection.close(ConnectionEnd::Unidentified).await;
         }
         let destination = match destination(&head, session).await {
             Ok(destination) => destination,
             Err(trouble) => {
-                let why = trouble.outcome();
+                let why = match trouble.outcome() {
+                    Outcome::BadRequest => ConnectionEnd::BadRequest,
+                    _ => ConnectionEnd::Refused,
+                };
                 connection.refuse(Some(&head), trouble).await;
                 return connection.close(why).await;
             }
@@ -87,7 +91,7 @@ pub(super) async fn serve(
             Destination::Named { head, route } => (head, route),
             Destination::Tunnel(target) => {
                 let Some((client, read_ahead)) = connection.wire.into_parts() else {
-                    return End::Closed("failed");
+                    return End::Closed(ConnectionEnd::Failed);
                 };
                 return End::Connect(Box::new(ConnectRequest { client, read_ahead, head, target }));
             }
@@ -115,15 +119,15 @@ struct Connection<'a> {
 }
 
 enum Next {
-    End(&'static str),
+    End(ConnectionEnd),
     Fault(Error),
     Head(RequestHead),
 }
 
 enum After {
     Another,
-    Close(&'static str),
-    Cut(&'static str),
+    Close(ConnectionEnd),
+    Cut(ConnectionEnd),
     Relay(ResponseHead),
 }
 
@@ -144,9 +148,11 @@ impl Connection<'_> {
                 }
                 match wire.poll_fill(cx, 0) {
                     Poll::Ready(Ok(0)) if wire.input.is_empty() => {
-                        return Poll::Ready(Next::End("client-closed"));
+                        return Poll::Ready(Next::End(ConnectionEnd::ClientClosed));
                     }
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::End("client-gone")),
+                    Poll::Ready(Ok(0) | Err(_)) => {
+                        return Poll::Ready(Next::End(ConnectionEnd::ClientGone));
+                    }
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => break,
                 }
@@ -160,7 +166,9 @@ impl Connection<'_> {
                 true => self.watch.poll_over(cx),
                 false => self.watch.poll_stalled(cx, self.progress.total()),
             };
-            over.map(|()| Next::End(if began { "slow-client" } else { "idle" }))
+            over.map(|()| {
+                Next::End(if began { ConnectionEnd::SlowClient } else { ConnectionEnd::Idle })
+            })
         })
         .await;
         if began {
@@ -191,8 +199,14 @@ impl Connection<'_> {
 
     async fn exchange(&mut self, head: RequestHead, route: Option<Route>) -> After {
         let target = self.session.target();
-        let tx =
-            Transaction::begin(self.session, "http", None, &self.progress, Some(&head), target);
+        let tx = Transaction::begin(
+            self.session,
+            Protocol::Http,
+            None,
+            &self.progress,
+            Some(&head),
+            target,
+        );
         let mut tx = tx.along(route.as_ref());
         let mut client = WireClient::new(&self.wire, &head, &self.progress);
         let framing = match head.expects_continue().and_then(|c| Ok((head.framing()?, c))) {
@@ -202,7 +216,7 @@ impl Connection<'_> {
             Err(e) => {
                 client.close_after();
                 refuse(&mut tx, Trouble::RequestFault(e), &mut client, &mut self.watch).await;
-                return After::Close("bad-request");
+                return After::Close(ConnectionEnd::BadRequest);
             }
         };
         if let Some(route) = route {
@@ -213,24 +227,25 @@ impl Connection<'_> {
             transact(&mut tx, request, &mut client, &mut self.origin, &mut self.watch).await;
         match ended {
             Ended::Complete if client.carries_on() => After::Another,
-            Ended::Complete => After::Close("done"),
-            Ended::Cut => After::Cut("cut"),
+            Ended::Complete => After::Close(ConnectionEnd::Done),
+            Ended::Cut => After::Cut(ConnectionEnd::Cut),
             Ended::Upgraded(head) => After::Relay(head),
         }
     }
 
     async fn refuse(&mut self, head: Option<&RequestHead>, trouble: Trouble) {
-        let mut tx = Transaction::begin(self.session, "http", None, &self.progress, head, None);
+        let mut tx =
+            Transaction::begin(self.session, Protocol::Http, None, &self.progress, head, None);
         let mut client = WireClient::unknown(&self.wire, head, &self.progress);
         refuse(&mut tx, trouble, &mut client, &mut self.watch).await;
     }
 
     /// Ends the connection after a complete answer.
-    async fn close(self, why: &'static str) -> End {
+    async fn close(self, why: ConnectionEnd) -> End {
         let Self { wire, .. } = self;
         let lingers = {
             let wire = wire.lock();
-            wire.in_body || !wire.input.is_empty() || why == "bad-request"
+            wire.in_body || !wire.input.is_empty() || why == ConnectionEnd::BadRequest
         };
         let ended = timeout(LINGER, async {
             poll_fn(|cx| wire.lock().poll_shutdown(cx)).await?;
@@ -258,34 +273,20 @@ impl Connection<'_> {
         let Self { wire, origin, session, .. } = self;
         wire.lock().out.put_head(head.bytes());
         if wire.flush().await.is_err() {
-            return End::Closed("client-gone");
+            return End::Closed(ConnectionEnd::ClientGone);
         }
         let (Some((client, ahead)), Some((server, answered))) =
             (wire.into_parts(), origin.into_parts())
         else {
-            return End::Closed("failed");
+            return End::Closed(ConnectionEnd::Failed);
         };
         let mut client = Prefixed::new(ahead.freeze(), client);
         let mut server = Prefixed::new(answered.freeze(), server);
-        let idle = session.settings.config.limits.idle_timeout.0;
-        let end = relay(&mut client, &mut server, idle, |direction, bytes| {
-            let bytes = bytes as u64;
-            let towards = match direction {
-                Direction::ToServer => {
-                    session.totals.add_from_client(bytes);
-                    Towards::Server
-                }
-                Direction::ToClient => {
-                    session.totals.add_from_server(bytes);
-                    Towards::Client
-                }
-            };
-            session.shared.metrics.uninspected("upgrade", towards, bytes);
-        });
+        let end = relay_unseen(session, &mut client, &mut server, Unseen::Upgrade);
         End::Closed(match end.await {
-            RelayEnd::Finished => "upgraded-done",
-            RelayEnd::Idle => "upgraded-idle",
-            RelayEnd::Failed(_) => "upgraded-failed",
+            RelayEnd::Finished => ConnectionEnd::UpgradedDone,
+            RelayEnd::Idle => ConnectionEnd::UpgradedIdle,
+            RelayEnd::Failed(_) => ConnectionEnd::UpgradedFailed,
         })
     }
 }

@@ -32,6 +32,7 @@ use crate::io::Io;
 use crate::metrics::LimitLabels;
 use crate::session::Session;
 use crate::upstream::UpstreamSlot;
+use crate::words::{ConnectionEnd, Limited, Protocol};
 use body::StreamBody;
 use client::{Back, StreamClient};
 use origin::{Origins, StreamOrigin};
@@ -63,7 +64,7 @@ pub(super) async fn serve(client: Io, session: &Session, upstream: UpstreamSlot)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(FAULTY_STREAMS));
     let connection = match timeout(config.limits.begin_timeout.0, builder.handshake(client)).await {
-        Err(_) => return End::Closed("slow-client"),
+        Err(_) => return End::Closed(ConnectionEnd::SlowClient),
         Ok(Err(e)) => return End::Closed(ended(session, &e)),
         Ok(Ok(connection)) => connection,
     };
@@ -80,7 +81,7 @@ async fn run(
     mut connection: Connection<Io, Bytes>,
     session: &Session,
     origins: &Origins<'_>,
-) -> &'static str {
+) -> ConnectionEnd {
     let windows: Arc<Windows> = Arc::default();
     let mut window = CONNECTION_WINDOW;
     let mut streams = FuturesUnordered::new();
@@ -94,7 +95,11 @@ async fn run(
             match connection.poll_accept(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => {
-                    return Poll::Ready(if closing { "idle" } else { "client-closed" });
+                    return Poll::Ready(if closing {
+                        ConnectionEnd::Idle
+                    } else {
+                        ConnectionEnd::ClientClosed
+                    });
                 }
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(ended(session, &e)),
                 Poll::Ready(Some(Ok((request, respond)))) => {
@@ -129,7 +134,7 @@ async fn run(
         turns += u64::from(!streams.is_empty());
         if watch.poll_stalled(cx, turns).is_ready() {
             if closing {
-                return Poll::Ready("idle");
+                return Poll::Ready(ConnectionEnd::Idle);
             }
             closing = true;
             connection.graceful_shutdown();
@@ -156,7 +161,7 @@ async fn serve_stream(
     let head = head::request(&parts, session.scheme, has_body, &origins.limits);
     let mut tx = Transaction::begin(
         session,
-        "h2",
+        Protocol::H2,
         stream_id,
         &progress,
         head.as_ref().ok(),
@@ -205,14 +210,14 @@ async fn serve_stream(
 }
 
 /// Why a connection ended. What the library took for an attack is counted.
-fn ended(session: &Session, e: &h2::Error) -> &'static str {
+fn ended(session: &Session, e: &h2::Error) -> ConnectionEnd {
     if e.is_library() && e.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
-        let labels = LimitLabels { limit: "http2-flood" };
+        let labels = LimitLabels { limit: Limited::Http2Flood };
         session.shared.metrics.limited.get_or_create(&labels).inc();
-        return "flood";
+        return ConnectionEnd::Flood;
     }
     match e.is_io() || e.is_go_away() {
-        true => "client-gone",
-        false => "bad-request",
+        true => ConnectionEnd::ClientGone,
+        false => ConnectionEnd::BadRequest,
     }
 }

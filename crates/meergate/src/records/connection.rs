@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::tls::{TlsFacts, UpstreamTls};
+use crate::words::ConnectionEnd;
 
 /// One line of the connection log.
 #[derive(Debug, Serialize)]
@@ -47,7 +48,7 @@ pub struct ConnectionRecord<'a> {
     /// Transactions on it.
     pub transactions: u64,
     /// Why it ended, in one word.
-    pub end: &'static str,
+    pub end: ConnectionEnd,
     /// What exactly went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,

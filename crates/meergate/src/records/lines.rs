@@ -12,6 +12,7 @@ use crate::error::StartError;
 use crate::files;
 use crate::metrics::{LogLabels, Metrics};
 use crate::records::{Losses, Lost, Records};
+use crate::words::LogName;
 
 /// Lines that may wait for the disk; more are lost, and counted.
 const QUEUE: usize = 16 * 1024;
@@ -36,7 +37,7 @@ impl Lines {
     ///
     /// # Errors
     /// The file cannot be opened, or no thread can be started.
-    pub fn open(path: &Path, name: &'static str, metrics: &Metrics) -> Result<Self, StartError> {
+    pub fn open(path: &Path, name: LogName, metrics: &Metrics) -> Result<Self, StartError> {
         let refuse = |e: std::io::Error| {
             StartError::new(
                 format!("cannot write the {name} log ({e})"),
@@ -135,7 +136,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.json");
         let metrics = Metrics::new();
-        let lines = Lines::open(&path, "transactions", &metrics).unwrap();
+        let lines = Lines::open(&path, LogName::Transactions, &metrics).unwrap();
         for n in 0..1000 {
             lines.write(&json!({ "n": n }));
         }
@@ -149,7 +150,7 @@ mod tests {
     fn a_moved_file_is_left_alone_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.json");
-        let lines = Lines::open(&path, "transactions", &Metrics::new()).unwrap();
+        let lines = Lines::open(&path, LogName::Transactions, &Metrics::new()).unwrap();
         lines.write(&json!(1));
         // The writer takes entries in order, so the first line is flushed before the reopening.
         std::fs::rename(&path, dir.path().join("old.json")).unwrap();
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn an_impossible_place_is_an_error() {
-        let e = Lines::open(Path::new("/nonexistent/x"), "connections", &Metrics::new());
+        let e = Lines::open(Path::new("/nonexistent/x"), LogName::Connections, &Metrics::new());
         assert!(e.unwrap_err().to_string().contains("/nonexistent/x"));
     }
 }

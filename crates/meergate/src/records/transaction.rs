@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use crate::words::{Deed, Outcome, Protocol, Unseen};
+
 /// One line of the transaction log. Bytes are of contents, without heads and framing.
 #[derive(Debug, Serialize)]
 pub struct TransactionRecord<'a> {
@@ -25,7 +27,7 @@ pub struct TransactionRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
     /// `http` or `h2`: what the client spoke.
-    pub protocol: &'static str,
+    pub protocol: Protocol,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// The method.
@@ -59,9 +61,9 @@ pub struct TransactionRecord<'a> {
     pub block: Option<&'a BlockRecord>,
     /// Why something of it went through without being looked into: heads, contents or trailers.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    pub uninspected: &'a [&'static str],
+    pub uninspected: &'a [Unseen],
     /// How it ended, in one word: `forwarded`, `blocked`, ...
-    pub outcome: &'static str,
+    pub outcome: Outcome,
     /// What exactly went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
@@ -84,7 +86,7 @@ pub struct ServiceRecord {
     /// The service.
     pub service: String,
     /// `passed`, `adapted`, `ignored` or `bypassed`.
-    pub did: &'static str,
+    pub did: Deed,
     /// Milliseconds until that was known.
     pub ms: f64,
 }

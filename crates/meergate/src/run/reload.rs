@@ -9,9 +9,10 @@ use crate::config::Config;
 use crate::config::Flags;
 use crate::error::StartError;
 use crate::listen::Gateway;
-use crate::metrics::OutcomeLabels;
+use crate::metrics::ReloadLabels;
 use crate::run::{settings, show};
 use crate::session::Settings;
+use crate::words::Reloaded;
 
 /// How often the files of host lists are looked at.
 const WATCH: Duration = Duration::from_secs(5);
@@ -25,14 +26,14 @@ impl Gateway {
             Ok(()) => {
                 let ms = began.elapsed().map_or(0, |took| took.as_millis());
                 tracing::info!(why, ms, "settings reloaded");
-                "ok"
+                Reloaded::Ok
             }
             Err(error) => {
                 tracing::error!(why, %error, "settings not reloaded, the former ones stay in force");
-                "failed"
+                Reloaded::Failed
             }
         };
-        self.shared.metrics.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.shared.metrics.reloads.get_or_create(&ReloadLabels { outcome }).inc();
         let logs = [&self.shared.logs.connections, &self.shared.logs.transactions];
         for log in logs.into_iter().flatten() {
             log.reopen();

@@ -9,6 +9,7 @@ use super::Session;
 use crate::config::{Action, UpstreamProxy};
 use crate::records::{ConnectionRecord, TlsRecord, rfc3339};
 use crate::tls::TlsFacts;
+use crate::words::ConnectionEnd;
 
 /// Sums of one connection.
 #[derive(Debug, Default)]
@@ -70,7 +71,7 @@ pub struct Notes {
 }
 
 /// Writes the record of a connection that ended, if there is a log for it.
-pub fn record(session: &Session, began: SystemTime, end: &'static str) {
+pub fn record(session: &Session, began: SystemTime, end: ConnectionEnd) {
     let Some(log) = &session.shared.logs.connections else { return };
     let (bytes_from_client, bytes_from_server, transactions) = session.totals.sums();
     let notes = session.totals.notes();

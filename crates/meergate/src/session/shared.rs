@@ -12,6 +12,7 @@ use crate::policy::Attempts;
 use crate::records::Logs;
 use crate::tls::Pinning;
 use crate::upstream::{Own, Resolver};
+use crate::words::Limited;
 
 /// What all connections share for the life of the process.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub struct Shared {
 impl Shared {
     /// Puts them together for a process that begins.
     pub fn new(metrics: Metrics, logs: Logs, capture: Option<Arc<Capture>>, own: Own) -> Self {
-        let labels = LimitLabels { limit: "lookups_per_client" };
+        let labels = LimitLabels { limit: Limited::LookupsPerClient };
         let waited = metrics.limited.get_or_create(&labels).clone();
         let attempts = Arc::new(Attempts::new(&metrics));
         let copies = metrics.copies.clone();

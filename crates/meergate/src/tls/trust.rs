@@ -24,7 +24,8 @@ use super::intermediates::{Intermediates, may_sign, read};
 use crate::config::{Config, Upstream};
 use crate::error::StartError;
 use crate::lately::{Lately, Question};
-use crate::metrics::{LimitLabels, Metrics, OutcomeLabels};
+use crate::metrics::{CheckLabels, LimitLabels, Metrics};
+use crate::words::{Checked, Limited};
 
 /// How long a chain that was found valid is not checked again. A certificate that expires, or a CA
 /// that a reload removes, is noticed at the latest then.
@@ -106,12 +107,13 @@ impl Trust {
             ),
         };
         let checked =
-            |outcome| metrics.certificate_checks.get_or_create(&OutcomeLabels { outcome }).clone();
-        let postponed = metrics.limited.get_or_create(&LimitLabels { limit: "verification" });
+            |outcome| metrics.certificate_checks.get_or_create(&CheckLabels { outcome }).clone();
+        let postponed =
+            metrics.limited.get_or_create(&LimitLabels { limit: Limited::Verification });
         let counters = Counters {
-            valid: checked("valid"),
-            completed: checked("completed"),
-            bad: checked("bad"),
+            valid: checked(Checked::Valid),
+            completed: checked(Checked::Completed),
+            bad: checked(Checked::Bad),
             postponed: postponed.clone(),
         };
         let per_second = config.limits.verification.0.as_secs_f64().max(0.001);

@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout_at};
 use super::{Chooser, Own, Resolver, Route, Upstream, destinations, proxy};
 use crate::config::{self, Destinations, UpstreamProxy};
 use crate::io::{Io, Prefixed};
-use crate::metrics::{HandshakeLabels, Metrics, OutcomeLabels};
+use crate::metrics::{ConnectLabels, Connected, HandshakeLabels, Metrics};
 use crate::tls;
-use crate::words::{Target, UpstreamError, UpstreamErrorKind};
+use crate::words::{Handshake, Side, Target, UpstreamError, UpstreamErrorKind};
 
 /// The head start of each address over the next one (RFC 8305 section 8).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -85,10 +85,10 @@ impl Connector<'_> {
 
     fn count(&self, result: Result<Upstream, UpstreamError>) -> Result<Upstream, UpstreamError> {
         let outcome = match &result {
-            Ok(_) => "ok",
-            Err(e) => e.kind().as_str(),
+            Ok(_) => Connected::Open,
+            Err(e) => Connected::Failed(e.kind()),
         };
-        self.metrics.upstream_connects.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.metrics.upstream_connects.get_or_create(&ConnectLabels { outcome }).inc();
         result
     }
 
@@ -123,8 +123,8 @@ impl Connector<'_> {
                 let limit = self.limits.handshake_timeout.0;
                 let client = route.client.map(Client::from);
                 let (io, tls) = self.tls.connect(&route.target, plan, tcp, client, limit).await?;
-                let kind = if tls.resumed { "resumed" } else { "full" };
-                let labels = HandshakeLabels { side: "upstream", kind };
+                let kind = Handshake::of(tls.resumed);
+                let labels = HandshakeLabels { side: Side::Upstream, kind };
                 self.metrics.handshakes.get_or_create(&labels).inc();
                 (Box::new(io), Some(Arc::new(tls)))
             }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::words::Target;
+use super::enumerated::enumerated;
+use super::target::Target;
 
 /// An origin that could not be reached or trusted.
 #[derive(Clone, Debug)]
@@ -14,42 +15,29 @@ pub struct UpstreamError {
     certificate_asked: bool,
 }
 
-/// What failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UpstreamErrorKind {
-    /// A rule does not allow the target.
-    Blocked,
-    /// The certificate is not valid for the target.
-    Certificate,
-    /// TCP was refused, reset or unreachable.
-    Connect,
-    /// Nobody is led there, whatever the rules say.
-    Destination,
-    /// The name has no address.
-    Name,
-    /// The upstream proxy cannot be reached or refuses.
-    Proxy,
-    /// Nobody answered in time.
-    Timeout,
-    /// The TLS handshake failed.
-    Tls,
+enumerated! {
+    /// What failed.
+    UpstreamErrorKind {
+        /// A rule does not allow the target.
+        Blocked => "blocked",
+        /// The certificate is not valid for the target.
+        Certificate => "certificate",
+        /// TCP was refused, reset or unreachable.
+        Connect => "connect",
+        /// Nobody is led there, whatever the rules say.
+        Destination => "destination",
+        /// The name has no address.
+        Name => "name",
+        /// The upstream proxy cannot be reached or refuses.
+        Proxy => "proxy",
+        /// Nobody answered in time.
+        Timeout => "timeout",
+        /// The TLS handshake failed.
+        Tls => "tls",
+    }
 }
 
 impl UpstreamErrorKind {
-    /// One word, for logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Blocked => "blocked",
-            Self::Certificate => "certificate",
-            Self::Connect => "connect",
-            Self::Destination => "destination",
-            Self::Name => "name",
-            Self::Proxy => "proxy",
-            Self::Timeout => "timeout",
-            Self::Tls => "tls",
-        }
-    }
-
     /// The HTTP status that a client is answered with: 403 for what is not allowed, 504 for time limits, else 502.
     pub fn status(self) -> u16 {
         match self {

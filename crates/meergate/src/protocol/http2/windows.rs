@@ -13,6 +13,7 @@ use shares::{Limit, Share};
 use super::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::metrics::LimitLabels;
 use crate::session::Session;
+use crate::words::Limited;
 
 /// Contents that share the window that a connection has anyhow: half of it.
 const SHARING: u32 = CONNECTION_WINDOW / STREAM_WINDOW / 2;
@@ -50,7 +51,7 @@ fn reserve(session: &Session) -> Option<Reserved> {
     let limit = Limit::of(session.settings.config.limits.stream_windows.0);
     let metrics = &session.shared.metrics;
     let Ok(share) = session.shared.stream_windows.take(Some(session.party()), bytes, limit) else {
-        let labels = LimitLabels { limit: "stream-windows" };
+        let labels = LimitLabels { limit: Limited::StreamWindows };
         metrics.limited.get_or_create(&labels).inc();
         return None;
     };
