@@ -6,6 +6,7 @@ mod clients;
 mod content;
 mod decoding;
 mod dialogue;
+mod dns;
 mod flows;
 mod forms;
 mod framing;

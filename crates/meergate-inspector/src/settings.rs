@@ -1,6 +1,7 @@
 //! What the operator may set: a TOML file, and flags that win over it.
 
 mod content;
+mod dns;
 mod identity;
 mod stand_ins;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use content::{ContentSettings, Policy, RATIO_FROM, Size, SizeText};
+pub(crate) use dns::{Denial, DnsSettings};
 pub(crate) use identity::TlsSettings;
 pub(crate) use stand_ins::StandIns;
 
@@ -191,6 +193,8 @@ pub(crate) struct Settings {
     pub(crate) pause_milliseconds: u64,
     /// What becomes of content that is more than bytes as they are.
     pub(crate) content: ContentSettings,
+    /// DNS messages within HTTP.
+    pub(crate) dns: DnsSettings,
     /// Limits; all that grows has one.
     pub(crate) limits: Limits,
     /// What takes the place of addresses that an ICAP client does not send.
@@ -219,6 +223,7 @@ impl Default for Settings {
             unheld: UNHELD.map(str::to_owned).to_vec(),
             pause_milliseconds: 2000,
             content: ContentSettings::default(),
+            dns: DnsSettings::default(),
             limits: Limits::default(),
             stand_ins: StandIns::default(),
         }

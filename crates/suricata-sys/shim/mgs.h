@@ -43,6 +43,7 @@
 #define MGS_NOTE_HTTP1 1 /* what follows on the flow is HTTP/1, whatever it looks like */
 #define MGS_NOTE_LAST 2  /* the flow is over, whatever the packet says */
 #define MGS_NOTE_END 3   /* no more data: what was held back is to be inspected now */
+#define MGS_NOTE_EXPECT 0x10000 /* plus an AppProto: what follows on the flow is that, whatever its ports */
 
 struct mgs_alert {
     uint32_t gid;

@@ -251,6 +251,9 @@ static int observe(ThreadVars *tv, void *data, const Packet *p)
         /* See http.c. */
         if (worker->note == MGS_NOTE_HTTP1 && f->alproto == ALPROTO_UNKNOWN)
             f->alproto_expect = ALPROTO_HTTP1;
+        /* Each parser's own probe is asked then, also on other ports than those that it is registered for. */
+        if (worker->note >= MGS_NOTE_EXPECT && f->alproto == ALPROTO_UNKNOWN)
+            f->alproto_expect = (AppProto)(worker->note - MGS_NOTE_EXPECT);
         /* TCP packets of a flow that is dropped, or that lost its session, no longer end it: it would stay until its
          * timeout. Closed, it goes as others do. */
         if (worker->note == MGS_NOTE_LAST) {

@@ -299,6 +299,12 @@ pub fn app_protocol_name(protocol: u16) -> &'static str {
     names.and_then(|names| names.get(usize::from(protocol))).map_or("unknown", String::as_str)
 }
 
+/// The number of the application protocol that Suricata calls so; none as long as no engine was initialised.
+pub fn app_protocol_number(name: &str) -> Option<u16> {
+    let at = APP_PROTOCOLS.get()?.iter().position(|known| known == name)?;
+    u16::try_from(at).ok()
+}
+
 /// # Safety
 /// `text` is null or a C string that is never freed.
 unsafe fn literal(text: *const c_char) -> &'static str {

@@ -26,14 +26,30 @@ pub struct Seam<'a> {
 /// What the engine is told along with a packet (`MGS_NOTE_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
-    /// Nothing.
-    None = 0,
-    /// What follows on the flow is HTTP/1, whatever it looks like.
-    Http1 = 1,
-    /// The flow is over, whatever the packet says.
-    Last = 2,
     /// No more data will come: what the engine held back is to be inspected now.
-    End = 3,
+    End,
+    /// What follows on the flow is the protocol of this number, whatever its ports; see [`app_protocol_number`].
+    ///
+    /// [`app_protocol_number`]: crate::app_protocol_number
+    Expect(u16),
+    /// What follows on the flow is HTTP/1, whatever it looks like.
+    Http1,
+    /// The flow is over, whatever the packet says.
+    Last,
+    /// Nothing.
+    None,
+}
+
+impl Note {
+    fn number(self) -> c_int {
+        match self {
+            Self::None => 0,
+            Self::Http1 => 1,
+            Self::Last => 2,
+            Self::End => 3,
+            Self::Expect(protocol) => 0x1_0000 + c_int::from(protocol),
+        }
+    }
 }
 
 /// A worker's place in the engine, not yet bound to a thread.
@@ -90,7 +106,7 @@ impl RawWorker {
                 len,
                 lane,
                 flow_id,
-                note as c_int,
+                note.number(),
                 &raw mut *self.outcome,
             )
         })

@@ -117,6 +117,9 @@ pub enum Expect {
     ///
     /// [`Worker::check_protocol`]: crate::Worker::check_protocol
     Http1,
+    /// The protocol that Suricata calls so, such as `dns`: its parser's own probe looks at the first bytes, whatever the
+    /// ports are, and must recognise them. Not for HTTP/1.
+    Protocol(&'static str),
 }
 
 /// An open flow. Belongs to the [`Worker`](crate::Worker) that opened it; give it back with

@@ -231,18 +231,26 @@ impl Worker {
     /// [`ErrorKind::InspectionFailed`]; the flow is over.
     pub fn check_protocol(&mut self, flow: &mut Flow) -> Result<(), Error> {
         let state = &mut flow.state;
-        if state.expect == Expect::Any || state.condition != Condition::Open || state.recognised {
+        let expected = match state.expect {
+            Expect::Any => return Ok(()),
+            Expect::Http1 => "http",
+            Expect::Protocol(name) => name,
+        };
+        if state.condition != Condition::Open || state.recognised {
             return Ok(());
         }
         match flow.app_protocol() {
-            Some("http") => {
+            Some(name) if name == expected => {
                 // From here on a change of protocol is one that the engine followed: an upgrade.
                 flow.state.recognised = true;
                 Ok(())
             }
             other => {
                 let seen = other.unwrap_or("nothing it knows");
-                let reason = format!("the engine takes this HTTP stream for {seen}");
+                let reason = match expected {
+                    "http" => format!("the engine takes this HTTP stream for {seen}"),
+                    _ => format!("the engine takes this {expected} stream for {seen}"),
+                };
                 Err(self.fail(flow, Error::inspection(reason)))
             }
         }

@@ -162,3 +162,30 @@ fn a_tuple_that_makes_no_sense_is_refused() {
     let tuple = suricata::Tuple::new(v4, mapped).unwrap();
     assert_eq!(tuple.server(), ([10, 0, 0, 2], 80).into());
 }
+
+#[test]
+fn a_protocol_that_is_expected_is_recognised_on_any_port_whoever_begins() {
+    let query = b"\0\x18\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01".to_vec();
+    let mut response = query.clone();
+    response[4] = 0x81;
+    LAB.run(move |worker| {
+        for (direction, message) in [(TO_SERVER, &query), (TO_CLIENT, &response)] {
+            let mut flow = worker.open(tuple(1002), None).unwrap();
+            flow.expect(Expect::Protocol("dns"));
+            assert_eq!(worker.feed(&mut flow, direction, message).unwrap(), Verdict::Pass);
+            worker.check_protocol(&mut flow).unwrap();
+            assert_eq!(flow.app_protocol(), Some("dns"));
+            assert_eq!(worker.close(flow).unwrap(), Verdict::Pass);
+        }
+        let mut flow = worker.open(tuple(1002), None).unwrap();
+        flow.expect(Expect::Protocol("dns"));
+        let fed = worker.feed(&mut flow, TO_SERVER, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let checked = fed.and_then(|_| worker.check_protocol(&mut flow));
+        assert_eq!(checked.unwrap_err().kind(), ErrorKind::InspectionFailed);
+
+        let mut flow = worker.open(tuple(1002), None).unwrap();
+        flow.expect(Expect::Protocol("no such protocol"));
+        let error = worker.feed(&mut flow, TO_SERVER, &query).unwrap_err();
+        assert!(error.to_string().contains("no such protocol"), "{error}");
+    });
+}

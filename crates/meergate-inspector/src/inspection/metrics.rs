@@ -127,6 +127,8 @@ enumerated! {
         Coding => "coding",
         /// The message contradicted itself.
         Contradiction => "contradiction",
+        /// A DNS message that could not be read as one, and passed because the settings say so.
+        Dns => "dns",
         /// The engine could not inspect the flow.
         Engine => "engine",
         /// The engine took for content something else than there was, or did not keep all of it.
@@ -159,6 +161,10 @@ pub(crate) struct Counters {
     uninspected: [Counter; Uninspected::ALL.len()],
     /// Transactions by the [`Refusal`] of their content.
     pub(crate) refusals: [Counter; Refusal::LABELS.len()],
+    /// DNS messages that the engine was shown as such.
+    pub(crate) dns_messages: Counter,
+    /// Those of them that a rule dropped.
+    pub(crate) dns_blocked: Counter,
     /// Bytes that the engine got of coded bodies.
     pub(crate) decoded: Counter,
     /// Body bytes that the engine has passed or dropped.
@@ -291,7 +297,9 @@ impl Metrics {
         for (i, label) in Refusal::LABELS.iter().enumerate() {
             out.labelled("refused_total", "reason", label, self.sum(|w| &w.refusals[i]));
         }
-        let counters: [Family<Counter>; 16] = [
+        let counters: [Family<Counter>; 18] = [
+            ("dns_messages_total", "DNS messages inspected as such.", |w| &w.dns_messages),
+            ("dns_blocked_total", "DNS messages that a rule dropped.", |w| &w.dns_blocked),
             ("decoded_bytes_total", "Bytes that came of coded bodies.", |w| &w.decoded),
             ("inspected_bytes_total", "Body bytes inspected.", |w| &w.inspected),
             ("unmodified_total", "Transactions answered with 204.", |w| &w.unmodified),

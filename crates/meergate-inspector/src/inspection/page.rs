@@ -67,6 +67,15 @@ impl Blocked<'_> {
     }
 }
 
+/// The head of a response that brings a DNS message of so many bytes: to who asks in DNS, a "no" is an answer as others,
+/// and so a success of HTTP (RFC 8484 section 4.2.1).
+pub(crate) fn dns_head(length: usize) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n\
+         Content-Length: {length}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+}
+
 /// Text inside HTML.
 struct Escaped<'a>(&'a str);
 

@@ -14,6 +14,7 @@ use suricata::Direction;
 
 use crate::inspection::decoding::{Decoding, PIECE, Step};
 use crate::inspection::dialogue::Dialogue;
+use crate::inspection::dns::{DnsBody, DnsView};
 use crate::inspection::forms::Form;
 use crate::inspection::framing::{BodyFraming, Contradiction};
 use crate::inspection::halt::Halt;
@@ -48,6 +49,10 @@ pub(crate) struct Passage<'a> {
     pub(crate) content: Content,
     /// The form that the body is.
     pub(crate) form: Option<Form>,
+    /// The DNS message that the body is.
+    pub(crate) dns_body: Option<DnsBody>,
+    /// What shows the engine DNS.
+    pub(crate) dns: &'a DnsView<'a>,
     /// What goes back to the client if nothing is wrong and it keeps no copy.
     pub(crate) http: Http<'a>,
     /// Whether nothing of the message is to be held.
@@ -75,6 +80,7 @@ impl Passage<'_> {
             return Ok(self.answer_bodiless(reply)?);
         }
         let mut held = Held::new(self.flows, self.keeps_copy, self.unheld)?;
+        held.whole = self.dns_body.is_some();
         let run = self.stream(&mut held, body, reply).await;
         if let Err(halt) = &run
             && let Some(reason) = halt.reason()
@@ -236,6 +242,9 @@ impl Passage<'_> {
                 if let Some(form) = &mut self.form {
                     self.flows.counters().uninspected(Uninspected::Form, form.finish());
                 }
+                if let Some(body) = self.dns_body.take() {
+                    self.dns.show_body(body)?;
+                }
             }
             None => {
                 let (before, after) = self.framing.end()?;
@@ -281,6 +290,11 @@ impl Passage<'_> {
         let mut missed = 0;
         if let Some(form) = &mut self.form {
             missed = form.read(content.first)? + form.read(content.second)?;
+        }
+        if let Some(body) = &mut self.dns_body {
+            self.dns.take(body, content.first)?;
+            self.dns.take(body, content.second)?;
+            held.whole = body.is_held();
         }
         let delimiters = self.framing.piece(len)?;
         let [a, b] = std::mem::take(&mut self.lead);

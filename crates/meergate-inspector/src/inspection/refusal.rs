@@ -9,6 +9,8 @@ use content_coding::Unsupported;
 pub(crate) enum Refusal {
     /// A coding that is not decoded here.
     Coding(Unsupported),
+    /// A DNS message that cannot be shown to the engine as one.
+    Dns(DnsFault),
     /// A form that can be read in two ways.
     Form(Ambiguity),
     /// Not what its coding asks for.
@@ -26,23 +28,25 @@ impl Refusal {
     pub(crate) fn index(&self) -> usize {
         match self {
             Self::Coding(_) => 0,
-            Self::Form(_) => 1,
-            Self::Malformed(_) => 2,
-            Self::Part => 3,
-            Self::Ratio => 4,
-            Self::Size => 5,
+            Self::Dns(_) => 1,
+            Self::Form(_) => 2,
+            Self::Malformed(_) => 3,
+            Self::Part => 4,
+            Self::Ratio => 5,
+            Self::Size => 6,
         }
     }
 
     /// As they are counted.
-    pub(crate) const LABELS: [&'static str; 6] =
-        ["coding", "form", "malformed", "part", "ratio", "size"];
+    pub(crate) const LABELS: [&'static str; 7] =
+        ["coding", "dns", "form", "malformed", "part", "ratio", "size"];
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Coding(unsupported) => write!(f, "the content cannot be decoded: {unsupported}"),
+            Self::Dns(fault) => write!(f, "the DNS message cannot be inspected: {fault}"),
             Self::Form(ambiguity) => {
                 write!(f, "servers would read the form in different ways: {ambiguity}")
             }
@@ -82,6 +86,33 @@ impl fmt::Display for Ambiguity {
             Self::Line => "a line that does not end in CRLF, or goes on in the next",
             Self::Long => "a line of a part's head beyond 4096 bytes",
             Self::Name => "how the name of a file is given",
+        })
+    }
+}
+
+/// Why a DNS message cannot be shown to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DnsFault {
+    /// What stands in a target is no base64.
+    Base64,
+    /// What should be JSON is none, or not of a message.
+    Json,
+    /// It is longer than a message may be.
+    Long,
+    /// It does not hold exactly what its header says, or is not what goes that way.
+    Malformed,
+    /// There are more queries in a target than are looked at.
+    Many,
+}
+
+impl fmt::Display for DnsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Base64 => "it is not in base64",
+            Self::Json => "it is not the JSON of a response",
+            Self::Long => "it is longer than 65535 bytes",
+            Self::Malformed => "it is not well-formed",
+            Self::Many => "there are more than 16 of them in one target",
         })
     }
 }

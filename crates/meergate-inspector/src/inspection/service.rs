@@ -14,12 +14,13 @@ use crate::inspection::clients::{Client, Share};
 use crate::inspection::content::Reading;
 use crate::inspection::decoding::Decoding;
 use crate::inspection::dialogue::{Asked, Turn};
+use crate::inspection::dns::DnsView;
 use crate::inspection::forms::Form;
 use crate::inspection::framing::{BodyFraming, Contradiction, HeadEnd};
 use crate::inspection::halt::Halt;
 use crate::inspection::legible;
 use crate::inspection::metrics::{Outcome, Uninspected};
-use crate::inspection::page::Blocked;
+use crate::inspection::page::{Blocked, dns_head};
 use crate::inspection::passage::{Content, Passage};
 use crate::inspection::refusal::Refusal;
 use crate::inspection::worker_flows::{EventTags, FlowLease, WorkerFlows};
@@ -82,16 +83,17 @@ impl Service for Inspection {
         let client = Client::new(claims.client_ip, transaction.peer());
         let share = self.flows.state.clients.admit(client);
         let inspecting = Inspecting { flows: &self.flows, claims, tags };
+        let dns = DnsView::new(inspecting.flows, &inspecting.claims, &inspecting.tags);
         let run = match (&share, head.method()) {
             (None, _) => {
                 self.flows.counters().over_share.one();
                 Err(Halt::OverShare)
             }
-            (Some(share), Method::Reqmod) => inspecting.request(share, transaction).await,
-            (Some(share), _) => inspecting.response(share, transaction).await,
+            (Some(share), Method::Reqmod) => inspecting.request(share, &dns, transaction).await,
+            (Some(share), _) => inspecting.response(share, &dns, transaction).await,
         };
         let (_, reply) = transaction.split();
-        let (outcome, result) = inspecting.settle(run, reply);
+        let (outcome, result) = inspecting.settle(run, &dns, reply);
         tally.outcome = outcome;
         result
     }
@@ -126,7 +128,12 @@ struct Inspecting<'a> {
 }
 
 impl Inspecting<'_> {
-    async fn request(&self, share: &Share, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
+    async fn request(
+        &self,
+        share: &Share,
+        dns: &DnsView<'_>,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<(), Halt> {
         let raw = transaction.req_hdr().ok_or(Contradiction::HeadMissing)?;
         let head = RequestHead::from_bytes(raw.clone(), &self.limits())?;
         legible::check(head.fields(), &Headers::new())?;
@@ -135,6 +142,8 @@ impl Inspecting<'_> {
         if has_body {
             legible::check_upload(head.target())?;
         }
+        dns.meet(&head);
+        dns.show_target(&head)?;
         let keeps_copy = transaction.head().allows_204();
         let (framing, end) = BodyFraming::request(&head, has_body)?;
         let lease = self.flows.for_request(&self.claims, share, &self.tags, &head)?;
@@ -155,6 +164,8 @@ impl Inspecting<'_> {
             framing,
             content,
             form,
+            dns_body: if has_body { dns.request_body(&head) } else { None },
+            dns,
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Request(raw),
             has_body,
@@ -174,7 +185,12 @@ impl Inspecting<'_> {
         Ok(())
     }
 
-    async fn response(&self, share: &Share, transaction: &mut Transaction<'_>) -> Result<(), Halt> {
+    async fn response(
+        &self,
+        share: &Share,
+        dns: &DnsView<'_>,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<(), Halt> {
         let raw = transaction.res_hdr().ok_or(Contradiction::HeadMissing)?;
         let head = ResponseHead::from_bytes(raw.clone(), &self.limits())?;
         legible::check(head.fields(), &Headers::new())?;
@@ -185,11 +201,15 @@ impl Inspecting<'_> {
         let (has_body, preview) = (transaction.has_body(), transaction.preview().is_some());
         if let Some(request) = &request {
             legible::check_path(request.method(), request.target(), has_body)?;
+            dns.meet(request);
         }
         let keeps_copy = transaction.head().allows_204();
         let (lease, turn) =
             self.flows.for_response(&self.claims, share, &self.tags, request.as_ref())?;
         if turn == Turn::AskFirst {
+            if let Some(request) = &request {
+                dns.show_target(request)?;
+            }
             self.ask(&lease, request.as_ref())?;
         }
         let method = lease.dialogue(|dialogue| dialogue.method().map(Bytes::copy_from_slice));
@@ -224,6 +244,8 @@ impl Inspecting<'_> {
             framing,
             content,
             form: None,
+            dns_body: if has_body { dns.response_body(&head) } else { None },
+            dns,
             unheld: self.is_unheld(head.field("Content-Type")),
             http: Http::Response(raw),
             has_body,
@@ -298,6 +320,7 @@ impl Inspecting<'_> {
     fn settle(
         &self,
         run: Result<(), Halt>,
+        dns: &DnsView<'_>,
         reply: &mut Reply<'_>,
     ) -> (Outcome, Result<(), TransactError>) {
         let halt = match run {
@@ -317,7 +340,7 @@ impl Inspecting<'_> {
                 );
                 match cut {
                     true => (Outcome::Cut, Err(TransactError::Failed(halt.to_string()))),
-                    false => (Outcome::Blocked, self.block(dropped, reply)),
+                    false => (Outcome::Blocked, self.block(dropped, dns, reply)),
                 }
             }
             Halt::Refused(refusal) => {
@@ -340,32 +363,48 @@ impl Inspecting<'_> {
         }
     }
 
-    fn block(&self, dropped: &Dropped, reply: &mut Reply<'_>) -> Result<(), TransactError> {
-        self.show(
-            &Blocked {
-                signature: dropped.signature.as_ref(),
-                reason: dropped.reason.name(),
-                transaction: &self.tags.transaction,
-            },
-            reply,
-        )
+    fn block(
+        &self,
+        dropped: &Dropped,
+        dns: &DnsView<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), TransactError> {
+        let blocked = Blocked {
+            signature: dropped.signature.as_ref(),
+            reason: dropped.reason.name(),
+            transaction: &self.tags.transaction,
+        };
+        match dns.denial() {
+            Some(message) => self.show(&blocked, &dns_head(message.len()), &message, reply),
+            None => self.show_page(&blocked, reply),
+        }
     }
 
     fn refuse(&self, refusal: &Refusal, reply: &mut Reply<'_>) -> Result<(), TransactError> {
         let reason = &refusal.to_string();
         let transaction = &*self.tags.transaction;
-        self.show(&Blocked { signature: None, reason, transaction }, reply)
+        self.show_page(&Blocked { signature: None, reason, transaction }, reply)
     }
 
-    fn show(&self, blocked: &Blocked<'_>, reply: &mut Reply<'_>) -> Result<(), TransactError> {
+    fn show_page(&self, blocked: &Blocked<'_>, reply: &mut Reply<'_>) -> Result<(), TransactError> {
+        let page = blocked.page();
+        self.show(blocked, &page.head, page.body.as_bytes(), reply)
+    }
+
+    fn show(
+        &self,
+        blocked: &Blocked<'_>,
+        head: &str,
+        body: &[u8],
+        reply: &mut Reply<'_>,
+    ) -> Result<(), TransactError> {
         let mut headers = Headers::new();
         for (name, value) in blocked.icap_fields() {
             headers.push(name, value)?;
         }
-        let page = blocked.page();
-        let http = Http::Response(page.head.as_bytes());
+        let http = Http::Response(head.as_bytes());
         reply.start(&ReplyHead { status: 200, headers: &headers, http, has_body: true })?;
-        reply.put(page.body.as_bytes())?;
+        reply.put(body)?;
         reply.finish()
     }
 }

@@ -1,5 +1,7 @@
 //! One worker's engine, with the flows that began on it.
 
+mod lease;
+
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -8,7 +10,7 @@ use std::time::Instant;
 
 use dual_ring::{Pool, PooledRing};
 use http_wire::RequestHead;
-use suricata::{Direction, Error, Expect, Flow, Seam, Tuple, Verdict, Worker};
+use suricata::{Direction, Error, Expect, Flow, Tuple, Worker};
 
 use crate::inspection::claims::{Claims, Correlation, Endpoints, FlowKey};
 use crate::inspection::clients::{Place, Share};
@@ -18,7 +20,10 @@ use crate::inspection::flows::{Removed, Shared, Table};
 use crate::inspection::halt::Halt;
 use crate::inspection::metrics::Counters;
 use crate::inspection::state::State;
-use crate::settings::{Hold, Settings};
+use crate::settings::{Hold, Mode, Settings};
+
+pub(crate) use lease::FlowLease;
+use lease::passed;
 
 /// What the engine's events carry, so that they can be joined with other logs.
 #[derive(Debug)]
@@ -280,14 +285,7 @@ impl WorkerFlows {
                 return Ok(entry);
             }
         }
-        let authority = request.and_then(|head| head.host().ok().flatten());
-        let host = authority.and_then(|a| a.host.parse::<IpAddr>().ok());
-        let port = authority.and_then(|a| a.port).unwrap_or(80);
-        // The number of open flows makes for stand-in ports that differ as long as they have to, and
-        // are used again soon: the engine takes a flow with the addresses of a closed one at half
-        // the cost of one that it has never seen.
-        let spread = self.open.get();
-        let ends = Endpoints::complete(claims, host, port, spread, self.state.stand_ins());
+        let ends = self.ends(claims, request);
         if ends.invented {
             self.counters().invented.one();
             self.state.say_stand_ins();
@@ -297,7 +295,7 @@ impl WorkerFlows {
         }
         let tuple = Tuple::new(ends.client, ends.server)?;
         let mut flow = self.worker.borrow_mut().open(tuple, None)?;
-        self.open.set(spread + 1);
+        self.open.set(self.open.get() + 1);
         flow.expect(Expect::Http1);
         self.counters().flows_opened.one();
         let place = share.flow();
@@ -309,6 +307,44 @@ impl WorkerFlows {
             self.counters().flows_unkept.one();
         }
         Ok(entry)
+    }
+
+    fn ends(&self, claims: &Claims<'_>, request: Option<&RequestHead>) -> Endpoints {
+        let authority = request.and_then(|head| head.host().ok().flatten());
+        let host = authority.and_then(|a| a.host.parse::<IpAddr>().ok());
+        let port = authority.and_then(|a| a.port).unwrap_or(80);
+        // The number of open flows makes for stand-in ports that differ as long as they have to, and
+        // are used again soon: the engine takes a flow with the addresses of a closed one at half
+        // the cost of one that it has never seen.
+        Endpoints::complete(claims, host, port, self.open.get(), self.state.stand_ins())
+    }
+
+    /// Shows the engine what else a transaction is than HTTP: `parts` as all that goes one way on a flow of their own
+    /// between the same ends, in what Suricata calls `protocol`.
+    ///
+    /// # Errors
+    /// The engine asks for a drop, does not take the bytes for that protocol, or could not inspect them.
+    pub(crate) fn show_apart(
+        &self,
+        claims: &Claims<'_>,
+        request: Option<&RequestHead>,
+        tags: &Rc<EventTags>,
+        protocol: &'static str,
+        direction: Direction,
+        parts: &[&[u8]],
+    ) -> Result<(), Halt> {
+        let ends = self.ends(claims, request);
+        let tuple = Tuple::new(ends.client, ends.server)?;
+        self.annotate(tags);
+        let mut worker = self.worker.borrow_mut();
+        let mut flow = worker.open(tuple, None)?;
+        flow.expect(Expect::Protocol(protocol));
+        passed(worker.feed_parts(&mut flow, direction, parts))?;
+        // As if passively, the engine knows what it is only once it was acknowledged.
+        if self.state.settings.mode == Mode::Ips {
+            worker.check_protocol(&mut flow)?;
+        }
+        passed(worker.close(flow))
     }
 
     /// Lets later transactions find the flow, if they can be told to belong to it.
@@ -350,123 +386,5 @@ impl WorkerFlows {
         if let Err(error) = self.worker.borrow_mut().close(leased.flow) {
             tracing::debug!(%error, "closing a flow");
         }
-    }
-}
-
-/// A flow in the hands of one transaction. Dropped before [`done`](Self::done), the flow is given
-/// up: nobody knows what the engine has seen of it.
-pub(crate) struct FlowLease {
-    flows: Rc<WorkerFlows>,
-    entry: Shared<Leased>,
-    tags: Rc<EventTags>,
-    done: bool,
-}
-
-impl FlowLease {
-    /// Shows the engine the next bytes of the flow: all `parts`, as if they were one. Events that
-    /// they cause carry the id of the transaction.
-    ///
-    /// # Errors
-    /// The engine asks for a drop, or the bytes were not inspected. Either way the flow is of no
-    /// more use.
-    pub(crate) fn feed(
-        &self,
-        direction: Direction,
-        parts: &[&[u8]],
-        content: usize,
-    ) -> Result<(), Halt> {
-        self.feed_chunk(direction, None, parts, content)
-    }
-
-    /// As [`feed`](Self::feed), where the bytes may begin with framing that rules for the stream are not to see.
-    ///
-    /// # Errors
-    /// As for [`feed`](Self::feed).
-    pub(crate) fn feed_chunk(
-        &self,
-        direction: Direction,
-        seam: Option<Seam<'_>>,
-        parts: &[&[u8]],
-        content: usize,
-    ) -> Result<(), Halt> {
-        self.feed_by(|worker, flow| worker.feed_chunk(flow, direction, seam, parts, content))
-    }
-
-    /// Feeds what stands behind a message and is none. Nothing may follow it on the flow.
-    ///
-    /// # Errors
-    /// As for [`feed`](Self::feed).
-    pub(crate) fn feed_behind(&self, direction: Direction, bytes: &[u8]) -> Result<(), Halt> {
-        self.feed_by(|worker, flow| worker.feed(flow, direction, bytes))
-    }
-
-    fn feed_by(
-        &self,
-        feed: impl FnOnce(&mut Worker, &mut Flow) -> Result<Verdict, Error>,
-    ) -> Result<(), Halt> {
-        let mut entry = self.entry.borrow_mut();
-        let Some(Leased { flow, .. }) = entry.flow.as_mut() else { return Err(Halt::FlowGone) };
-        self.flows.annotate(&self.tags);
-        let verdict = feed(&mut self.flows.worker.borrow_mut(), flow);
-        if !matches!(verdict, Ok(Verdict::Pass)) {
-            entry.spent = true;
-        }
-        passed(verdict)
-    }
-
-    /// Makes sure that the engine takes a complete message for what it is.
-    ///
-    /// # Errors
-    /// It sees another protocol, or none: nothing of the message was inspected as HTTP.
-    pub(crate) fn check(&self) -> Result<(), Halt> {
-        let mut entry = self.entry.borrow_mut();
-        let Some(Leased { flow, .. }) = entry.flow.as_mut() else { return Err(Halt::FlowGone) };
-        Ok(self.flows.worker.borrow_mut().check_protocol(flow)?)
-    }
-
-    /// Ends the flow now, and hears what the engine says to that: for messages that last until
-    /// the connection closes.
-    ///
-    /// # Errors
-    /// As for [`feed`](Self::feed).
-    pub(crate) fn end(&self) -> Result<(), Halt> {
-        let mut entry = self.entry.borrow_mut();
-        entry.spent = true;
-        let Some(Leased { flow, .. }) = entry.flow.take() else { return Err(Halt::FlowGone) };
-        self.flows.open.set(self.flows.open.get().saturating_sub(1));
-        self.flows.annotate(&self.tags);
-        passed(self.flows.worker.borrow_mut().close(flow))
-    }
-
-    /// The flow's dialogue.
-    pub(crate) fn dialogue<T>(
-        &self,
-        with: impl FnOnce(&mut crate::inspection::dialogue::Dialogue) -> T,
-    ) -> T {
-        with(&mut self.entry.borrow_mut().dialogue)
-    }
-
-    /// The transaction has done its part on this flow in good order.
-    pub(crate) fn done(mut self) {
-        self.done = true;
-    }
-}
-
-impl Drop for FlowLease {
-    fn drop(&mut self) {
-        if !self.done {
-            self.entry.borrow_mut().spent = true;
-        }
-        let removed = self.flows.table.borrow_mut().release(&self.entry, Instant::now());
-        self.flows.dispose(removed);
-    }
-}
-
-fn passed(verdict: Result<Verdict, Error>) -> Result<(), Halt> {
-    match verdict? {
-        Verdict::Pass => Ok(()),
-        Verdict::Drop(dropped) if dropped.reason.is_rule() => Err(Halt::Blocked(dropped)),
-        // Not a rule: the engine could not do its work, and failed closed.
-        Verdict::Drop(dropped) => Err(Halt::GaveUp(dropped)),
     }
 }

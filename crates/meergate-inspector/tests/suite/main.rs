@@ -11,6 +11,7 @@ mod blind;
 mod chaos;
 mod common;
 mod contents;
+mod dns;
 mod holding;
 mod memory;
 mod parity;

@@ -24,6 +24,14 @@ impl Worker {
         let note = match flow.state.expect {
             Expect::Any => Note::None,
             Expect::Http1 => Note::Http1,
+            Expect::Protocol(name) => {
+                let number = suricata_sys::app_protocol_number(name);
+                let unknown = || Error::inspection(format!("the engine knows no protocol {name}"));
+                match number.ok_or_else(unknown) {
+                    Ok(number) => Note::Expect(number),
+                    Err(error) => return Err(self.fail(flow, error)),
+                }
+            }
         };
         self.transmit(flow, Direction::ToServer, Segment::Acknowledge, &mut Gather::new(&[]), note)
     }

@@ -21,6 +21,8 @@ const TURN: usize = 512 << 10;
 pub(super) struct Held<'a> {
     pub(super) ring: PooledRing,
     hold: Hold,
+    /// Nothing may leave before all of it was judged, whatever the settings say.
+    pub(super) whole: bool,
     /// Nothing is to be held, not even the head.
     unheld: bool,
     pub(super) pause: Pause,
@@ -56,6 +58,7 @@ impl<'a> Held<'a> {
         Ok(Self {
             ring,
             hold,
+            whole: false,
             unheld,
             pause: Pause::new(settings.pause()),
             paused: false,
@@ -71,7 +74,7 @@ impl<'a> Held<'a> {
 
     /// Whether bytes leave as soon as they are passed.
     pub(super) fn releases(&self) -> bool {
-        self.started || self.unheld || self.paused || self.hold == Hold::Bytes(0)
+        self.started || !self.whole && (self.unheld || self.paused || self.hold == Hold::Bytes(0))
     }
 
     /// Whether the reply is to start.
@@ -80,7 +83,7 @@ impl<'a> Held<'a> {
         // before as much as is to be held has passed.
         let all = self.ring.free() == 0 && self.ring.passed_len() > 0;
         let full = matches!(self.hold, Hold::Bytes(hold) if all || self.passed > hold as u64);
-        full || self.unheld || self.paused
+        !self.whole && (full || self.unheld || self.paused)
     }
 
     /// Lets the worker's other connections have their turn, if they are due one.
@@ -93,7 +96,7 @@ impl<'a> Held<'a> {
 
     /// Ready once when nothing has come for too long.
     pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.paused {
+        if self.paused || self.whole {
             return Poll::Pending;
         }
         ready!(self.pause.poll(cx));
