@@ -14,3 +14,8 @@ mod zstd;
 pub use coding::{Coding, Codings, MAX_CODINGS, Unsupported};
 pub use decoder::{Decoder, Finish, Progress};
 pub use error::{Error, Fault};
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

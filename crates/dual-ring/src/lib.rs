@@ -28,3 +28,8 @@ mod ring;
 
 pub use pool::{Pool, PooledRing};
 pub use ring::{Overrun, Ring, Slices};
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -36,3 +36,8 @@ pub use field::{AWS_CHUNKED, Field, Fields, HOP_BY_HOP, names_no_coding, tokens}
 pub use framing::Framing;
 pub use head::{Limits, RequestHead, ResponseHead, Version};
 pub use target::{Authority, TargetForm};
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -65,3 +65,8 @@ pub use metrics::{Counter, Gauge, ServiceMetrics};
 pub use outcome::{Adapted, AdaptedResponse, Block, Did, LateChange, Shown, Step, Trail};
 pub use probe::{Ask, Probe, Told};
 pub use service::Service;
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -61,3 +61,8 @@ pub use stream::{DetachedStream, Stream};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsConnection, TlsError, TlsIdentity};
 pub use transaction::Transaction;
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

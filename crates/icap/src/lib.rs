@@ -48,3 +48,8 @@ pub use limits::Limits;
 pub use method::{Method, reason_phrase};
 pub use request::RequestHead;
 pub use response::ResponseHead;
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

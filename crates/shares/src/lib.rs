@@ -18,3 +18,8 @@ mod rates;
 pub use client::Client;
 pub use ledger::{Ledger, Limit, Share, Spent};
 pub use rates::{Rate, Rates};
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

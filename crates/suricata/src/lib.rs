@@ -100,3 +100,8 @@ pub use worker::Worker;
 /// The `suricata` program of the build that this crate links, for comparing verdicts. It may be absent where the
 /// program runs.
 pub const SURICATA_PROGRAM: &str = suricata_sys::PROGRAM;
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
