@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use suricata::PatternCache;
 
 use crate::engine::process;
-use crate::link::Loaded;
+use crate::loaded::Loaded;
 use crate::replay::Split;
 use crate::say::say;
 use crate::settings::{Hold, Listen, Settings, TlsSettings};
@@ -195,8 +195,11 @@ fn run(flags: Flags) -> Result<ExitCode, String> {
 
 fn check(settings: &Settings) -> Result<ExitCode, String> {
     let checked = process::check(settings, PatternCache::AsConfigured)?;
-    let Loaded { rules, skipped, milliseconds, .. } = checked.loaded.clone();
-    say(format_args!("good: {rules} rules ({skipped} skipped), {milliseconds} ms"));
+    let loaded = checked.loaded.clone();
+    say(format_args!("good: {loaded}, {} ms", loaded.milliseconds));
+    if let Some(warning) = loaded.warning() {
+        say(format_args!("warning: {warning}"));
+    }
     checked.stop()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -208,9 +211,11 @@ fn replay(args: &Replay) -> Result<ExitCode, String> {
 }
 
 fn reload(control: &Path) -> Result<ExitCode, String> {
-    let Loaded { rules, skipped, version, milliseconds } = control::reload(control)?;
-    say(format_args!(
-        "reloaded: {rules} rules ({skipped} skipped), version {version}, {milliseconds} ms"
-    ));
+    let loaded = control::reload(control)?;
+    let Loaded { version, milliseconds, .. } = loaded;
+    say(format_args!("reloaded: {loaded}, version {version}, {milliseconds} ms"));
+    if let Some(warning) = loaded.warning() {
+        say(format_args!("warning: {warning}"));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -25,6 +25,7 @@ mod cli;
 mod engine;
 mod inspection;
 mod link;
+mod loaded;
 mod log;
 mod modes;
 mod replay;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::loaded::Loaded;
 use crate::settings::TlsSettings;
 use crate::settings::{Listen, Settings};
 use crate::sockets::Listening;
@@ -62,19 +63,6 @@ pub(crate) struct Totals {
     pub(crate) reloads: u64,
     /// Reloads that were refused.
     pub(crate) refused: u64,
-}
-
-/// A rule set, loaded.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Loaded {
-    /// Rules in force.
-    pub(crate) rules: u32,
-    /// Rules that need what this engine lacks.
-    pub(crate) skipped: u32,
-    /// Grows with each set that the process loads.
-    pub(crate) version: u64,
-    /// How long it took.
-    pub(crate) milliseconds: u64,
 }
 
 /// From the engine's process.

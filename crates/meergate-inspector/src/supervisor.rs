@@ -234,9 +234,13 @@ impl Supervisor {
                 if !std::mem::replace(&mut self.served, true) {
                     say(format_args!("ready"));
                 }
-                manager::inspecting(loaded.rules);
+                manager::inspecting(&loaded);
+                if let Some(warning) = loaded.warning() {
+                    tracing::warn!("{warning}");
+                }
                 tracing::info!(
                     rules = loaded.rules,
+                    dropping = loaded.dropping,
                     skipped = loaded.skipped,
                     milliseconds = loaded.milliseconds,
                     "inspecting"

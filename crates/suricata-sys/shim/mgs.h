@@ -80,8 +80,9 @@ struct mgs_outcome {
 void mgs_sink_log(int level, const char *message, size_t len);
 /* What is wrong with it was told just before. */
 void mgs_sink_bad_rule(const char *file, int line, const char *rule);
-/* All rules were read, or, if `failed`, not. Returns 0 to take them into use, anything else to refuse them. */
-int mgs_sink_rules(int good, int bad, int skipped, int files, int bad_files, int failed);
+/* All rules were read, or, if `failed`, not. Of the good ones `dropping` drop. Returns 0 to take them into use, anything else to
+ * refuse them. */
+int mgs_sink_rules(int good, int dropping, int bad, int skipped, int files, int bad_files, int failed);
 void mgs_sink_counter(const char *name, uint64_t value);
 /* The last counter of one snapshot has been told. */
 void mgs_sink_counters_done(void);

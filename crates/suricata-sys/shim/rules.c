@@ -18,6 +18,8 @@ extern void mgs_log_watch_rules(int on);
 
 static int refuse_replace(DetectEngineCtx *, Signature *, const char *);
 
+static int dropping(const DetectEngineCtx *);
+
 static const char *rule_argument;
 static const char *const *rule_files;
 
@@ -58,13 +60,23 @@ int __wrap_SigLoadSignatures(DetectEngineCtx *de_ctx, char *sig_file, bool exclu
     mgs_log_watch_rules(0);
 
     /* Suricata itself is content with no rules at all, and would let everything pass. */
-    refused = mgs_sink_rules(stat->good_sigs_total, stat->bad_sigs_total, stat->skipped_sigs_total, stat->total_files,
-            stat->bad_files, result != 0);
+    refused = mgs_sink_rules(stat->good_sigs_total, dropping(de_ctx), stat->bad_sigs_total, stat->skipped_sigs_total,
+            stat->total_files, stat->bad_files, result != 0);
     if (result == 0 && !refused)
         return 0;
     if (mgs_booting)
         mgs_give_up(1);
     return -1;
+}
+
+/* A set can be good and stop nothing: rules as they are published mostly alert. */
+static int dropping(const DetectEngineCtx *de_ctx)
+{
+    int count = 0;
+
+    for (const Signature *s = de_ctx->sig_list; s != NULL; s = s->next)
+        count += (s->action & ACTION_DROP) != 0;
+    return count;
 }
 
 /* Our packets are copies of what is passed on. Suricata takes such a rule for one that only alerts. */

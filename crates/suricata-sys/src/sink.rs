@@ -31,6 +31,8 @@ pub enum Level {
 pub struct RuleCounts {
     /// Rules taken.
     pub good: u32,
+    /// Those of them that drop what they match (`drop`, `reject`).
+    pub dropping: u32,
     /// Rules that do not parse.
     pub bad: u32,
     /// Rules whose `requires` is not met.
@@ -122,6 +124,7 @@ extern "C" fn mgs_sink_bad_rule(file: *const c_char, line: c_int, rule: *const c
 #[unsafe(no_mangle)]
 extern "C" fn mgs_sink_rules(
     good: c_int,
+    dropping: c_int,
     bad: c_int,
     skipped: c_int,
     files: c_int,
@@ -131,6 +134,7 @@ extern "C" fn mgs_sink_rules(
     let count = |number: c_int| u32::try_from(number).unwrap_or_default();
     let counts = RuleCounts {
         good: count(good),
+        dropping: count(dropping),
         bad: count(bad),
         skipped: count(skipped),
         files: count(files),

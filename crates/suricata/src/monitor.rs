@@ -170,6 +170,8 @@ impl Sink for MonitorSink {
         let accepted = refused.is_none();
         let stats = RuleStats {
             good: counts.good.saturating_sub(self.0.policy.own),
+            // The engine's own check drops.
+            dropping: counts.dropping.saturating_sub(self.0.policy.own),
             bad: counts.bad,
             skipped: counts.skipped,
             bad_rules,

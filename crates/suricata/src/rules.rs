@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind};
 pub struct RuleStats {
     /// Rules in force. The engine's own check is not counted.
     pub good: u32,
+    /// Those of them that drop what they match (`drop`, `reject`). With none, nothing is ever blocked. What a rate filter
+    /// turns into a drop is not counted.
+    pub dropping: u32,
     /// Rules that do not parse.
     pub bad: u32,
     /// Rules that ask for a feature which this engine lacks (`requires`).

@@ -18,7 +18,8 @@ use crate::engine::workers::Workers;
 use crate::engine::{exposition, sandbox};
 use crate::inspection::metrics::Metrics;
 use crate::inspection::state::State;
-use crate::link::{self, Begin, Loaded, Order, Receiver, Report, Sender};
+use crate::link::{self, Begin, Order, Receiver, Report, Sender};
+use crate::loaded::Loaded;
 use crate::settings::{Mode, Settings};
 use crate::sockets::Listening;
 
@@ -248,6 +249,7 @@ impl Serving {
     fn note_rules(&self, rules: &RuleStats) {
         let process = &self.state.metrics.process;
         process.rules.set(rules.good.into());
+        process.rules_dropping.set(rules.dropping.into());
         process.rules_version.set(i64::try_from(rules.version).unwrap_or(i64::MAX));
         self.state.rules_changed(rules.version);
     }
@@ -310,6 +312,7 @@ pub(crate) fn engine_config(settings: &Settings) -> Result<EngineConfig, String>
 fn loaded(rules: &RuleStats, began: Instant) -> Loaded {
     Loaded {
         rules: rules.good,
+        dropping: rules.dropping,
         skipped: rules.skipped,
         version: rules.version,
         milliseconds: began.elapsed().as_millis() as u64,

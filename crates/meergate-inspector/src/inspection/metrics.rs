@@ -228,6 +228,8 @@ impl Counters {
 pub(crate) struct Process {
     /// Rules that are loaded.
     pub(crate) rules: Gauge,
+    /// Those of them that drop.
+    pub(crate) rules_dropping: Gauge,
     /// Version of the rule set; grows with every reload of this process.
     pub(crate) rules_version: Gauge,
     totals: Mutex<Totals>,
@@ -331,6 +333,7 @@ impl Metrics {
         }
         let p = &self.process;
         out.single("rules", "gauge", "Rules loaded.", p.rules.value());
+        out.single("rules_dropping", "gauge", "Rules that can drop.", p.rules_dropping.value());
         out.single("rules_version", "gauge", "Version of the rule set.", p.rules_version.value());
         let totals = p.totals();
         out.single("reloads_total", "counter", "Reloads that took.", totals.reloads);

@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::link::Loaded;
+use crate::loaded::Loaded;
 use crate::modes;
 use crate::settings::Settings;
 

@@ -2,9 +2,16 @@
 
 use sd_notify::NotifyState;
 
-/// The engine inspects with so many rules.
-pub(crate) fn inspecting(rules: u32) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&format!("inspecting with {rules} rules"))]);
+use crate::loaded::Loaded;
+
+/// The engine inspects with these rules.
+pub(crate) fn inspecting(loaded: &Loaded) {
+    tell(&[NotifyState::Ready, NotifyState::Status(&format!("inspecting with {loaded}"))]);
+}
+
+/// The engine goes on with these rules.
+pub(crate) fn reloaded(loaded: &Loaded) {
+    tell(&[NotifyState::Status(&format!("inspecting with {loaded}"))]);
 }
 
 /// The engine does not inspect; connections wait.

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{Running, Supervisor};
-use crate::link::{Loaded, Order, Report};
+use super::{Running, Supervisor, manager};
+use crate::link::{Order, Report};
+use crate::loaded::Loaded;
 use crate::settings::Settings;
 use crate::supervisor::child::{Child, Event};
 use crate::supervisor::kept::Kept;
@@ -217,8 +218,13 @@ impl Supervisor {
         match &result {
             Ok(loaded) => {
                 self.totals.reloads += 1;
+                manager::reloaded(loaded);
+                if let Some(warning) = loaded.warning() {
+                    tracing::warn!("{warning}");
+                }
                 tracing::info!(
                     rules = loaded.rules,
+                    dropping = loaded.dropping,
                     skipped = loaded.skipped,
                     version = loaded.version,
                     milliseconds = loaded.milliseconds,

@@ -65,6 +65,28 @@ fn rules_that_do_not_load_are_refused_and_the_old_ones_stay() {
 }
 
 #[test]
+fn rules_that_only_alert_are_taken_and_said_to_stop_nothing() {
+    let server = Server::start(&[]);
+    assert_eq!(server.metric("rules_dropping"), server.metric("rules"));
+    let rules = "alert http any any -> any any (content:\"x\"; sid:1;)\n\
+                 alert tcp any any -> any any (content:\"y\"; sid:2;)\n";
+    fs::write(server.rules(), rules).unwrap();
+    let said = reload(&server).unwrap();
+    assert!(
+        said.contains("2 rules, 0 of them can drop") && said.contains("no rule can drop"),
+        "{said}"
+    );
+    assert_eq!(server.metric("rules_dropping"), 0);
+    fs::write(
+        server.rules(),
+        format!("{rules}drop tcp any any -> any any (content:\"z\"; sid:3;)\n"),
+    )
+    .unwrap();
+    let said = reload(&server).unwrap();
+    assert!(said.contains("3 rules, 1 of them can drop") && !said.contains("warning"), "{said}");
+}
+
+#[test]
 fn a_hangup_signal_reloads() {
     let server = Server::start(&[]);
     fs::write(server.rules(), format!("{RULES}{NEW}")).unwrap();
