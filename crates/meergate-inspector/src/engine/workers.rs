@@ -100,7 +100,7 @@ impl Workers {
     /// Waits until all have proved that the engine inspects. To be called after each reload.
     ///
     /// # Errors
-    /// It does not.
+    /// On one of them the engine does not inspect, or it does not say in time.
     pub(crate) async fn proved(&mut self) -> Result<(), String> {
         let all = async {
             let mut proved = Ok(());

@@ -45,7 +45,7 @@ pub(crate) fn check(fields: Fields<'_>, trailers: &Headers) -> Result<(), Contra
 /// nothing. CONNECT has none, so nothing can come with it.
 ///
 /// # Errors
-/// It does not.
+/// There is no path.
 pub(crate) fn check_path(
     method: &[u8],
     target: &[u8],
@@ -69,7 +69,7 @@ pub(crate) fn check_path(
 /// Makes sure that the engine takes all of the name that an upload to this target gives its file, which is the path.
 ///
 /// # Errors
-/// It does not.
+/// The path is longer than that.
 pub(crate) fn check_upload(target: &[u8]) -> Result<(), Contradiction> {
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
     match path.len() > FILE_NAME {

@@ -236,7 +236,7 @@ impl WorkerFlows {
     /// Has the engine prove that it inspects with the rules in force.
     ///
     /// # Errors
-    /// It does not.
+    /// The engine let the canary pass, or has stopped.
     pub(crate) fn prove(&self) -> Result<(), Error> {
         self.worker.borrow_mut().prove()
     }
