@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use suricata::PatternCache;
@@ -13,6 +14,7 @@ use crate::say::say;
 use crate::settings::{Hold, Listen, Settings, TlsSettings};
 use crate::sockets::{self, Listening, Sockets};
 use crate::supervisor::control;
+use crate::supervisor::reading::{Former, Reading};
 use crate::{log, modes, replay, supervisor};
 
 #[derive(Parser)]
@@ -67,7 +69,9 @@ struct Reload {
 
 impl Reload {
     fn control(&self) -> Result<PathBuf, String> {
-        let mut settings = read(self.config.as_deref())?;
+        let path = self.config.as_deref();
+        let text = path.map(text).transpose()?;
+        let mut settings = parse(path, text.as_deref())?;
         settings.control = self.control.clone().or(settings.control);
         Ok(settings.control_path())
     }
@@ -121,9 +125,26 @@ struct Flags {
 }
 
 impl Flags {
-    /// Reads the settings file, which may have changed since the last time.
     fn settings(&self) -> Result<Settings, String> {
-        let mut s = read(self.config.as_deref())?;
+        self.read(None).map(|reading| reading.settings)
+    }
+
+    /// Reads the settings file. In the place of `former`, it and the files that it names must be whole.
+    fn read(&self, former: Option<&Former>) -> Result<Reading, String> {
+        let text = match (&self.config, former) {
+            (None, _) => None,
+            (Some(path), None) => Some(text(path)?),
+            (Some(path), Some(former)) => Some(former.reread(path)?),
+        };
+        let settings = self.over(parse(self.config.as_deref(), text.as_deref())?)?;
+        if let Some(former) = former {
+            former.look_at_rules(&settings)?;
+        }
+        Ok(Reading { settings, text })
+    }
+
+    /// Settings with what the command line says instead.
+    fn over(&self, mut s: Settings) -> Result<Settings, String> {
         if !self.listen.is_empty() {
             s.listen = self.listen.clone();
         }
@@ -147,8 +168,17 @@ impl Flags {
     }
 }
 
-fn read(config: Option<&Path>) -> Result<Settings, String> {
-    config.map_or_else(|| Ok(Settings::default()), Settings::read).map_err(|e| e.to_string())
+fn text(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|e| {
+        format!("cannot read the settings: {}: {e}: name a file that exists", path.display())
+    })
+}
+
+fn parse(path: Option<&Path>, text: Option<&[u8]>) -> Result<Settings, String> {
+    match path.zip(text) {
+        None => Ok(Settings::default()),
+        Some((path, text)) => Settings::parse(text, path).map_err(|e| e.to_string()),
+    }
 }
 
 /// Runs the program with the arguments of the process.
@@ -173,7 +203,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(flags: Flags) -> Result<ExitCode, String> {
-    let settings = flags.settings()?;
+    let reading = flags.read(None)?;
+    let settings = &reading.settings;
     let icap = settings.listen.iter().map(Listening::open).collect::<Result<Vec<_>, _>>()?;
     for socket in &icap {
         say(format_args!("listening on {} (icap)", socket.local().map_err(|e| e.to_string())?));
@@ -189,8 +220,8 @@ fn run(flags: Flags) -> Result<ExitCode, String> {
         }
         None => None,
     };
-    let source = Box::new(move || flags.settings());
-    supervisor::run(settings, source, Sockets { icap, metrics }).map(|()| ExitCode::SUCCESS)
+    let source = Arc::new(move |former: &Former| flags.read(Some(former)));
+    supervisor::run(reading, source, Sockets { icap, metrics }).map(|()| ExitCode::SUCCESS)
 }
 
 fn check(settings: &Settings) -> Result<ExitCode, String> {

@@ -350,17 +350,15 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 impl Settings {
-    /// Reads a settings file.
+    /// Reads settings from the text of the file `path`.
     ///
     /// # Errors
-    /// A file that cannot be read, is not TOML, or has a key or value that does not exist: the
-    /// message names the line.
-    pub(crate) fn read(path: &Path) -> Result<Self, SettingsError> {
+    /// It is not TOML, or has a key or value that does not exist: the message names the line.
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, SettingsError> {
         let at = path.display();
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            SettingsError(format!("cannot read the settings: {at}: {e}: name a file that exists"))
-        })?;
-        let settings: Self = toml::from_str(&text).map_err(|e| {
+        let text = std::str::from_utf8(text)
+            .map_err(|e| SettingsError(format!("bad settings: {at}: {e}: write it in UTF-8")))?;
+        let settings: Self = toml::from_str(text).map_err(|e| {
             let line =
                 e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count()) + 1;
             let what = e.message().replace('\n', " ");

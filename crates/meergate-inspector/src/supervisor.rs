@@ -7,12 +7,14 @@ mod folder;
 mod kept;
 mod manager;
 mod privileges;
+pub(crate) mod reading;
 mod reload;
 mod watch;
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +29,7 @@ use crate::supervisor::control::Command;
 use crate::supervisor::folder::Folder;
 use crate::supervisor::kept::Kept;
 use crate::supervisor::privileges::Access;
+use crate::supervisor::reading::{Former, Reading};
 use crate::supervisor::reload::{Reload, Stage, fingerprint, reply};
 
 /// How often the engine's process is looked at.
@@ -51,13 +54,14 @@ const PATTERNS: &str = "patterns";
 const QUEUE: usize = 64;
 
 /// Where settings come from, again and again.
-pub(crate) type Source = Box<dyn Fn() -> Result<Settings, String>>;
+pub(crate) type Source = Arc<dyn Fn(&Former) -> Result<Reading, String> + Send + Sync>;
 
 /// Serves until told to stop.
 ///
 /// # Errors
 /// One line for the operator.
-pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Result<(), String> {
+pub(crate) fn run(reading: Reading, source: Source, sockets: Sockets) -> Result<(), String> {
+    let Reading { settings, text } = reading;
     let store = Folder::create(&settings, Access::Read)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,6 +74,7 @@ pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Resul
         let changes = watch::begin(&settings);
         let mut supervisor = Supervisor {
             settings,
+            text,
             source,
             sockets,
             store,
@@ -91,6 +96,8 @@ pub(crate) fn run(settings: Settings, source: Source, sockets: Sockets) -> Resul
 
 struct Supervisor {
     settings: Settings,
+    /// What their file held.
+    text: Option<Vec<u8>>,
     source: Source,
     sockets: Sockets,
     /// What outlives an engine: compiled patterns, and the rules that served last. Engines that serve
@@ -133,6 +140,7 @@ impl Supervisor {
         let mut term = listen(SignalKind::terminate())?;
         let mut int = listen(SignalKind::interrupt())?;
         let mut hup = listen(SignalKind::hangup())?;
+        let (reread, mut read) = mpsc::channel(QUEUE);
         loop {
             let restart = self.restart;
             tokio::select! {
@@ -141,8 +149,9 @@ impl Supervisor {
                 _ = hup.recv() => self.begin_reload(None).await,
                 () = changes.changed() => self.begin_reload(None).await,
                 Some(Command::Reload(answer)) = command.recv() => {
-                    self.begin_reload(Some(answer)).await;
+                    self.reread(Some(answer), &reread);
                 }
+                Some((reading, answer)) = read.recv() => self.begin_reload(reading, answer).await,
                 Some((id, event)) = event.recv() => self.note(id, event).await?,
                 () = until(restart), if restart.is_some() => {
                     self.restart = None;

@@ -9,11 +9,11 @@ mod icap;
 mod listen;
 mod rule;
 mod sandbox;
+mod texts;
 mod upstream_proxy;
 mod users;
 mod value;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,8 +29,10 @@ pub(crate) use flags::Flags;
 pub use http::{Http, Ranges, Uninspectable};
 pub use icap::Icap;
 pub use listen::{Listen, Way};
+pub(crate) use rule::is_every_host;
 pub use rule::{Action, CertificateAsked, ClientCertificate, InvalidCertificate, Pinned, Rule};
 pub use sandbox::Sandbox;
+pub(crate) use texts::Texts;
 pub use upstream_proxy::{Credentials, DIRECT, ProxyKind, UpstreamProxy};
 pub use users::Users;
 pub use value::{Bytes, Span};
@@ -45,6 +47,9 @@ pub struct Config {
     /// The file that this was read from.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+    /// What this file and the lists that it names held.
+    #[serde(skip)]
+    pub(crate) texts: Texts,
     /// The user to become once listeners are open and files are read; for starts as root.
     pub user: Option<String>,
     /// What the program gives up before it serves.
@@ -235,15 +240,22 @@ impl Config {
     /// The file cannot be read, is not TOML, or has a key or value that is not known; the error
     /// names the line.
     pub fn from_file(path: &Path) -> Result<Self, StartError> {
-        let text = fs::read_to_string(path).map_err(|e| {
-            StartError::new(
-                format!("cannot read the settings ({e})"),
-                path.display().to_string(),
-                "name a readable TOML file with --config",
-            )
-        })?;
+        Self::read(path, Texts::default())
+    }
+
+    /// Reads the file at `path` anew, and is to read the lists that it names, if they are whole.
+    ///
+    /// # Errors
+    /// As [`Config::from_file`], or it was cut.
+    pub(crate) fn reread(&self, path: &Path) -> Result<Self, StartError> {
+        Self::read(path, self.texts.successor())
+    }
+
+    fn read(path: &Path, texts: Texts) -> Result<Self, StartError> {
+        let text = texts.read(path, "the settings")?;
         let mut config = Self::from_toml(&text, &path.display().to_string())?;
         config.file = Some(path.to_owned());
+        config.texts = texts;
         Ok(config)
     }
 

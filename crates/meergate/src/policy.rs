@@ -19,7 +19,7 @@ use icap_client::{Chain, Chains, Service};
 use ipnet::IpNet;
 
 use crate::config::{
-    Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Pinned, Ranges, Rule,
+    Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Pinned, Ranges, Rule, Texts,
     UpstreamProxy,
 };
 use crate::error::StartError;
@@ -160,7 +160,7 @@ impl Policy {
             .rule
             .iter()
             .enumerate()
-            .map(|(at, rule)| Compiled::new(rule, at, &names, &default))
+            .map(|(at, rule)| Compiled::new(rule, at, &names, &default, &config.texts))
             .collect::<Result<_, _>>()?;
         let looks_at_addresses = rules.iter().any(|rule: &Compiled| !rule.address.is_empty());
         let looks_at_certificates = rules.iter().any(|rule: &Compiled| {
@@ -298,6 +298,7 @@ impl Compiled {
         at: usize,
         names: &Names<'_>,
         default: &Decision,
+        texts: &Texts,
     ) -> Result<Self, StartError> {
         let name = rule.name.clone().unwrap_or_else(|| format!("rule {}", at + 1));
         let refuse =
@@ -307,11 +308,14 @@ impl Compiled {
             hosts.add(host).map_err(refuse)?;
         }
         for path in &rule.host_file {
-            hosts.add_file(path)?;
+            hosts.add_file(path, texts)?;
         }
         if hosts.is_empty() && !rule.host_file.is_empty() {
             // Not "any host": a list that became empty must not widen its rule.
             return Err(refuse("its host files hold no name".into()));
+        }
+        if rule.all && !rule.is_for_all() {
+            return Err(refuse("it has conditions, and says that it is for all".into()));
         }
         if rule.capture && !names.captures {
             return Err(refuse("it captures, but capture.folder is not set".into()));

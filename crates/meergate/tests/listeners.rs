@@ -261,13 +261,21 @@ fn a_reload_takes_over_no_file_that_was_cut() {
     };
     assert!(ask("/no").starts_with("HTTP/1.1 403 "));
     let lost = [
-        ("no ICAP service", format!("{listen}{rule}{users}")),
+        ("no ICAP service", format!("{listen}{rule}{users}# nothing more\n")),
         ("no ICAP service", format!("{listen}{rule}{users}[icap]\n")),
         ("no ICAP service", format!("{listen}{rule}{users}[icap]\nurls = []\n")),
         ("no rule", format!("{listen}{users}{icap_settings}")),
         ("no users", format!("{listen}{rule}{icap_settings}")),
         ("no users", format!("{listen}{rule}[users]\n{icap_settings}")),
-        ("no ICAP service", String::new()),
+        ("only the beginning", String::new()),
+        ("only the beginning", format!("{listen}{rule}")),
+        ("last line has no end", all.trim_end().into()),
+        ("a new rule has no condition", format!("{all}[[rule]]\n")),
+        ("a new rule has no condition", format!("{all}[[rule]]\naction = \"bypass\"\n")),
+        (
+            "a new rule has no condition",
+            format!("{all}[[rule]]\nhost = [\"*\"]\naction = \"bypass\"\n"),
+        ),
         (
             "in the default chain",
             format!(
@@ -289,11 +297,15 @@ fn a_reload_takes_over_no_file_that_was_cut() {
         assert!(ask("/no").starts_with("HTTP/1.1 403 "), "{settings}");
     }
     // Said so, it is meant.
+    program.write_settings(&format!("{all}[[rule]]\nall = true\naction = \"block\"\n"));
+    program.signal("HUP");
+    program.wait_for_log("settings reloaded", 1);
+    assert!(ask("/").starts_with("HTTP/1.1 403 "));
     program.write_settings(&format!(
         "no_rules = true\n{listen}[users]\nnone = true\n[icap]\nnone = true\n"
     ));
     program.signal("HUP");
-    program.wait_for_log("settings reloaded", 1);
+    program.wait_for_log("settings reloaded", 2);
     let before = icap.asked().len();
     assert!(ask("/no").ends_with("hello"));
     assert_eq!(icap.asked().len(), before);
@@ -301,6 +313,44 @@ fn a_reload_takes_over_no_file_that_was_cut() {
     program.write_settings(&format!("{listen}[icap]\nnone = true\nurls = [\"icap://a/b\"]\n"));
     program.signal("HUP");
     program.wait_for_log("settings not reloaded", lost.len() + 1);
+}
+
+#[test]
+fn a_reload_takes_over_no_list_that_was_cut() {
+    let origin = Origin::answering(OK);
+    let dir = tempfile::tempdir().unwrap();
+    let hosts = dir.path().join("hosts");
+    let whole = "127.0.0.1\n*.blocked.example\n";
+    std::fs::write(&hosts, format!("# none\n{whole}")).unwrap();
+    let listen = "[[listen]]\naddress = \"127.0.0.1:0\"\n";
+    let rule = format!("[[rule]]\nhost_file = [{hosts:?}]\naction = \"block\"\n");
+    let program = Program::start(&format!("{listen}{rule}"));
+    let ask = || {
+        let mut stream = connect(program.at("proxy"));
+        let o = origin.address;
+        write!(stream, "GET http://{o}/ HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        text(&read_to_end(&mut stream))
+    };
+    assert!(ask().starts_with("HTTP/1.1 403 "));
+    for (at, (what, cut)) in [
+        ("only the beginning", "# none\n"),
+        ("last line has no end", "127.0.0.1\n*"),
+        ("every host", "127.0.0.1\n*\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::fs::write(&hosts, cut).unwrap();
+        program.signal("HUP");
+        program.wait_for_log("settings not reloaded", at + 1);
+        assert!(program.has_logged(what), "{what}");
+        assert!(ask().starts_with("HTTP/1.1 403 "), "{what}");
+    }
+    std::fs::write(&hosts, "*.blocked.example\n").unwrap();
+    program.signal("HUP");
+    program.wait_for_log("settings reloaded", 1);
+    assert!(ask().ends_with("hello"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -13,6 +13,8 @@ use crate::supervisor::privileges::{self, Access};
 /// linked to. What a `suricata_yaml` names is not copied.
 pub(crate) struct Kept {
     settings: Settings,
+    /// Rule files, each with its copy.
+    copies: Vec<(PathBuf, PathBuf)>,
     _folder: TempDir,
 }
 
@@ -45,7 +47,13 @@ impl Kept {
             kept.sandbox.read.push(beside.to_path_buf());
         }
         privileges::give(folder.path(), settings, Access::Read)?;
-        Ok(Self { settings: kept, _folder: folder })
+        let copies = settings.rules.iter().cloned().zip(kept.rules.iter().cloned()).collect();
+        Ok(Self { settings: kept, copies, _folder: folder })
+    }
+
+    /// Rule files, each with its copy.
+    pub(crate) fn copies(&self) -> &[(PathBuf, PathBuf)] {
+        &self.copies
     }
 
     /// The settings, with the copies as their rules.

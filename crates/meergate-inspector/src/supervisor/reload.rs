@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Running, Supervisor, manager};
 use crate::link::{Order, Report};
@@ -11,12 +11,21 @@ use crate::loaded::Loaded;
 use crate::settings::Settings;
 use crate::supervisor::child::{Child, Event};
 use crate::supervisor::kept::Kept;
+use crate::supervisor::reading::{Former, Reading};
+
+/// Who waits for the result of a reload.
+type Answer = Option<oneshot::Sender<Result<Loaded, String>>>;
+
+/// Settings read anew, or why they are not taken.
+pub(super) type Reread = (Result<Reading, String>, Answer);
 
 /// A reload under way.
 pub(super) struct Reload {
     pub(super) began: Instant,
     pub(super) settings: Settings,
-    pub(super) answer: Option<oneshot::Sender<Result<Loaded, String>>>,
+    /// What their file held.
+    text: Option<Vec<u8>>,
+    pub(super) answer: Answer,
     /// Why the new rules were given up, if this is now the way back to the old ones.
     pub(super) given_up: Option<String>,
     pub(super) stage: Stage,
@@ -65,10 +74,18 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn begin_reload(
-        &mut self,
-        answer: Option<oneshot::Sender<Result<Loaded, String>>>,
-    ) {
+    /// Has settings and rules read anew, aside: files that are being written are waited for.
+    pub(super) fn reread(&self, answer: Answer, to: &mpsc::Sender<Reread>) {
+        let rules = self.kept.as_ref().map(|kept| kept.copies().to_vec()).unwrap_or_default();
+        let former = Former { text: self.text.clone(), rules };
+        let (source, to) = (self.source.clone(), to.clone());
+        tokio::task::spawn_blocking(move || {
+            // At the program's end nobody wants it any more.
+            let _ = to.blocking_send((source(&former), answer));
+        });
+    }
+
+    pub(super) async fn begin_reload(&mut self, reading: Result<Reading, String>, answer: Answer) {
         if self.reload.is_some() {
             return reply(
                 answer,
@@ -76,25 +93,26 @@ impl Supervisor {
             );
         }
         let began = Instant::now();
-        let prepared = (self.source)().and_then(|settings| {
+        let prepared = reading.and_then(|Reading { settings, text }| {
             if settings.listen != self.settings.listen || settings.metrics != self.settings.metrics
             {
                 return Err("listen and metrics cannot change while the program runs: restart it"
                     .to_owned());
             }
             let child = self.spawn_child(&settings, true)?;
-            Ok((settings, child))
+            Ok((settings, text, child))
         });
         match prepared {
-            Ok((settings, child)) => {
+            Ok((settings, text, child)) => {
                 tracing::info!("reloading: trying the new rules");
                 let stage = Stage::Checking(child);
-                self.reload = Some(Reload { began, settings, answer, given_up: None, stage });
+                self.reload = Some(Reload { began, settings, text, answer, given_up: None, stage });
             }
             Err(reason) => {
                 self.reload = Some(Reload {
                     began,
                     settings: self.settings.clone(),
+                    text: None,
                     answer,
                     given_up: None,
                     stage: Stage::InPlace,
@@ -217,6 +235,7 @@ impl Supervisor {
         });
         match &result {
             Ok(loaded) => {
+                self.text = reload.text;
                 self.totals.reloads += 1;
                 manager::reloaded(loaded);
                 if let Some(warning) = loaded.warning() {
@@ -243,10 +262,7 @@ impl Supervisor {
     }
 }
 
-pub(super) fn reply(
-    answer: Option<oneshot::Sender<Result<Loaded, String>>>,
-    result: Result<Loaded, String>,
-) {
+pub(super) fn reply(answer: Answer, result: Result<Loaded, String>) {
     if let Some(answer) = answer {
         // Whoever asked may have given up.
         let _ = answer.send(result);

@@ -49,7 +49,9 @@ fn rules_that_do_not_load_are_refused_and_the_old_ones_stay() {
     let mut client = server.connect();
     for (rules, complaint) in [
         ("drop http any any -> any any (bogus; sid:1;)\n", "test.rules:1: "),
-        ("", "no rule"),
+        ("", "only the beginning"),
+        (&RULES[..RULES[..RULES.len() - 1].rfind('\n').unwrap() + 1], "only the beginning"),
+        (RULES.trim_end(), "last line has no end"),
         ("# nothing\n", "no rule"),
         ("pass ip any any -> any any (sid:1;)\n", "check"),
     ] {
@@ -61,7 +63,7 @@ fn rules_that_do_not_load_are_refused_and_the_old_ones_stay() {
     fs::remove_file(server.rules()).unwrap();
     assert!(reload(&server).unwrap_err().contains("refused"));
     client.ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
-    assert_eq!(server.metric("reloads_refused_total"), 5);
+    assert_eq!(server.metric("reloads_refused_total"), 7);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Settings on the command line.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ipnet::IpNet;
@@ -78,10 +78,19 @@ fn explicit(address: SocketAddr) -> Listen {
 impl Flags {
     /// The settings of the file with these on top.
     pub(crate) fn config(&self) -> Result<Config, StartError> {
-        let mut config = match &self.config {
-            Some(path) => Config::from_file(path)?,
-            None => Config::default(),
-        };
+        let config =
+            self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::from_file)?;
+        self.over(config)
+    }
+
+    /// Reads the settings anew, in the place of `former`.
+    pub(crate) fn reread(&self, former: &Config) -> Result<Config, StartError> {
+        let anew = |path: &Path| former.reread(path);
+        self.over(self.config.as_deref().map_or_else(|| Ok(Config::default()), anew)?)
+    }
+
+    /// `config`, with what the command line says instead.
+    fn over(&self, mut config: Config) -> Result<Config, StartError> {
         let flags = self.clone();
         if let Some(address) = flags.listen {
             config.listen = vec![explicit(address)];

@@ -10,7 +10,7 @@ use super::value::{fingerprints, networks};
 
 /// One rule. All conditions that are set must hold, and one entry of a list is enough; the first
 /// rule that matches decides. Without a match: intercept, with the default chain.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
     /// How logs and pages call it; `rule N` by default.
@@ -49,6 +49,8 @@ pub struct Rule {
     #[serde(deserialize_with = "fingerprints")]
     pub certificate_fingerprint: Vec<[u8; 32]>,
 
+    /// That it has no conditions is meant: a reload may bring it.
+    pub all: bool,
     /// What to do.
     pub action: Action,
     /// The `[[icap.chain]]` that transactions take instead of the default one.
@@ -71,6 +73,31 @@ pub struct Rule {
     /// What becomes of connections of clients that keep refusing the forged certificates of this
     /// host, although they take those of others.
     pub pinned: Pinned,
+}
+
+impl Rule {
+    /// Whether it has no condition, or none that anything fails.
+    pub(crate) fn is_for_all(&self) -> bool {
+        let every_host = self.host.iter().any(|host| is_every_host(host));
+        let some = [
+            !self.client.is_empty(),
+            !self.user.is_empty(),
+            !every_host && !(self.host.is_empty() && self.host_file.is_empty()),
+            !self.address.is_empty(),
+            !self.port.is_empty(),
+            !self.method.is_empty(),
+            !self.path.is_empty(),
+            !self.content_type.is_empty(),
+            !self.certificate_issuer.is_empty(),
+            !self.certificate_fingerprint.is_empty(),
+        ];
+        !some.contains(&true)
+    }
+}
+
+/// Whether a pattern for hosts leaves none out.
+pub(crate) fn is_every_host(pattern: &str) -> bool {
+    pattern.contains('*') && pattern.bytes().all(|b| b == b'*')
 }
 
 /// A certificate for origins that ask for one.

@@ -1,9 +1,9 @@
 //! Sets of host names: one hash look-up a label, however many names there are.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
+use crate::config::{Texts, is_every_host};
 use crate::error::StartError;
 use crate::words::Target;
 
@@ -50,20 +50,18 @@ impl HostSet {
     }
 
     /// Adds the names of a file, one a line.
-    pub(super) fn add_file(&mut self, path: &Path) -> Result<(), StartError> {
-        let text = fs::read_to_string(path).map_err(|e| {
-            StartError::new(
-                format!("cannot read the list of hosts ({e})"),
-                path.display().to_string(),
-                "name a readable file with a host name a line (rule.host_file)",
-            )
-        })?;
+    pub(super) fn add_file(&mut self, path: &Path, texts: &Texts) -> Result<(), StartError> {
+        let text = texts.read(path, "the list of hosts")?;
         for (number, line) in text.lines().enumerate() {
             let name = line.split('#').next().unwrap_or_default().trim();
             if name.is_empty() {
                 continue;
             }
-            self.add(name).map_err(|what| {
+            let added = match is_every_host(name) {
+                true => Err(format!("{name:?} stands for every host, which no list does")),
+                false => self.add(name),
+            };
+            added.map_err(|what| {
                 StartError::new(
                     what,
                     format!("{}:{}", path.display(), number + 1),
@@ -116,6 +114,8 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn set(names: &[&str]) -> HostSet {
@@ -176,11 +176,14 @@ mod tests {
         let path = dir.path().join("hosts");
         fs::write(&path, "# banks\na.example # the one\n\n*.b.example\r\n").unwrap();
         let mut set = HostSet::default();
-        set.add_file(&path).unwrap();
+        set.add_file(&path, &Texts::default()).unwrap();
         assert!(set.contains("a.example") && set.contains("x.b.example"));
         fs::write(&path, "a.example\nb example\n").unwrap();
-        assert!(set.add_file(&path).unwrap_err().to_string().contains("hosts:2"));
-        assert!(set.add_file(&dir.path().join("none")).is_err());
+        let refused = set.add_file(&path, &Texts::default()).unwrap_err().to_string();
+        assert!(refused.contains("hosts:2"), "{refused}");
+        fs::write(&path, "*").unwrap();
+        assert!(set.add_file(&path, &Texts::default()).is_err());
+        assert!(set.add_file(&dir.path().join("none"), &Texts::default()).is_err());
     }
 
     #[test]

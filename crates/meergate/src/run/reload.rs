@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::config::Config;
-use crate::config::Flags;
+use crate::config::{Config, Flags, Rule};
 use crate::error::StartError;
 use crate::listen::Gateway;
 use crate::metrics::ReloadLabels;
@@ -41,8 +40,8 @@ impl Gateway {
     }
 
     fn replace(&self, flags: &Flags) -> Result<(), StartError> {
-        let config = flags.config()?;
         let former = self.settings.load_full();
+        let config = flags.reread(&former.config)?;
         for (key, same) in fixed(&former.config, &config) {
             if !same {
                 tracing::warn!(key, "changed, but takes effect at the next start only");
@@ -50,6 +49,7 @@ impl Gateway {
         }
         let new = settings(config, &self.shared.metrics)?;
         loses_nothing(&former, &new)?;
+        means_its_rules(&former.config, &new.config)?;
         new.tls.learn_from(&former.tls);
         show(&new, &self.shared.metrics);
         self.settings.store(Arc::new(new));
@@ -128,6 +128,19 @@ fn loses_nothing(former: &Settings, new: &Settings) -> Result<(), StartError> {
             format!("{what} is left, where there was one"),
             file,
             format!("complete it; if that is meant, set {key} = true"),
+        )),
+    }
+}
+
+/// Whether each new rule without a condition says that it is meant: conditions may be what was cut.
+fn means_its_rules(former: &Config, new: &Config) -> Result<(), StartError> {
+    let is_cut = |rule: &&Rule| rule.is_for_all() && !rule.all && !former.rule.contains(rule);
+    match new.rule.iter().position(|rule| is_cut(&rule)) {
+        None => Ok(()),
+        Some(at) => Err(StartError::new(
+            "a new rule has no condition, and matches everything",
+            format!("[[rule]] number {}", at + 1),
+            "complete it; if that is meant, give it all = true",
         )),
     }
 }
