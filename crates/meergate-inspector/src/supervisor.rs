@@ -146,8 +146,8 @@ impl Supervisor {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
-                _ = hup.recv() => self.begin_reload(None).await,
-                () = changes.changed() => self.begin_reload(None).await,
+                _ = hup.recv() => self.reread(None, &reread),
+                () = changes.changed() => self.reread(None, &reread),
                 Some(Command::Reload(answer)) = command.recv() => {
                     self.reread(Some(answer), &reread);
                 }
