@@ -1267,3 +1267,51 @@ fn connections_have_records() {
     let transaction = &gateway.transactions(1)[0];
     assert_eq!(transaction["connection_id"], record["connection_id"]);
 }
+
+#[test]
+fn what_is_not_http_inside_tls_is_closed_at_once() {
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["localhost"], plain);
+    let origin = Origin::start(chain, &key);
+    let gateway = gateway(&ca, "[limits]\nbegin_timeout = \"1h\"\n");
+    let client = Client::new(&gateway);
+    for hello in
+        [&b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"[..], b"\r\n<?xml version='1.0'?>", b"\0"]
+    {
+        let mut tcp = gateway.connect();
+        let target = origin.address;
+        write!(tcp, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").unwrap();
+        read_until(&mut tcp, b"\r\n\r\n");
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = ClientConnection::new(client.config.clone(), name).unwrap();
+        let mut stream = StreamOwned::new(tls, tcp);
+        stream.write_all(hello).unwrap();
+        let mut answer = Vec::new();
+        match stream.read_to_end(&mut answer) {
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => panic!("not closed: {e}"),
+            _ => assert!(answer.is_empty(), "{answer:?}"),
+        }
+    }
+    assert_eq!(client.ask(&gateway, origin.address, "localhost").unwrap().body, "hello");
+}
+
+#[test]
+fn of_an_origin_with_old_tls_alone_the_page_says_what_it_was_offered() {
+    let ca = Ca::new(plain);
+    // What servers answer that have no version, or no cipher suite, in common with the client.
+    for alert in [b"\x15\x03\x03\0\x02\x02\x28", b"\x15\x03\x01\0\x02\x02\x46"] {
+        let listener = Origin::listener();
+        let origin = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(alert);
+            }
+        });
+        let gateway = gateway(&ca, "");
+        let seen = Client::new(&gateway).ask(&gateway, origin, "localhost").unwrap();
+        assert_eq!(seen.status, 502);
+        assert!(seen.body.contains("none of TLS 1.2 and 1.3"), "{}", seen.body);
+    }
+}

@@ -27,7 +27,7 @@ use crate::io::{Io, Prefixed, RelayEnd};
 use crate::policy::{challenge, is_of};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
-use crate::words::{ConnectionEnd, Outcome, Protocol, Unseen};
+use crate::words::{ConnectionEnd, Outcome, Protocol, Scheme, Unseen};
 use body::WireBody;
 use client::WireClient;
 use target::{Destination, destination};
@@ -71,6 +71,13 @@ pub(super) async fn serve(
                 return connection.close(ConnectionEnd::BadRequest).await;
             }
             Next::End(why) => return End::Closed(why),
+            Next::Foreign => {
+                tracing::warn!(
+                    target = session.target().map(tracing::field::display),
+                    "closed: what is said inside TLS is not HTTP, so nobody can inspect it; a rule may bypass its host"
+                );
+                return connection.close(ConnectionEnd::UnknownProtocol).await;
+            }
         };
         if !connection.is_of_its_user(&head).await {
             return connection.close(ConnectionEnd::Unidentified).await;
@@ -105,6 +112,13 @@ pub(super) async fn serve(
     }
 }
 
+/// Whether `bytes` begin, after blank lines, with what is in no method (RFC 9110 section 5.6.2). Most protocols of
+/// bytes show themselves so; of those of text, the first line does.
+fn begins_no_request(bytes: &[u8]) -> bool {
+    let first = bytes.iter().find(|b| !matches!(b, b'\r' | b'\n'));
+    first.is_some_and(|b| !b.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~".contains(b))
+}
+
 struct Connection<'a> {
     wire: SharedWire,
     origin: WireOrigin<'a>,
@@ -121,6 +135,8 @@ struct Connection<'a> {
 enum Next {
     End(ConnectionEnd),
     Fault(Error),
+    /// Another protocol than HTTP.
+    Foreign,
     Head(RequestHead),
 }
 
@@ -138,9 +154,14 @@ impl Connection<'_> {
         let limits = &self.session.settings.config.limits;
         let (begin, idle) = (limits.begin_timeout.0, limits.idle_timeout.0);
         let mut began = std::mem::take(&mut self.fresh);
+        // Where TLS is intercepted, nobody has looked yet at what is spoken.
+        let may_be_foreign = began && self.session.scheme == Scheme::Https;
         let next = poll_fn(|cx| {
             let mut wire = self.wire.lock();
             loop {
+                if may_be_foreign && begins_no_request(&wire.input) {
+                    return Poll::Ready(Next::Foreign);
+                }
                 match RequestHead::parse(&mut wire.input, &self.limits) {
                     Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
                     Ok(None) => {}

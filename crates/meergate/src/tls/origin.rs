@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,10 @@ use aws_lc_rs::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CipherSuite, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme};
+use rustls::{
+    AlertDescription, CipherSuite, DigitallySignedStruct, HandshakeKind, ProtocolVersion,
+    SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use shares::Client;
 use tokio::net::TcpStream;
@@ -131,7 +135,7 @@ impl Origins {
         let stream = match done {
             Ok(stream) => stream,
             Err(e) => {
-                let error = fail(UpstreamErrorKind::Tls, e.to_string());
+                let error = fail(UpstreamErrorKind::Tls, why_none(&e));
                 // Anybody can ask for a certificate and go: it counts only of who was known by then.
                 let known =
                     certificate_asked && self.believes(&observed, plan, &name, client, limit).await;
@@ -312,6 +316,28 @@ const KEYLESS: rustls::Error =
 
 fn proved(_: &HandshakeSignatureValid) {
     note(|observed| observed.proved = true);
+}
+
+/// Why there was no handshake. Of one that failed for what the origin can, also what it was offered.
+fn why_none(error: &io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let is_old = matches!(
+        cause,
+        Some(
+            rustls::Error::AlertReceived(
+                AlertDescription::HandshakeFailure
+                    | AlertDescription::InsufficientSecurity
+                    | AlertDescription::ProtocolVersion
+            ) | rustls::Error::PeerIncompatible(_)
+        )
+    );
+    match is_old {
+        true => format!(
+            "{error}; it seems to have none of TLS 1.2 and 1.3 with AES-GCM or ChaCha20-Poly1305 and ephemeral keys, \
+             and only a rule that bypasses it leads there"
+        ),
+        false => error.to_string(),
+    }
 }
 
 /// The usual spelling of `version`.
