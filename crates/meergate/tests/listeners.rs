@@ -262,14 +262,13 @@ fn a_reload_takes_over_no_file_that_was_cut() {
     assert!(ask("/no").starts_with("HTTP/1.1 403 "));
     let lost = [
         ("no ICAP service", format!("{listen}{rule}{users}# nothing more\n")),
-        ("no ICAP service", format!("{listen}{rule}{users}[icap]\n")),
+        ("no ICAP service", format!("{listen}{rule}{users}[icap]\n# none\n")),
         ("no ICAP service", format!("{listen}{rule}{users}[icap]\nurls = []\n")),
         ("no rule", format!("{listen}{users}{icap_settings}")),
         ("no users", format!("{listen}{rule}{icap_settings}")),
         ("no users", format!("{listen}{rule}[users]\n{icap_settings}")),
         ("only the beginning", String::new()),
         ("only the beginning", format!("{listen}{rule}")),
-        ("last line has no end", all.trim_end().into()),
         ("a new rule has no condition", format!("{all}[[rule]]\n")),
         ("a new rule has no condition", format!("{all}[[rule]]\naction = \"bypass\"\n")),
         (
@@ -296,6 +295,13 @@ fn a_reload_takes_over_no_file_that_was_cut() {
         assert_eq!(icap.asked().len(), before + 2, "{settings}");
         assert!(ask("/no").starts_with("HTTP/1.1 403 "), "{settings}");
     }
+    program.write_settings(&all);
+    let file = program.dir.path().join("meergate.toml");
+    let cut = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, cut.trim_end()).unwrap();
+    program.signal("HUP");
+    program.wait_for_log("settings not reloaded", lost.len() + 1);
+    assert!(program.has_logged("last line has no end"));
     // Said so, it is meant.
     program.write_settings(&format!("{all}[[rule]]\nall = true\naction = \"block\"\n"));
     program.signal("HUP");
@@ -312,7 +318,7 @@ fn a_reload_takes_over_no_file_that_was_cut() {
     // Both at once is a mistake.
     program.write_settings(&format!("{listen}[icap]\nnone = true\nurls = [\"icap://a/b\"]\n"));
     program.signal("HUP");
-    program.wait_for_log("settings not reloaded", lost.len() + 1);
+    program.wait_for_log("settings not reloaded", lost.len() + 2);
 }
 
 #[test]

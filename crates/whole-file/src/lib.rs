@@ -78,11 +78,19 @@ pub fn read(path: &Path, former: Option<&[u8]>) -> Result<Vec<u8>, Cut> {
         return Err(Cut::Unended);
     }
     match former {
-        Some(former) if former.len() > bytes.len() && former.starts_with(&bytes) => {
-            Err(Cut::Beginning)
-        }
+        Some(former) if is_beginning(&bytes, former) => Err(Cut::Beginning),
         _ => Ok(bytes),
     }
+}
+
+/// Whether `text` is some of the first lines of `former`, whatever blank ones follow.
+fn is_beginning(text: &[u8], former: &[u8]) -> bool {
+    let text = text.trim_ascii_end();
+    let rest = former.trim_ascii_end().strip_prefix(text);
+    rest.is_some_and(|rest| match rest.first() {
+        None => false,
+        Some(next) => text.is_empty() || next.is_ascii_whitespace(),
+    })
 }
 
 fn settled(path: &Path) -> Result<Vec<u8>, Cut> {

@@ -43,6 +43,11 @@ fn no_cut_of_a_file_is_taken() {
             (Err(Cut::Beginning), None | Some(b'\n')) | (Err(Cut::Unended), Some(_)) => {}
             (other, _) => panic!("{end}: {other:?}"),
         }
+        if end == 0 || whole[end - 1] == b'\n' {
+            // A program that ends what it writes with a blank line does so here, too.
+            fs::write(&path, [&whole[..end], b"\n"].concat()).unwrap();
+            assert!(matches!(read(&path, Some(whole)), Err(Cut::Beginning)), "{end}");
+        }
     }
     // Another line at the end says that it is meant.
     fs::write(&path, "[[rule]]\n# the end\n").unwrap();
