@@ -482,7 +482,7 @@ fn twenty_reloads_under_load_fail_no_transaction() {
     under_load(program.at("proxy"), &request, || {
         for round in 1..=20 {
             program.write_settings(&format!(
-                "[[listen]]\naddress = \"127.0.0.1:0\"\n[[rule]]\nname = \"round {round}\"\n"
+                "[[listen]]\naddress = \"127.0.0.1:0\"\n[[rule]]\nname = \"round {round}\"\nall = true\n"
             ));
             program.signal("HUP");
             program.wait_for_log("settings reloaded", round);
