@@ -134,3 +134,8 @@ impl Look {
         self.modified.is_none_or(|at| at.elapsed().is_ok_and(|age| age >= REST))
     }
 }
+
+/// The README's example is run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
