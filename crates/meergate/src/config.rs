@@ -204,7 +204,7 @@ impl Default for Limits {
 }
 
 /// Where records go; nothing is written where no file is named.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// A file for one JSON line a client connection.

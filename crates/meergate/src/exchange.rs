@@ -13,6 +13,7 @@
 //! its sender. Request and response contents may flow at the same time. No task is spawned.
 
 mod account;
+mod ask;
 mod codings;
 mod drive;
 mod pace;

@@ -49,16 +49,14 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
-/// Where the requests of a client connection go.
+/// The first connection towards the origin of a client connection.
 #[derive(Debug)]
 pub enum UpstreamSlot {
     /// The origin could not be reached, or not be trusted: every request is answered with a page
     /// that says so.
     Failed(UpstreamError),
-    /// Each request names its own target (explicit proxy, absolute-form); a CONNECT ends the loop.
-    PerRequest,
-    /// Connected; `Session::route` says how to connect again.
+    /// Connected; the session's route says how to connect again.
     Ready(Box<Upstream>),
-    /// One target (`Session::route`), not connected yet.
+    /// Not connected yet.
     Unconnected,
 }

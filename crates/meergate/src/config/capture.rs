@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::value::Bytes;
 
 /// Where decrypted traffic is written that rules choose (`capture = true`).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Capture {
     /// The folder of the files; it must exist.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// The nftables rules that transparent listeners need; `meergate nft` prints them.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Firewall {
     /// Whether `meergate run` sets the rules when it serves, and removes them when it stops.

@@ -9,7 +9,7 @@ use super::value::networks;
 use crate::words::Target;
 
 /// One way in.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Keys")]
 pub struct Listen {
     /// Where to listen. `[::]:PORT` takes IPv4 and IPv6.

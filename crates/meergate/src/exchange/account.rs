@@ -5,7 +5,7 @@
 use icap_client::{Did, Trail};
 
 use crate::io::{Direction, RelayEnd, Stream, relay};
-use crate::session::Session;
+use crate::session::Arrival;
 use crate::words::{Towards, Unseen};
 
 /// One of a transaction's two messages.
@@ -153,24 +153,24 @@ fn unseen(trail: &Trail) -> Option<Unseen> {
     }
 }
 
-/// Relays between the ends of a session's connection what nobody looks into, and counts it.
+/// Relays between the ends of a connection what nobody looks into, and counts it.
 pub(crate) async fn relay_unseen<C: Stream + ?Sized, S: Stream + ?Sized>(
-    session: &Session,
+    arrival: &Arrival,
     client: &mut C,
     origin: &mut S,
     why: Unseen,
 ) -> RelayEnd {
-    let idle = session.settings.config.limits.idle_timeout.0;
-    let metrics = &session.shared.metrics;
+    let idle = arrival.settings.config.limits.idle_timeout.0;
+    let metrics = &arrival.shared.metrics;
     relay(client, origin, idle, |direction, length| {
         let bytes = length as u64;
         match direction {
             Direction::ToServer => {
-                session.totals.add_from_client(bytes);
+                arrival.totals.add_from_client(bytes);
                 metrics.uninspected(why, Towards::Server, bytes);
             }
             Direction::ToClient => {
-                session.totals.add_from_server(bytes);
+                arrival.totals.add_from_server(bytes);
                 metrics.uninspected(why, Towards::Client, bytes);
             }
         }

@@ -152,7 +152,7 @@ impl<'a> Transaction<'a> {
 
     /// The addresses that it may go to, as far as they are known and rules ask for them.
     fn addresses(&self) -> Arc<[IpAddr]> {
-        match (&self.addresses, &self.session.route) {
+        match (&self.addresses, self.session.route()) {
             (Some(addresses), _) => addresses.clone(),
             (None, Some(route)) => self.known(route),
             (None, None) => Arc::default(),

@@ -96,7 +96,7 @@ fn read(
     let named = Target::new(host.host, target.map_or(1, |target| target.port))
         .map_err(|_| wrong("its host can't be read"))?;
     // Where each request names its own target, Host is that target.
-    let follows_host = former.follows_host || session.route.is_none();
+    let follows_host = former.follows_host || session.route().is_none();
     let leads_elsewhere = match former.named.host() {
         Ok(Some(former)) => !former.host.eq_ignore_ascii_case(host.host),
         _ => target.is_some_and(|target| target.host != named.host),

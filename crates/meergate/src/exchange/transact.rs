@@ -10,6 +10,7 @@ use http_wire::{RequestHead, ResponseHead};
 use icap_client::{Adapted, Body, Chain, Failure, Shown, TransactionInfo};
 
 use super::account::Message;
+use super::ask::ask;
 use super::drive::{Drive, Watch};
 use super::pump::{Counted, Pump, Stopped};
 use super::ranges::{self, Cut, Fitted};
@@ -21,12 +22,6 @@ use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
 use crate::policy::{Decision, covering};
 use crate::words::{Outcome, Unseen};
-
-/// Interim responses before a final one: a peer that sends more is playing.
-const MAX_INTERIM: usize = 32;
-
-/// How often a request is sent that an origin does not process.
-const MAX_UNPROCESSED: usize = 3;
 
 /// How a transaction ended, for the connection that carried it.
 #[derive(Debug)]
@@ -285,99 +280,6 @@ pub(super) async fn reqmod<C: Client, S: Sink>(
             deliver(tx, head, body, client, drive).await.map(Err)
         }
     }
-}
-
-/// Sends the request and awaits the final response, over a new connection if a kept one is dead.
-async fn ask<C: Client, O: Origin>(
-    tx: &mut Transaction<'_>,
-    request: Request,
-    (named, chain): (&RequestHead, Option<&Chain>),
-    rules: &Rules<'_>,
-    client: &mut C,
-    origin: &mut O,
-    drive: &mut Drive<'_, O::Sink>,
-) -> Result<(ResponseHead, Option<Body>), Trouble> {
-    let Request { head: asked, mut body } = request;
-    let waits = asked.expects_continue().map_err(Trouble::RequestFault)?;
-    // Only what may be done twice is asked twice (RFC 9110 section 9.2.2).
-    let mut again = body.is_none() && is_idempotent(asked.method());
-    // What nothing came of may be asked anew, whatever it is.
-    let mut unprocessed = 0;
-    let mut interim = 0;
-    'send: loop {
-        let sink = match origin.send(&asked, body.as_ref()) {
-            Err(Trouble::Unprocessed) if unprocessed < MAX_UNPROCESSED => {
-                unprocessed += 1;
-                drive.run_for(client, pin!(origin.connect())).await??;
-                origin_is_known(tx, origin.tls(), chain, &[named, &asked])?;
-                continue 'send;
-            }
-            sent => sent?,
-        };
-        tx.account.sent_head(Message::Request, asked.bytes().len());
-        let had_body = body.is_some();
-        drive.begin(body.take(), sink, waits);
-        loop {
-            let progress = drive.progress();
-            let response = drive.run_for(client, pin!(origin.response(&progress))).await?;
-            let (head, content) = match response {
-                Err(Trouble::Stale) if again => {
-                    again = false;
-                    drive.run_for(client, pin!(origin.connect())).await??;
-                    origin_is_known(tx, origin.tls(), chain, &[named, &asked])?;
-                    continue 'send;
-                }
-                Err(Trouble::Unprocessed) if unprocessed < MAX_UNPROCESSED => {
-                    body = drive.take_back();
-                    if had_body && body.is_none() {
-                        // Some of its content is gone, and is nowhere kept.
-                        return Err(Trouble::Unprocessed);
-                    }
-                    unprocessed += 1;
-                    drive.run_for(client, pin!(origin.connect())).await??;
-                    origin_is_known(tx, origin.tls(), chain, &[named, &asked])?;
-                    continue 'send;
-                }
-                response => response?,
-            };
-            match head.status() {
-                100 => drive.release(),
-                101 => return may_switch(rules, &asked, drive).map(|()| (head, None)),
-                102..=199 => {
-                    tx.account.sent_interim(head.bytes().len());
-                    let mut sent = pin!(client.interim(&head));
-                    let sent = drive.run(|cx| sent.as_mut().poll(cx)).await?;
-                    sent.map_err(Trouble::ClientGone)?;
-                }
-                _ => {
-                    drive.answered();
-                    return Ok((head, content));
-                }
-            }
-            interim += 1;
-            if interim > MAX_INTERIM {
-                return Err(Trouble::OriginGone(io::Error::other("too many interim responses")));
-            }
-        }
-    }
-}
-
-/// Whether the origin may change to another protocol now: from then on nothing is inspected.
-fn may_switch<S: Sink>(
-    rules: &Rules<'_>,
-    asked: &RequestHead,
-    drive: &Drive<'_, S>,
-) -> Result<(), Trouble> {
-    let wrong = match (rules.may_upgrade(asked), drive.is_sent()) {
-        (true, true) => return Ok(()),
-        (true, false) => "another protocol in the midst of the request",
-        (false, _) => "a protocol that nobody asked for",
-    };
-    Err(Trouble::OriginGone(io::Error::other(wrong)))
-}
-
-fn is_idempotent(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
 /// Sends the final response while what is left of the request flows on.

@@ -6,7 +6,7 @@ use crate::config::Action;
 use crate::exchange::relay_unseen;
 use crate::io::{Io, Prefixed, RelayEnd};
 use crate::policy::Decision;
-use crate::session::{Session, decide_connection};
+use crate::session::{Arrival, decide_connection};
 use crate::upstream::Route;
 use crate::words::{ConnectionEnd, Unseen};
 
@@ -19,12 +19,12 @@ use crate::words::{ConnectionEnd, Unseen};
 /// resolved without proof. That an origin has shown a certificate proves nothing of the connection
 /// that is made now.
 pub(super) fn way_past(
-    session: &Session,
+    arrival: &Arrival,
     asked: &Route,
     route: Route,
     permits: impl FnOnce(&Decision) -> bool,
 ) -> Route {
-    match permits(decide_connection(session, asked, None)) {
+    match permits(decide_connection(arrival, asked, None)) {
         true => route,
         false => Route { address: None, resolved: None, ..route },
     }
@@ -32,28 +32,28 @@ pub(super) fn way_past(
 
 /// Relays what nobody looks into, and counts it.
 pub(super) async fn bypass(
-    session: &Session,
+    arrival: &Arrival,
     client: Io,
     read_ahead: BytesMut,
     mut route: Route,
 ) -> ConnectionEnd {
     // The way may lead to other addresses than those that the rules were asked about.
-    session.look_up(&mut route).await;
-    if matches!(decide_connection(session, &route, None).action, Action::Block | Action::Reset) {
+    arrival.look_up(&mut route).await;
+    if matches!(decide_connection(arrival, &route, None).action, Action::Block | Action::Reset) {
         return ConnectionEnd::Blocked;
     }
-    let upstream = match session.connector().connect(&route).await {
+    let upstream = match arrival.connector().connect(&route).await {
         Ok(upstream) => upstream,
         Err(error) => {
-            session.totals.notes().detail = Some(error.to_string());
+            arrival.totals.notes().detail = Some(error.to_string());
             tracing::info!(%error, "not bypassed");
             return ConnectionEnd::OriginUnreachable;
         }
     };
-    session.totals.notes().server = Some(upstream.address);
+    arrival.totals.notes().server = Some(upstream.address);
     let mut client = Prefixed::new(read_ahead.freeze(), client);
     let mut origin = upstream.io;
-    match relay_unseen(session, &mut client, &mut origin, Unseen::Bypass).await {
+    match relay_unseen(arrival, &mut client, &mut origin, Unseen::Bypass).await {
         RelayEnd::Finished => ConnectionEnd::Bypassed,
         RelayEnd::Idle => ConnectionEnd::BypassedIdle,
         RelayEnd::Failed(_) => ConnectionEnd::BypassedFailed,

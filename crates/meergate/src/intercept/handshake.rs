@@ -16,7 +16,7 @@ use crate::config::InvalidCertificate;
 use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
 use crate::policy::Decision;
-use crate::session::{Settings, Shared, connector};
+use crate::session::Arrival;
 use crate::tls::{ClientHello, ForgeError, TlsFacts, TlsPlan, UpstreamTls};
 use crate::upstream::{Route, Upstream};
 use crate::words::{Alpn, ConnectionEnd, Handshake, Side, UpstreamError, UpstreamErrorKind};
@@ -114,15 +114,14 @@ impl Prepared {
     /// The client offers only protocols that cannot be inspected. That the origin cannot be
     /// reached or trusted is no error here: the client is to be told on a page.
     pub(super) async fn new(
-        shared: &Arc<Shared>,
-        settings: &Arc<Settings>,
+        arrival: &Arrival,
         hello: &ClientHello,
         mut route: Route,
         decision: &Decision,
         refusal: Option<UpstreamError>,
     ) -> Result<Self, InterceptError> {
         let Some(offered) = offered(hello) else {
-            return Err(count(shared, InterceptError::NoProtocol));
+            return Err(count(arrival, InterceptError::NoProtocol));
         };
         let host = hello.server_name.clone().unwrap_or_else(|| route.target.host.clone());
         let invalid = match decision.invalid_certificate {
@@ -138,7 +137,7 @@ impl Prepared {
         });
         let upstream = match refusal {
             Some(refusal) => Err(refusal),
-            None => connector(shared, settings).connect(&route).await,
+            None => arrival.connector().connect(&route).await,
         };
         Ok(Self { route, host, offered, invalid, upstream })
     }
@@ -185,8 +184,7 @@ pub(super) async fn reject<C: Stream>(mut client: C) {
 /// # Errors
 /// The client's side failed.
 pub(super) async fn intercept<C: Stream>(
-    shared: &Arc<Shared>,
-    settings: &Arc<Settings>,
+    arrival: &Arrival,
     hello: &ClientHello,
     mut client: C,
     prepared: Prepared,
@@ -203,18 +201,23 @@ pub(super) async fn intercept<C: Stream>(
     };
     let hides_fault = invalid == InvalidCertificate::Allow;
     let like = origin.as_deref().filter(|origin| origin.fault.is_none() || !hides_fault);
-    let config = match settings.tls.forge(hello, like, &host, alpn).await {
+    let config = match arrival.settings.tls.forge(hello, like, &host, alpn).await {
         Ok(config) => config,
         Err(e) => {
             alert(&mut client, AlertDescription::InternalError).await;
-            return Err(count(shared, InterceptError::Forge(e)));
+            return Err(count(arrival, InterceptError::Forge(e)));
         }
     };
-    let limit = settings.config.limits.begin_timeout.0;
-    let client = accept(client, config, limit).await.map_err(|error| count(shared, error))?;
+    let limit = arrival.settings.config.limits.begin_timeout.0;
+    let client = accept(client, config, limit).await.map_err(|error| count(arrival, error))?;
     let facts = TlsFacts::of(client.get_ref().1, hello.server_name.clone(), origin);
     let kind = Handshake::of(facts.client_resumed);
-    shared.metrics.handshakes.get_or_create(&HandshakeLabels { side: Side::Client, kind }).inc();
+    arrival
+        .shared
+        .metrics
+        .handshakes
+        .get_or_create(&HandshakeLabels { side: Side::Client, kind })
+        .inc();
     Ok(Intercepted { client, route, upstream, facts })
 }
 
@@ -238,9 +241,9 @@ fn classify(error: io::Error) -> InterceptError {
     }
 }
 
-fn count(shared: &Shared, error: InterceptError) -> InterceptError {
+fn count(arrival: &Arrival, error: InterceptError) -> InterceptError {
     let labels = FailureLabels { side: Side::Client, reason: error.end() };
-    shared.metrics.handshake_failures.get_or_create(&labels).inc();
+    arrival.shared.metrics.handshake_failures.get_or_create(&labels).inc();
     error
 }
 

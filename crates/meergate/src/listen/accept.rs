@@ -16,9 +16,9 @@ use crate::config::Way;
 use crate::intercept;
 use crate::io::Io;
 use crate::metrics::LimitLabels;
-use crate::session::{Session, Settings, Totals, record_connection};
+use crate::session::{Arrival, Settings, Totals, record_connection};
 use crate::upstream::{Chooser, Route};
-use crate::words::{ConnectionEnd, Limited, Scheme};
+use crate::words::{ConnectionEnd, Limited};
 
 impl Gateway {
     /// Starts a task for the connection, unless a limit is met: then it is closed at once.
@@ -52,25 +52,22 @@ impl Gateway {
             {
                 return gateway.refuse(limit);
             }
-            let session = Session {
+            let arrival = Arrival {
                 id: gateway.shared.next_connection_id(),
                 client: accepted.client,
                 local: accepted.local,
                 listener: entry.way.as_str(),
                 user: None,
-                scheme: Scheme::Http,
-                route: None,
-                tls: None,
                 settings,
                 shared: gateway.shared.clone(),
                 totals: Arc::new(Totals::default()),
             };
-            let (began, ended) = (SystemTime::now(), session.clone());
+            let (began, ended) = (SystemTime::now(), arrival.clone());
             let span =
-                tracing::debug_span!("connection", id = %session.id, client = %session.client);
+                tracing::debug_span!("connection", id = %arrival.id, client = %arrival.client);
             gateway.shared.metrics.connections.inc();
             let read_ahead = std::mem::take(&mut accepted.read_ahead);
-            let why = lead(&entry, session, accepted.stream, read_ahead).instrument(span).await;
+            let why = lead(&entry, arrival, accepted.stream, read_ahead).instrument(span).await;
             tracing::debug!(%why, "closed");
             record_connection(&ended, began, why);
             gateway.shared.metrics.connections.dec();
@@ -128,28 +125,28 @@ impl Accepted {
 /// Leads a connection the way of its listener, to its end; why it ended.
 async fn lead(
     entry: &Entry,
-    session: Session,
+    arrival: Arrival,
     stream: TcpStream,
     read_ahead: BytesMut,
 ) -> ConnectionEnd {
     let client: Io = Box::new(stream);
     match &entry.way {
-        Way::Proxy => explicit::serve(session, client, read_ahead).await,
+        Way::Proxy => explicit::serve(arrival, client, read_ahead).await,
         Way::Redirect => {
-            let route = Route::original(session.local).of(session.client);
-            intercept::serve(session, client, read_ahead, route).await
+            let route = Route::original(arrival.local).of(arrival.client);
+            intercept::serve(arrival, client, read_ahead, route).await
         }
-        Way::Sni { port } => intercept::serve_by_name(session, client, read_ahead, *port).await,
-        Way::Socks5 => socks::serve(session, client, read_ahead).await,
+        Way::Sni { port } => intercept::serve_by_name(arrival, client, read_ahead, *port).await,
+        Way::Socks5 => socks::serve(arrival, client, read_ahead).await,
         Way::Target(target) => {
-            let route = Route::plain(target.clone()).of(session.client);
+            let route = Route::plain(target.clone()).of(arrival.client);
             let route = Route { chooser: Chooser::Operator, ..route };
-            intercept::serve(session, client, read_ahead, route).await
+            intercept::serve(arrival, client, read_ahead, route).await
         }
         Way::Tproxy { keep_client_address } => {
-            let mut route = Route::original(session.local).of(session.client);
-            route.source = keep_client_address.then_some(session.client.ip());
-            intercept::serve(session, client, read_ahead, route).await
+            let mut route = Route::original(arrival.local).of(arrival.client);
+            route.source = keep_client_address.then_some(arrival.client.ip());
+            intercept::serve(arrival, client, read_ahead, route).await
         }
     }
 }

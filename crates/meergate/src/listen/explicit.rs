@@ -12,7 +12,7 @@ use crate::intercept;
 use crate::io::Io;
 use crate::policy::{Login, Users, challenge};
 use crate::protocol::{self, ConnectRequest, End};
-use crate::session::Session;
+use crate::session::{Arrival, Session};
 use crate::upstream::{Route, UpstreamSlot};
 use crate::words::ConnectionEnd;
 
@@ -24,48 +24,49 @@ const LINGER_BYTES: u64 = 1 << 20;
 
 /// Serves one connection to its end; why it ended.
 pub(super) async fn serve(
-    mut session: Session,
+    mut arrival: Arrival,
     mut client: Io,
     mut read_ahead: BytesMut,
 ) -> ConnectionEnd {
-    if let Some(users) = session.settings.users.clone() {
-        let limit = session.settings.config.limits.begin_timeout.0;
+    if let Some(users) = arrival.settings.users.clone() {
+        let limit = arrival.settings.config.limits.begin_timeout.0;
         let identified =
-            timeout(limit, identify(&session, &users, &mut client, &mut read_ahead)).await;
+            timeout(limit, identify(&arrival, &users, &mut client, &mut read_ahead)).await;
         match identified {
-            Ok(Ok(Login::Right(user))) => session.user = Some(user),
+            Ok(Ok(Login::Right(user))) => arrival.user = Some(user),
             Ok(Ok(Login::TooMany(wait))) => return refuse(client, &too_many(wait)).await,
             Ok(Ok(Login::Wrong)) => return refuse(client, &challenge(&users)).await,
             Ok(Err(_)) => return ConnectionEnd::ClientClosed,
             Err(_) => return ConnectionEnd::Silent,
         }
     }
-    match protocol::serve(client, read_ahead, &session, UpstreamSlot::PerRequest).await {
+    let session = Session::explicit(arrival.clone());
+    match protocol::serve(client, read_ahead, &session, UpstreamSlot::Unconnected).await {
         End::Closed(why) => why,
-        End::Connect(request) => tunnel(session, *request).await,
+        End::Connect(request) => tunnel(arrival, *request).await,
     }
 }
 
-async fn tunnel(session: Session, request: ConnectRequest) -> ConnectionEnd {
+async fn tunnel(arrival: Arrival, request: ConnectRequest) -> ConnectionEnd {
     let ConnectRequest { mut client, read_ahead, target, .. } = request;
     // Answered before the origin is known to be reachable: only what the client then says tells
     // whether it is TLS and with which protocols. An origin that fails is explained on a page.
     if client.write_all(ESTABLISHED).await.is_err() || client.flush().await.is_err() {
         return ConnectionEnd::ClientClosed;
     }
-    let route = Route::plain(target).of(session.client);
-    intercept::serve(session, client, read_ahead, route).await
+    let route = Route::plain(target).of(arrival.client);
+    intercept::serve(arrival, client, read_ahead, route).await
 }
 
 /// The user that the first request names, whose head stays in `read_ahead`. The connection is the
 /// user's from then on, and every request on it is to name the same (`policy::is_of`).
 async fn identify(
-    session: &Session,
+    arrival: &Arrival,
     users: &Users,
     client: &mut Io,
     read_ahead: &mut BytesMut,
 ) -> io::Result<Login> {
-    let http = &session.settings.config.http;
+    let http = &arrival.settings.config.http;
     let limits = Limits {
         max_head: usize::try_from(http.max_head.0).unwrap_or(usize::MAX),
         max_fields: http.max_fields,
@@ -75,8 +76,8 @@ async fn identify(
             Ok(Some(head)) => {
                 return Ok(match head.field("Proxy-Authorization") {
                     Some(field) => {
-                        let attempts = &session.shared.attempts;
-                        users.check_basic(attempts, session.party(), field.value).await
+                        let attempts = &arrival.shared.attempts;
+                        users.check_basic(attempts, arrival.party(), field.value).await
                     }
                     None => Login::Wrong,
                 });

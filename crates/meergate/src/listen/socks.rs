@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::intercept;
 use crate::io::Io;
 use crate::policy::{Attempts, Login, Users};
-use crate::session::Session;
+use crate::session::Arrival;
 use crate::upstream::Route;
 use crate::words::{ConnectionEnd, Target};
 
@@ -33,22 +33,21 @@ const ADDRESS_TYPE_NOT_SUPPORTED: u8 = 8;
 
 /// Serves one connection to its end; why it ended.
 pub(super) async fn serve(
-    mut session: Session,
+    arrival: Arrival,
     mut client: Io,
     mut read_ahead: BytesMut,
 ) -> ConnectionEnd {
-    let limit = session.settings.config.limits.begin_timeout.0;
-    let users = session.settings.users.clone();
+    let limit = arrival.settings.config.limits.begin_timeout.0;
+    let users = arrival.settings.users.clone();
     let door = users.as_deref().map(|users| Door {
         users,
-        attempts: &session.shared.attempts,
-        client: session.party(),
+        attempts: &arrival.shared.attempts,
+        client: arrival.party(),
     });
     match timeout(limit, negotiate(&mut client, &mut read_ahead, door)).await {
         Ok(Ok((target, user))) => {
-            session.user = user;
-            let route = Route::plain(target).of(session.client);
-            intercept::serve(session, client, read_ahead, route).await
+            let route = Route::plain(target).of(arrival.client);
+            intercept::serve(Arrival { user, ..arrival }, client, read_ahead, route).await
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "no SOCKS5");

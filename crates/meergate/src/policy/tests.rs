@@ -1,3 +1,5 @@
+//! The rules, asked about all that they may look at.
+
 use super::*;
 
 fn policy(text: &str) -> Result<Policy, StartError> {

@@ -55,7 +55,7 @@ pub(super) async fn serve(
     };
     let mut connection = Connection {
         wire: SharedWire::new(client, read_ahead),
-        origin: WireOrigin::new(session, session.route.clone(), upstream, limits),
+        origin: WireOrigin::new(session, session.route().cloned(), upstream, limits),
         session,
         limits,
         progress: Arc::default(),
@@ -202,7 +202,7 @@ impl Connection<'_> {
     /// client has been asked for them.
     async fn is_of_its_user(&mut self, head: &RequestHead) -> bool {
         let session = self.session;
-        let (Some(users), None) = (&session.settings.users, &session.route) else { return true };
+        let (Some(users), None) = (&session.settings.users, session.route()) else { return true };
         // The first request has made it the user's.
         if std::mem::take(&mut self.identified) {
             return true;

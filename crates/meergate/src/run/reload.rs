@@ -166,18 +166,13 @@ impl State {
 
 /// Settings that are read at the start alone, and whether they are the same.
 fn fixed(former: &Config, new: &Config) -> [(&'static str, bool); 7] {
-    let listen = |config: &Config| format!("{:?}", config.listen);
-    let log = |config: &Config| format!("{:?}", config.log);
-    let capture = |config: &Config| format!("{:?}", config.capture);
-    let firewall = |config: &Config| format!("{:?}", config.firewall);
-    let sandbox = |config: &Config| format!("{:?}", config.sandbox);
     [
-        ("listen", listen(former) == listen(new)),
+        ("listen", former.listen == new.listen),
         ("console.address", former.console.address == new.console.address),
-        ("log", log(former) == log(new)),
-        ("capture", capture(former) == capture(new)),
-        ("firewall", firewall(former) == firewall(new)),
+        ("log", former.log == new.log),
+        ("capture", former.capture == new.capture),
+        ("firewall", former.firewall == new.firewall),
         ("user", former.user == new.user),
-        ("sandbox", sandbox(former) == sandbox(new)),
+        ("sandbox", former.sandbox == new.sandbox),
     ]
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http_wire::{RequestHead, ResponseHead, tokens};
 
-use super::Session;
+use super::{Arrival, Session};
 use crate::config::{Action, InvalidCertificate};
 use crate::policy::{Decision, PathForms, Subject, decide_paths, path_forms, stricter, strictest};
 use crate::tls::UpstreamTls;
@@ -24,19 +24,19 @@ pub fn as_decided(mut route: Route, decision: &Decision) -> Route {
 /// What the rules say about a connection along `route`, whatever is asked for on it; with the
 /// origin's `certificate` once that is known.
 pub fn decide_connection<'a>(
-    session: &'a Session,
+    arrival: &'a Arrival,
     route: &Route,
     certificate: Option<&UpstreamTls>,
 ) -> &'a Decision {
-    let policy = &session.settings.policy;
+    let policy = &arrival.settings.policy;
     let addresses = match policy.looks_at_addresses() {
         true => route.addresses(),
         false => Arc::default(),
     };
     strictest(&addresses, |address| {
         policy.decide(&Subject {
-            client: session.client.ip(),
-            user: session.user.as_deref(),
+            client: arrival.client.ip(),
+            user: arrival.user.as_deref(),
             host: &route.target.host,
             address,
             port: route.target.port,
@@ -51,12 +51,12 @@ pub fn decide_connection<'a>(
 /// connection's target gets that name; where the client has asked us for another host than that, rules
 /// for both hold.
 pub fn decide_tls(
-    session: &Session,
+    arrival: &Arrival,
     server_name: Option<&Arc<str>>,
     route: &mut Route,
     certificate: Option<&UpstreamTls>,
 ) -> Decision {
-    let asked = decide_connection(session, route, certificate);
+    let asked = decide_connection(arrival, route, certificate);
     let Some(name) = server_name else { return asked.clone() };
     if *name == route.target.host {
         return asked.clone();
@@ -65,14 +65,14 @@ pub fn decide_tls(
     // Whatever it is called, it is where the route leads.
     let resolved = Some(route.addresses()).filter(|known| !known.is_empty());
     let named = Route { target, resolved, ..route.clone() };
-    let decision = decide_connection(session, &named, certificate);
+    let decision = decide_connection(arrival, &named, certificate);
     if route.address.is_some() {
         *route = named;
         return decision.clone();
     }
     // The host that is asked for may relay one connection to the host that is named, with its
     // certificate, and answer the next one itself. So what leads past us must hold without it.
-    let own = decide_connection(session, route, None);
+    let own = decide_connection(arrival, route, None);
     let mut strict = stricter(decision, asked).clone();
     if strict.action == Action::Bypass && own.action != Action::Bypass {
         strict.action = Action::Intercept;
@@ -154,7 +154,7 @@ fn decide_exchange<'a>(
             decide_paths(&session.settings.policy, &subject, head.method(), &paths)
         })
     };
-    let route = session.route.as_ref();
+    let route = session.route();
     let own = about(&target.host, addresses);
     let Ok(Some(named)) = head.host() else { return own };
     // Mostly it is spelled the same.

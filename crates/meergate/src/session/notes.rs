@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::Session;
+use super::Arrival;
 use crate::config::{Action, UpstreamProxy};
 use crate::records::{ConnectionRecord, TlsRecord, rfc3339};
 use crate::tls::TlsFacts;
@@ -71,16 +71,16 @@ pub struct Notes {
 }
 
 /// Writes the record of a connection that ended, if there is a log for it.
-pub fn record(session: &Session, began: SystemTime, end: ConnectionEnd) {
-    let Some(log) = &session.shared.logs.connections else { return };
-    let (bytes_from_client, bytes_from_server, transactions) = session.totals.sums();
-    let notes = session.totals.notes();
+pub fn record(arrival: &Arrival, began: SystemTime, end: ConnectionEnd) {
+    let Some(log) = &arrival.shared.logs.connections else { return };
+    let (bytes_from_client, bytes_from_server, transactions) = arrival.totals.sums();
+    let notes = arrival.totals.notes();
     let record = ConnectionRecord {
         time: rfc3339(began),
-        connection_id: &session.id,
-        listener: session.listener,
-        client: session.client,
-        local: session.local,
+        connection_id: &arrival.id,
+        listener: arrival.listener,
+        client: arrival.client,
+        local: arrival.local,
         user: notes.user.as_deref(),
         target: notes.target.clone(),
         server: notes.server,

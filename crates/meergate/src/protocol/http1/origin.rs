@@ -61,7 +61,7 @@ impl<'a> WireOrigin<'a> {
     ) -> Self {
         let (connection, failed) = match upstream {
             UpstreamSlot::Failed(e) => (None, Some(e)),
-            UpstreamSlot::PerRequest | UpstreamSlot::Unconnected => (None, None),
+            UpstreamSlot::Unconnected => (None, None),
             UpstreamSlot::Ready(upstream) => (Some(Connection::new(*upstream)), None),
         };
         Self { session, limits, route, failed, connection }

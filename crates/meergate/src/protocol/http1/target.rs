@@ -30,7 +30,7 @@ pub(super) async fn destination(
     session: &Session,
 ) -> Result<Destination, Trouble> {
     let form = head.target_form().map_err(Trouble::RequestFault)?;
-    let explicit = session.route.is_none();
+    let explicit = session.route().is_none();
     // A proxy writes it anew from the target (RFC 9112 section 3.2.2), so it may be empty or missing
     // there, but not something else than a host, nor there twice.
     let replaces = explicit && matches!(form, TargetForm::Absolute { .. });

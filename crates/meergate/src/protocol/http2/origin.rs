@@ -174,7 +174,7 @@ impl<'a> Origins<'a> {
     }
 
     fn route(&self, alpn: &[Alpn]) -> Option<Route> {
-        let mut route = self.session.route.clone()?;
+        let mut route = self.session.route()?.clone();
         if let Some(tls) = &mut route.tls {
             tls.alpn = alpn.to_vec();
         }

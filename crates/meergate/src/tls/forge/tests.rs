@@ -1,3 +1,5 @@
+//! Forged leaves, held against the certificates that they are like.
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 

@@ -1,3 +1,5 @@
+//! ClientHellos as clients write them, and as they must not be.
+
 use std::sync::Arc;
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore};

@@ -1,3 +1,5 @@
+//! Chains of certificates: which are believed, and what is said of the others.
+
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::*;

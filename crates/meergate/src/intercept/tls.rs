@@ -1,0 +1,208 @@
+//! A connection that begins with a ClientHello: whether it is intercepted, and that.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::bypass::{bypass, way_past};
+use super::handshake::{self, InterceptError, Intercepted, Prepared};
+use super::{finish, note};
+use crate::capture::Tap;
+use crate::config::{Action, CertificateAsked, InvalidCertificate, Pinned};
+use crate::io::{Io, Prefixed};
+use crate::policy::Decision;
+use crate::session::{Arrival, CERTIFICATE_ASKED, Session, as_decided, decide_tls};
+use crate::tls::{ClientHello, Refuser, TlsFacts};
+use crate::upstream::{Route, Upstream, UpstreamSlot};
+use crate::words::{ConnectionEnd, UpstreamError, UpstreamErrorKind};
+
+/// What is known of the connection before its handshakes.
+struct Way<'a> {
+    arrival: &'a Arrival,
+    hello: &'a ClientHello,
+    /// Where the client asked to go.
+    asked: Route,
+    /// Where it is led, as the rules say.
+    route: Route,
+}
+
+/// Why a connection is not intercepted.
+enum Not {
+    /// Nobody is to look into it: it goes this way.
+    Bypass(Route),
+    /// A rule cuts it.
+    Reset,
+    /// The client offers nothing that can be inspected.
+    Unable(InterceptError),
+}
+
+/// Serves a connection that began with `hello`, which is still to be read from `read_ahead`.
+pub(super) async fn intercept(
+    arrival: Arrival,
+    hello: ClientHello,
+    client: Io,
+    read_ahead: BytesMut,
+    mut route: Route,
+) -> ConnectionEnd {
+    arrival.look_up(&mut route).await;
+    let asked = route.clone();
+    let decision = decide_tls(&arrival, hello.server_name.as_ref(), &mut route, None);
+    note(&arrival, &decision, &route);
+    let route = as_decided(route, &decision);
+    let way = Way { arrival: &arrival, hello: &hello, asked, route };
+    let (prepared, decision) = match way.prepare(decision).await {
+        Ok(prepared) => prepared,
+        Err(Not::Bypass(route)) => return bypass(&arrival, client, read_ahead, route).await,
+        Err(Not::Reset) => return ConnectionEnd::Reset,
+        Err(Not::Unable(error)) => {
+            handshake::reject(client).await;
+            return way.not_intercepted(&error);
+        }
+    };
+    let host = prepared.host().clone();
+    let client = Prefixed::new(read_ahead.freeze(), client);
+    match handshake::intercept(&arrival, &hello, client, prepared).await {
+        Ok(Intercepted { client, route, upstream, facts }) => {
+            arrival.shared.pinning.accepted(arrival.client.ip(), &host);
+            let facts = Arc::new(facts);
+            note_interception(&arrival, &facts, &upstream);
+            let upstream = match upstream {
+                Ok(upstream) => UpstreamSlot::Ready(Box::new(upstream)),
+                Err(error) => UpstreamSlot::Failed(error),
+            };
+            let client = captured(&arrival, &decision, &upstream, Box::new(client));
+            let session = Session::intercepted(arrival, route, facts);
+            finish(client, BytesMut::new(), &session, upstream).await
+        }
+        Err(error) => {
+            if error.rejects_certificate()
+                && let Some(refuser) = arrival.shared.pinning.refused(arrival.client.ip(), &host)
+            {
+                tell_of(&refuser);
+            }
+            way.not_intercepted(&error)
+        }
+    }
+}
+
+impl Way<'_> {
+    /// The origin's side, with what the rules say now that it is known; or why there is none.
+    async fn prepare(&self, decision: Decision) -> Result<(Prepared, Decision), Not> {
+        let refusal = self.obey(&decision)?;
+        let host = self.hello.server_name.as_ref().unwrap_or(&self.route.target.host);
+        let pins = || self.arrival.shared.pinning.pins(self.arrival.client.ip(), host);
+        if decision.pinned == Pinned::Bypass && pins() {
+            return Err(self.past(|own| own.pinned == Pinned::Bypass));
+        }
+        let prepared =
+            Prepared::new(self.arrival, self.hello, self.route.clone(), &decision, refusal).await;
+        let (prepared, decision) = self.reconsider(prepared.map_err(Not::Unable)?, decision)?;
+        if prepared.is_certificate_invalid()
+            && decision.invalid_certificate == InvalidCertificate::Bypass
+        {
+            return Err(self.past(|own| own.invalid_certificate == InvalidCertificate::Bypass));
+        }
+        let prepared = match decision.certificate_asked {
+            _ if !prepared.is_certificate_asked() => prepared,
+            CertificateAsked::Bypass => {
+                return Err(self.past(|own| own.certificate_asked == CertificateAsked::Bypass));
+            }
+            CertificateAsked::Ignore => prepared,
+            CertificateAsked::Refuse => prepared.refuse(self.refusal(CERTIFICATE_ASKED)),
+        };
+        Ok((prepared, decision))
+    }
+
+    /// Asks the rules once more with the origin's certificate, if any looks at that.
+    fn reconsider(
+        &self,
+        prepared: Prepared,
+        decision: Decision,
+    ) -> Result<(Prepared, Decision), Not> {
+        let looks = self.arrival.settings.policy.looks_at_certificates();
+        let Some(certificate) = prepared.origin().filter(|_| looks) else {
+            return Ok((prepared, decision));
+        };
+        let name = self.hello.server_name.as_ref();
+        let known = decide_tls(self.arrival, name, &mut self.route.clone(), Some(certificate));
+        note(self.arrival, &known, &self.route);
+        let prepared = match self.obey(&known)? {
+            None => prepared,
+            Some(refusal) => prepared.refuse(refusal),
+        };
+        Ok((prepared, known))
+    }
+
+    /// What is to be told on a page instead of what the origin says, if `decision` is that.
+    fn obey(&self, decision: &Decision) -> Result<Option<UpstreamError>, Not> {
+        match decision.action {
+            Action::Intercept => Ok(None),
+            Action::Block => {
+                let rule = decision.rule.as_deref().unwrap_or_default();
+                let detail = format!("the rules of this network do not allow it ({rule})");
+                Ok(Some(self.refusal(&detail)))
+            }
+            Action::Bypass => Err(self.past(|own| own.action == Action::Bypass)),
+            Action::Reset => Err(Not::Reset),
+        }
+    }
+
+    fn past(&self, permits: impl FnOnce(&Decision) -> bool) -> Not {
+        Not::Bypass(way_past(self.arrival, &self.asked, self.route.clone(), permits))
+    }
+
+    fn refusal(&self, detail: &str) -> UpstreamError {
+        UpstreamError::new(UpstreamErrorKind::Blocked, &self.route.target, detail)
+    }
+
+    fn not_intercepted(&self, error: &InterceptError) -> ConnectionEnd {
+        let sni = self.hello.server_name.as_deref();
+        tracing::info!(target = %self.route.target, sni, %error, "not intercepted");
+        self.arrival.totals.notes().detail = Some(error.to_string());
+        error.end()
+    }
+}
+
+/// The client's side of intercepted TLS, captured if the rules say so: as if the client had spoken to
+/// the origin in the clear, or to us where no origin was reached.
+fn captured(arrival: &Arrival, decision: &Decision, upstream: &UpstreamSlot, client: Io) -> Io {
+    let Some(capture) = arrival.shared.capture.as_ref().filter(|_| decision.capture) else {
+        return client;
+    };
+    let server = match upstream {
+        UpstreamSlot::Ready(upstream) => upstream.address,
+        _ => arrival.local,
+    };
+    Box::new(Tap::of_client(client, capture.flow(arrival.client, server, &arrival.id)))
+}
+
+fn note_interception(
+    arrival: &Arrival,
+    facts: &Arc<TlsFacts>,
+    upstream: &Result<Upstream, UpstreamError>,
+) {
+    let mut notes = arrival.totals.notes();
+    notes.tls = Some(facts.clone());
+    match upstream {
+        Ok(upstream) => notes.server = Some(upstream.address),
+        Err(error) => notes.detail = Some(error.to_string()),
+    }
+}
+
+fn tell_of(refuser: &Refuser) {
+    let Refuser { client, host, pins } = refuser;
+    if *pins {
+        tracing::warn!(
+            %client,
+            %host,
+            "this client keeps refusing our certificates for this host, though it trusts the CA: \
+             it pins the real one; a rule may bypass it"
+        );
+    } else {
+        tracing::warn!(
+            %client,
+            %host,
+            "this client keeps refusing our certificates: it does not trust the CA, or pins"
+        );
+    }
+}
