@@ -1,11 +1,14 @@
 //! What may know what: checked on the source and on the built programs.
 
+mod folders;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e::programs::{binary, root};
+use folders::{Files, circles, folders};
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -114,6 +117,81 @@ fn arrows_between_crates_run_down_and_are_drawn() {
         assert!(FLOORS[2].iter().all(|program| !arrows[*outside].contains(*program)), "{outside}");
     }
     assert!(arrows["suricata"].contains("suricata-sys"), "what is known to be there is found");
+}
+
+/// The folders of a program as ARCHITECTURE.md has them, in the table that comes after its name's
+/// heading: of each row the folders, and which others these may know.
+fn drawn_folders(program: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let heading = format!("## The folders of `{program}`\n");
+    let (_, section) = text.split_once(&heading).unwrap_or_else(|| panic!("no {heading}"));
+    let quoted = |cell: &str| -> Vec<String> {
+        let names = cell.split('`').skip(1).step_by(2);
+        names.map(|name| name.trim_end_matches('/').to_owned()).collect()
+    };
+    let rows = section.lines().take_while(|line| !line.starts_with("## "));
+    let mut drawn = BTreeMap::new();
+    for line in rows.filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").collect();
+        let known: BTreeSet<_> = quoted(cells[2]).into_iter().collect();
+        drawn.extend(quoted(cells[0]).into_iter().map(|folder| (folder, known.clone())));
+    }
+    drawn
+}
+
+#[test]
+fn arrows_and_circles_are_found_however_they_are_spelled() {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, text) in [
+        ("lib.rs", "mod a; mod b; mod e;"),
+        ("a.rs", "mod c; mod d; pub use c::C; pub use d::D; pub struct A;"),
+        ("a/c.rs", "use super::{A, D}; pub struct C(A, D);"),
+        ("a/d.rs", "use crate::a as first; pub struct D; fn f(_: &first::C) {}"),
+        (
+            "b.rs",
+            "fn f() { println!(\"{}\", crate::a::D); } #[cfg(test)] mod t { use crate::e::E; }",
+        ),
+        ("e.rs", "use crate::b; fn f() { b::f() }"),
+    ] {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let arrows = Files::read(folder.path()).arrows();
+    let module = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+    let set = |names: &[&str]| names.iter().map(|name| module(name)).collect::<BTreeSet<_>>();
+    assert_eq!(circles(&arrows), [set(&["a/c", "a/d"])]);
+    assert_eq!(arrows[&module("b")], set(&["a/d"]));
+    let folders = folders(&arrows);
+    let knows = |folder: &str| folders[folder].iter().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(["a", "b", "e"].map(knows), ["", "a", "b"]);
+}
+
+#[test]
+fn arrows_between_folders_are_drawn_and_files_know_each_other_in_no_circle() {
+    for (program, known) in
+        [("meergate", ("exchange", "session")), ("meergate-inspector", ("engine", "inspection"))]
+    {
+        let files = Files::read(&root().join("crates").join(program).join("src"));
+        let arrows = files.arrows();
+        let circles = circles(&arrows);
+        assert!(circles.is_empty(), "{program}: {circles:#?}");
+        let (folders, drawn) = (folders(&arrows), drawn_folders(program));
+        assert!(folders[known.0].contains(known.1), "what is known to be there is found");
+        let names = |all: &BTreeMap<String, _>| all.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&folders), names(&drawn), "{program}");
+        for (folder, knows) in &folders {
+            assert_eq!(knows, &drawn[folder], "what {folder} of {program} knows");
+        }
+        let as_files: BTreeMap<_, BTreeSet<_>> = folders
+            .iter()
+            .map(|(from, all)| {
+                (vec![from.clone()], all.iter().map(|to| vec![to.clone()]).collect())
+            })
+            .collect();
+        let round = self::circles(&as_files);
+        assert!(round.is_empty(), "{program}: folders in a circle: {round:?}");
+    }
 }
 
 #[test]
