@@ -5,6 +5,7 @@ mod again;
 mod arrival;
 mod decide;
 mod notes;
+mod record;
 mod settings;
 mod shared;
 
@@ -18,7 +19,8 @@ use crate::words::{Scheme, Target};
 pub(crate) use again::{CERTIFICATE_ASKED, Refused, connect_again, connect_for_requests_again};
 pub use arrival::Arrival;
 pub use decide::{as_decided, decide_connection, decide_request, decide_response, decide_tls};
-pub use notes::{Notes, Totals, record as record_connection};
+pub use notes::{Notes, Totals};
+pub use record::record as record_connection;
 pub use settings::Settings;
 pub use shared::Shared;
 

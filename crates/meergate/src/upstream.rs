@@ -16,11 +16,11 @@ use crate::tls::UpstreamTls;
 use crate::words::{Alpn, UpstreamError};
 
 pub use connector::Connector;
-pub use destinations::{Chooser, Own};
+pub use destinations::Own;
 pub(crate) use destinations::{near, permitted_by_name};
 pub use dns::Resolver;
 pub(crate) use proxy::basic;
-pub use route::Route;
+pub use route::{Chooser, Route};
 
 /// An open connection to an origin.
 pub struct Upstream {

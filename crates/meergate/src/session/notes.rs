@@ -1,15 +1,11 @@
-//! What adds up and becomes known of a connection on its way, and the record that is made of it.
+//! What adds up and becomes known of a connection on its way.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
-use super::Arrival;
 use crate::config::{Action, UpstreamProxy};
-use crate::records::{ConnectionRecord, TlsRecord, rfc3339};
 use crate::tls::TlsFacts;
-use crate::words::ConnectionEnd;
 
 /// Sums of one connection.
 #[derive(Debug, Default)]
@@ -68,32 +64,4 @@ pub struct Notes {
     pub tls: Option<Arc<TlsFacts>>,
     /// What went wrong.
     pub detail: Option<String>,
-}
-
-/// Writes the record of a connection that ended, if there is a log for it.
-pub fn record(arrival: &Arrival, began: SystemTime, end: ConnectionEnd) {
-    let Some(log) = &arrival.shared.logs.connections else { return };
-    let (bytes_from_client, bytes_from_server, transactions) = arrival.totals.sums();
-    let notes = arrival.totals.notes();
-    let record = ConnectionRecord {
-        time: rfc3339(began),
-        connection_id: &arrival.id,
-        listener: arrival.listener,
-        client: arrival.client,
-        local: arrival.local,
-        user: notes.user.as_deref(),
-        target: notes.target.clone(),
-        server: notes.server,
-        upstream_proxy: notes.proxy.as_ref().map(|proxy| &*proxy.name),
-        action: notes.decision.as_ref().map(|(action, _)| action.as_str()),
-        rule: notes.decision.as_ref().and_then(|(_, rule)| rule.as_deref()),
-        tls: notes.tls.as_deref().map(TlsRecord::new),
-        bytes_from_client,
-        bytes_from_server,
-        transactions,
-        end,
-        detail: notes.detail.as_deref(),
-        ms: began.elapsed().map_or(0.0, |took| took.as_secs_f64() * 1000.0),
-    };
-    log.write(&record);
 }

@@ -13,7 +13,11 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Chooser, Own, Resolver, Route, Upstream, destinations, proxy};
+use super::Upstream;
+use super::destinations::{Bounds, Own, permitted_by_name};
+use super::dns::Resolver;
+use super::proxy;
+use super::route::{Chooser, Route};
 use crate::config::{self, Destinations, UpstreamProxy};
 use crate::io::{Io, Prefixed};
 use crate::metrics::{ConnectLabels, Connected, HandshakeLabels, Metrics};
@@ -83,6 +87,16 @@ impl Connector<'_> {
         self.resolver.resolve(&route.target, route.client, keep, deadline).await
     }
 
+    fn bounds(&self) -> Bounds<'_> {
+        Bounds {
+            own: self.own,
+            services: self.services,
+            destinations: self.destinations,
+            resolver: self.resolver,
+            keep: self.limits.dns_cache.0,
+        }
+    }
+
     fn count(&self, result: Result<Upstream, UpstreamError>) -> Result<Upstream, UpstreamError> {
         let outcome = match &result {
             Ok(_) => Connected::Open,
@@ -138,7 +152,7 @@ impl Connector<'_> {
     async fn reach(&self, route: &Route, deadline: Instant) -> Result<TcpStream, UpstreamError> {
         let Route { target, address, source, chooser, .. } = route;
         let permitted = |addresses: Arc<[IpAddr]>| async move {
-            destinations::permitted(self, target, &addresses, *chooser, deadline).await
+            self.bounds().permitted(target, &addresses, *chooser, deadline).await
         };
         if let Some(address) = *address {
             permitted(Arc::new([address.ip()])).await?;
@@ -170,7 +184,7 @@ impl Connector<'_> {
         };
         if route.chooser == Chooser::Client {
             let to = proxy::destination(&route.target, route.address);
-            destinations::permitted_by_name(self.destinations, &to)?;
+            permitted_by_name(self.destinations, &to)?;
         }
         let way = Route { chooser: Chooser::Operator, ..Route::plain(proxy.target.clone()) };
         let mut tcp =

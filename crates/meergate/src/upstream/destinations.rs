@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Connector, dns};
+use super::dns::{self, Resolver};
+use super::route::Chooser;
 use crate::config::Destinations;
 use crate::words::{Target, UpstreamError, UpstreamErrorKind, embedded};
 
@@ -27,15 +28,6 @@ const METADATA: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
-
-/// Who says where a connection goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chooser {
-    /// The client, who is led to no denied destination.
-    Client,
-    /// The settings (`kind = "target"`), which lead anywhere but back into us.
-    Operator,
-}
 
 /// Our own listeners.
 #[derive(Debug, Default)]
@@ -107,36 +99,6 @@ fn ip_of(interface: &nix::ifaddrs::InterfaceAddress) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
-/// Those of `addresses` that may be connected to at `target`'s port.
-///
-/// # Errors
-/// There are addresses, and none of them may be.
-pub(super) async fn permitted(
-    connector: &Connector<'_>,
-    target: &Target,
-    addresses: &[IpAddr],
-    chooser: Chooser,
-    deadline: Instant,
-) -> Result<Vec<IpAddr>, UpstreamError> {
-    let mut kept = Vec::with_capacity(addresses.len());
-    let mut why = None;
-    for ip in addresses.iter().map(IpAddr::to_canonical) {
-        let mut denied = None;
-        for form in forms(ip) {
-            let address = SocketAddr::new(form, target.port);
-            denied = denied.or(denial(connector, address, chooser, deadline).await);
-        }
-        match denied {
-            None => kept.push(ip),
-            denied => why = denied,
-        }
-    }
-    match why {
-        Some(why) if kept.is_empty() => Err(refusal(target, why)),
-        _ => Ok(kept),
-    }
-}
-
 /// What is left to be judged where a proxy looks the name up: hosts that need no looking up.
 ///
 /// # Errors
@@ -161,35 +123,78 @@ fn refusal(target: &Target, why: &'static str) -> UpstreamError {
     UpstreamError::new(UpstreamErrorKind::Destination, target, detail)
 }
 
-/// Why a connection to `address` is not to be opened.
-async fn denial(
-    connector: &Connector<'_>,
-    address: SocketAddr,
-    chooser: Chooser,
-    deadline: Instant,
-) -> Option<&'static str> {
-    let own = connector.own;
-    if own.ways_in.iter().any(|listener| own.reaches(*listener, address)) {
-        return Some("it is a listener of this proxy");
-    }
-    if chooser == Chooser::Operator {
-        return None;
-    }
-    if own.console.is_some_and(|console| own.reaches(console, address)) {
-        return Some("it is the console of this proxy");
-    }
-    for service in connector.services.iter().filter(|service| service.port == address.port()) {
-        let keep = connector.limits.dns_cache.0;
-        let found = connector.resolver.resolve(service, None, keep, deadline).await;
-        for ip in found.iter().flat_map(|ips| ips.iter()) {
-            // A service near to us may listen on all addresses.
-            let near = own.is_of_this_machine(*ip) && own.is_of_this_machine(address.ip());
-            if *ip == address.ip() || near {
-                return Some("it is an ICAP service of this proxy");
+/// What says where nobody is led.
+pub(super) struct Bounds<'a> {
+    pub(super) own: &'a Own,
+    /// Where the ICAP services are.
+    pub(super) services: &'a [Target],
+    pub(super) destinations: &'a Destinations,
+    /// Names of services to addresses.
+    pub(super) resolver: &'a Resolver,
+    /// How long these are kept.
+    pub(super) keep: Duration,
+}
+
+impl Bounds<'_> {
+    /// Those of `addresses` that may be connected to at `target`'s port.
+    ///
+    /// # Errors
+    /// There are addresses, and none of them may be.
+    pub(super) async fn permitted(
+        &self,
+        target: &Target,
+        addresses: &[IpAddr],
+        chooser: Chooser,
+        deadline: Instant,
+    ) -> Result<Vec<IpAddr>, UpstreamError> {
+        let mut kept = Vec::with_capacity(addresses.len());
+        let mut why = None;
+        for ip in addresses.iter().map(IpAddr::to_canonical) {
+            let mut denied = None;
+            for form in forms(ip) {
+                let address = SocketAddr::new(form, target.port);
+                denied = denied.or(self.denial(address, chooser, deadline).await);
+            }
+            match denied {
+                None => kept.push(ip),
+                denied => why = denied,
             }
         }
+        match why {
+            Some(why) if kept.is_empty() => Err(refusal(target, why)),
+            _ => Ok(kept),
+        }
     }
-    denied_kind(connector.destinations, address.ip())
+
+    /// Why a connection to `address` is not to be opened.
+    async fn denial(
+        &self,
+        address: SocketAddr,
+        chooser: Chooser,
+        deadline: Instant,
+    ) -> Option<&'static str> {
+        let own = self.own;
+        if own.ways_in.iter().any(|listener| own.reaches(*listener, address)) {
+            return Some("it is a listener of this proxy");
+        }
+        if chooser == Chooser::Operator {
+            return None;
+        }
+        if own.console.is_some_and(|console| own.reaches(console, address)) {
+            return Some("it is the console of this proxy");
+        }
+        for service in self.services.iter().filter(|service| service.port == address.port()) {
+            let found = self.resolver.resolve(service, None, self.keep, deadline).await;
+            for ip in found.iter().flat_map(|ips| ips.iter()) {
+                // A service near to us may listen on all addresses.
+                let near = own.is_of_this_machine(*ip) && own.is_of_this_machine(address.ip());
+                if *ip == address.ip() || near {
+                    return Some("it is an ICAP service of this proxy");
+                }
+            }
+        }
+        denied_kind(self.destinations, address.ip())
+    }
 }
 
 /// Why nobody is led to `ip`, whatever its port.

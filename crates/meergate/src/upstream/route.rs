@@ -3,10 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::destinations::Chooser;
 use crate::config::{InvalidCertificate, ProxyKind, UpstreamProxy};
 use crate::tls::TlsPlan;
 use crate::words::Target;
+
+/// Who says where a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chooser {
+    /// The client, who is led to no denied destination.
+    Client,
+    /// The settings (`kind = "target"`), which lead anywhere but back into us.
+    Operator,
+}
 
 /// How one target is reached. Enough to connect again later in the same way.
 #[derive(Clone, Debug)]
