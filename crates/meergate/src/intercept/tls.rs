@@ -29,7 +29,7 @@ struct Way<'a> {
 /// Why a connection is not intercepted.
 enum Not {
     /// Nobody is to look into it: it goes this way.
-    Bypass(Route),
+    Bypass(Box<Route>),
     /// A rule cuts it.
     Reset,
     /// The client offers nothing that can be inspected.
@@ -52,7 +52,7 @@ pub(super) async fn intercept(
     let way = Way { arrival: &arrival, hello: &hello, asked, route };
     let (prepared, decision) = match way.prepare(decision).await {
         Ok(prepared) => prepared,
-        Err(Not::Bypass(route)) => return bypass(&arrival, client, read_ahead, route).await,
+        Err(Not::Bypass(route)) => return bypass(&arrival, client, read_ahead, *route).await,
         Err(Not::Reset) => return ConnectionEnd::Reset,
         Err(Not::Unable(error)) => {
             handshake::reject(client).await;
@@ -148,7 +148,7 @@ impl Way<'_> {
     }
 
     fn past(&self, permits: impl FnOnce(&Decision) -> bool) -> Not {
-        Not::Bypass(way_past(self.arrival, &self.asked, self.route.clone(), permits))
+        Not::Bypass(Box::new(way_past(self.arrival, &self.asked, self.route.clone(), permits)))
     }
 
     fn refusal(&self, detail: &str) -> UpstreamError {
