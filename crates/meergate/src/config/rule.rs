@@ -78,11 +78,12 @@ pub struct Rule {
 impl Rule {
     /// Whether it has no condition, or none that anything fails.
     pub(crate) fn is_for_all(&self) -> bool {
+        let names_hosts = !self.host.is_empty() || !self.host_file.is_empty();
         let every_host = self.host.iter().any(|host| is_every_host(host));
         let some = [
             !self.client.is_empty(),
             !self.user.is_empty(),
-            !every_host && !(self.host.is_empty() && self.host_file.is_empty()),
+            names_hosts && !every_host,
             !self.address.is_empty(),
             !self.port.is_empty(),
             !self.method.is_empty(),
