@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use icap::{Headers, Method};
+use icap_stream::Offer;
 
 /// How long an OPTIONS response holds that names no Options-TTL.
 const DEFAULT_TTL: u64 = 3600;
@@ -43,6 +44,9 @@ pub struct Capabilities {
     /// Content codings that the service undoes (`X-Meergate: decodes=gzip+br`), in lower case;
     /// `None` if it does not say.
     pub decodes: Option<Vec<String>>,
+    /// The TCP streams that it takes (`X-Meergate: stream=1, …`); none if it does not say, or says what
+    /// makes no sense.
+    pub streams: Option<Offer>,
     /// `Service`: what it calls itself.
     pub service: Option<String>,
     transfers: Transfers,
@@ -96,6 +100,7 @@ impl Capabilities {
             raw_heads: headers.list_contains("X-Meergate", "raw-heads"),
             hold: None,
             decodes: None,
+            streams: None,
             service: headers.text("Service").map(str::to_owned),
             transfers: Transfers::from_headers(headers),
         };
@@ -106,6 +111,9 @@ impl Capabilities {
         this.hold = ours("hold=").and_then(|bytes| bytes.parse().ok());
         this.decodes = ours("decodes=")
             .map(|list| list.split('+').take(MOST_ELEMENTS).map(str::to_ascii_lowercase).collect());
+        let said: Vec<&str> =
+            headers.list("X-Meergate").filter_map(|v| std::str::from_utf8(v).ok()).collect();
+        this.streams = Offer::parse(&said.join(",")).ok().flatten();
         this
     }
 
@@ -242,7 +250,12 @@ mod tests {
     fn ours() {
         let c = parse("Methods: REQMOD\nX-Meergate: raw-heads, hold=1048576\n");
         assert!(c.raw_heads);
-        assert_eq!(c.hold, Some(1 << 20));
+        assert_eq!((c.hold, c.streams), (Some(1 << 20), None));
+        let c = parse("X-Meergate: raw-heads, stream=1\nX-Meergate: window=100000, streams=7\n");
+        let streams = c.streams.unwrap();
+        assert_eq!((streams.version, streams.window.bytes()), (1, 100_000));
+        assert_eq!(streams.streams, Some(7));
+        assert_eq!(parse("X-Meergate: stream=1, stream=2\n").streams, None);
         assert_eq!(parse("X-Meergate: raw-heads, hold=all\n").hold, None);
         assert_eq!(c.decodes, None);
         assert!(c.can_decode(b"GZIP") && c.can_decode(b"deflate") && !c.can_decode(b"br"));

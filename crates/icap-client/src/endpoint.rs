@@ -33,6 +33,8 @@ pub(crate) struct Endpoint {
     pub(crate) breaker: Breaker,
     connector: Connector,
     outstanding: Arc<AtomicU32>,
+    /// Streams that are open.
+    pub(crate) streams: Arc<AtomicU32>,
     known: Mutex<Option<Known>>,
     offered: Arc<Offered>,
     fetching: Arc<tokio::sync::Mutex<()>>,
@@ -83,6 +85,7 @@ impl Endpoint {
             breaker: Breaker::new(config.health),
             config: config.clone(),
             outstanding: Arc::default(),
+            streams: Arc::default(),
             known: Mutex::default(),
             offered: offered.clone(),
             fetching: Arc::default(),

@@ -45,6 +45,8 @@ mod pool;
 mod probe;
 mod request;
 mod service;
+mod stream;
+mod streams;
 mod transaction;
 mod transport;
 mod uri;
@@ -60,11 +62,14 @@ pub use copies::Copies;
 pub use error::ConfigError;
 pub use failure::{Failure, FailureKind};
 pub use icap::Headers;
+pub use icap_stream::{Dropped, Mark, Offer, Phase, Reason, Signature, Way};
 pub use info::{SharedHeaders, TransactionInfo};
 pub use metrics::{Counter, Gauge, ServiceMetrics};
 pub use outcome::{Adapted, AdaptedResponse, Block, Did, LateChange, Shown, Step, Trail};
 pub use probe::{Ask, Probe, Told};
 pub use service::Service;
+pub use stream::{StreamDrop, StreamEvent};
+pub use streams::Streams;
 
 /// The README's example is run with the tests.
 #[cfg(doctest)]

@@ -67,6 +67,27 @@ pub(crate) fn adaptation(
     [head.out.freeze(), request, response]
 }
 
+/// The head of a request for a stream, and the CONNECT that it encapsulates.
+pub(crate) fn stream(
+    uri: &ServiceUri,
+    authority: &str,
+    capabilities: &Capabilities,
+    identity: Identity,
+    info: &TransactionInfo,
+) -> [Bytes; 2] {
+    let mut head = Writer::start(Method::Reqmod, uri);
+    head.number("X-Meergate-Stream", icap_stream::VERSION);
+    head.identity(capabilities, identity, info);
+    // A name could pass for more than it is: then for none.
+    let is_plain = authority.bytes().all(|b| b.is_ascii_graphic());
+    let authority = if is_plain { authority } else { "unknown.invalid:0" };
+    let connect = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    Encapsulated { req_hdr: Some(connect.len()), res_hdr: None, body: BodyKind::Req }
+        .encode(&mut head.out);
+    head.out.put_slice(b"\r\n");
+    [head.out.freeze(), connect.into()]
+}
+
 struct Writer {
     out: BytesMut,
 }

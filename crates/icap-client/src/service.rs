@@ -201,7 +201,7 @@ impl Service {
         }
     }
 
-    fn all_down(&self) -> Failure {
+    pub(crate) fn all_down(&self) -> Failure {
         let names: Vec<&str> = self.endpoints.iter().map(|e| e.label.as_str()).collect();
         let detail = format!("no endpoint is up ({})", names.join(", "));
         Failure::new(self.name.clone(), FailureKind::Connect, detail)
@@ -209,7 +209,7 @@ impl Service {
 
     /// Starts the one task that looks after the endpoints between transactions. It ends with the
     /// service.
-    fn look_after(self: &Arc<Self>) {
+    pub(crate) fn look_after(self: &Arc<Self>) {
         if self.looked_after.swap(true, Ordering::Relaxed) {
             return;
         }

@@ -123,6 +123,12 @@ impl Gateway {
         self.ways[way as usize].end_cleared
     }
 
+    /// Whether all that was shown of a direction, its end included, may leave.
+    pub fn is_cleared(&self, way: Way) -> bool {
+        let Sent { sent, cleared, end_sent, end_cleared } = self.ways[way as usize];
+        sent == cleared && end_sent == end_cleared
+    }
+
     /// Whether both directions ended and were passed.
     pub fn is_complete(&self) -> bool {
         self.ways.iter().all(|way| way.end_cleared)

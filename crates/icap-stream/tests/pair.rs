@@ -250,6 +250,7 @@ proptest! {
             if !pair.gateway.is_condemned() {
                 prop_assert_eq!(pair.left(way), pair.passed[way as usize]);
                 prop_assert_eq!(pair.gateway.cleared(way), pair.gateway.sent(way));
+                prop_assert!(pair.gateway.is_cleared(way));
                 prop_assert_eq!(pair.gateway.end_cleared(way), pair.ended[way as usize]);
             }
         }

@@ -21,5 +21,6 @@ mod pause;
 mod refusal;
 pub(crate) mod service;
 pub(crate) mod state;
+mod stream;
 mod trail;
 pub(crate) mod worker_flows;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use icap_stream::Window;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use content::{ContentSettings, Policy, RATIO_FROM, Size, SizeText};
@@ -269,6 +270,10 @@ pub(crate) struct Limits {
     pub(crate) max_connections: usize,
     /// How much of `max_connections` and `max_flows` one client may have, in percent: 1 to 100.
     pub(crate) per_client_percent: usize,
+    /// TCP streams at once, each of which takes a connection; none are offered if 0.
+    pub(crate) max_streams: usize,
+    /// Bytes of one direction of a stream that may come ahead of their verdict.
+    pub(crate) stream_window: usize,
     /// Flows at once, idle ones included; when full, the longest idle one is closed.
     pub(crate) max_flows: usize,
     /// Seconds after which a flow that nobody used is closed.
@@ -297,6 +302,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_streams: 5_000,
+            stream_window: 256 << 10,
             max_flows: 65_536,
             per_client_percent: 25,
             flow_idle_seconds: 120,
@@ -316,6 +323,11 @@ impl Default for Limits {
 const DAY: u64 = 86_400;
 
 impl Limits {
+    /// How much of a stream may come ahead; checked to be in range.
+    pub(crate) fn window(&self) -> Window {
+        Window::new(self.stream_window as u64).unwrap_or(Window::DEFAULT)
+    }
+
     /// How long a flow may idle.
     pub(crate) fn flow_idle(&self) -> Duration {
         Duration::from_secs(self.flow_idle_seconds)
@@ -439,6 +451,13 @@ impl Settings {
             return Err(SettingsError(format!(
                 "a client's share cannot be {} percent: limits.per_client_percent: name a number from 1 to 100",
                 self.limits.per_client_percent
+            )));
+        }
+        if Window::new(self.limits.stream_window as u64).is_none() {
+            return Err(SettingsError(format!(
+                "a stream's window cannot be {} bytes: limits.stream_window: name a number from 1 to {}",
+                self.limits.stream_window,
+                Window::MAX.bytes()
             )));
         }
         if self.workers == 0 {

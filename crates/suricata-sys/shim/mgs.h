@@ -31,6 +31,7 @@
 #define MGS_PASSED (1u << 6)     /* a pass rule took the flow out of detection */
 #define MGS_NO_PAYLOAD (1u << 7) /* payload inspection is off for this flow (pass, bypass, encrypted) */
 #define MGS_BYPASSED (1u << 8)   /* a rule took the flow out of inspection */
+#define MGS_UNNEEDED (1u << 9)   /* neither a parser nor a rule has use for the stream, so it is not kept */
 
 /* mgs_outcome.loss: the engine went on without looking at something; see losses.c. */
 #define MGS_LOST_NOTHING 0

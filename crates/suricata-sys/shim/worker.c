@@ -21,7 +21,7 @@ static void release(Packet *p);
 static TmEcode observe_init(ThreadVars *tv, const void *init, void **data);
 static bool observe_wanted(ThreadVars *tv, void *data, const Packet *p);
 static int observe(ThreadVars *tv, void *data, const Packet *p);
-static void note_flow(struct mgs_outcome *outcome, const Flow *f);
+static void note_flow(struct mgs_outcome *outcome, const Packet *p, const Flow *f);
 static void note_events(struct mgs_outcome *outcome, const Packet *p);
 static void note_alerts(struct mgs_outcome *outcome, const Packet *p);
 static void note_alert(struct mgs_outcome *outcome, const Signature *s, uint8_t action, bool deciding);
@@ -247,7 +247,7 @@ static int observe(ThreadVars *tv, void *data, const Packet *p)
     if (p->flags & PKT_STREAM_ADD)
         outcome->flags |= MGS_ADDED;
     if (f != NULL) {
-        note_flow(outcome, f);
+        note_flow(outcome, p, f);
         /* See http.c. */
         if (worker->note == MGS_NOTE_HTTP1 && f->alproto == ALPROTO_UNKNOWN)
             f->alproto_expect = ALPROTO_HTTP1;
@@ -291,7 +291,7 @@ static void prepare_sweep(struct mgs_worker *worker, Flow *f)
         worker->sweep[1]->flowflags |= FLOW_PKT_LAST_PSEUDO;
 }
 
-static void note_flow(struct mgs_outcome *outcome, const Flow *f)
+static void note_flow(struct mgs_outcome *outcome, const Packet *p, const Flow *f)
 {
     const TcpSession *session = f->protoctx;
 
@@ -304,8 +304,14 @@ static void note_flow(struct mgs_outcome *outcome, const Flow *f)
         outcome->flags |= MGS_NO_PAYLOAD;
     if (FlowIsBypassed(f))
         outcome->flags |= MGS_BYPASSED;
-    if (session != NULL && (session->flags & STREAMTCP_FLAG_APP_LAYER_DISABLED))
+    if (session == NULL)
+        return;
+    if (session->flags & STREAMTCP_FLAG_APP_LAYER_DISABLED)
         outcome->flags |= MGS_APP_DISABLED;
+    /* At the depth there would be something to see, if one could look so far. */
+    const TcpStream *stream = PKT_IS_TOSERVER(p) ? &session->client : &session->server;
+    if ((stream->flags & STREAMTCP_STREAM_FLAG_NOREASSEMBLY) && !(stream->flags & STREAMTCP_STREAM_FLAG_DEPTH_REACHED))
+        outcome->flags |= MGS_UNNEEDED;
 }
 
 static void note_events(struct mgs_outcome *outcome, const Packet *p)

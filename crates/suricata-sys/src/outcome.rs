@@ -22,6 +22,8 @@ pub mod flag {
     pub const NO_PAYLOAD: u32 = 1 << 7;
     /// The flow is bypassed: a rule said so.
     pub const BYPASSED: u32 = 1 << 8;
+    /// Neither a parser nor a rule has use for this direction of the stream, so it is not kept.
+    pub const UNNEEDED: u32 = 1 << 9;
 }
 
 /// Values of [`Outcome::loss`]: what the engine went on without looking at.

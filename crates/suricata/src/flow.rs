@@ -156,6 +156,29 @@ pub(crate) struct State {
     pub(crate) content_kept: [u64; 2],
     /// A rule has taken some of it out of inspection.
     pub(crate) excused: bool,
+    /// The version of the rules of which none had use for it, if that was seen.
+    pub(crate) unneeded_by: Option<u64>,
+    pub(crate) ends: Ends,
+}
+
+/// Which directions the caller has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ends {
+    /// Both. The engine has yet to see the sender of this one finish.
+    Both(Direction),
+    None,
+    One(Direction),
+}
+
+impl Ends {
+    /// Whether this direction is among them.
+    pub(crate) fn has(self, direction: Direction) -> bool {
+        match self {
+            Self::Both(_) => true,
+            Self::None => false,
+            Self::One(ended) => ended == direction,
+        }
+    }
 }
 
 /// How a flow is.
@@ -197,6 +220,12 @@ impl Flow {
             "unknown" | "failed" => None,
             name => Some(name),
         }
+    }
+
+    /// Whether some of it was shown to rules for single packets alone, since neither a parser nor another rule has use
+    /// for it. After a reload such a flow fails: begin another.
+    pub fn is_unneeded(&self) -> bool {
+        self.state.unneeded_by.is_some()
     }
 
     /// Why the flow was condemned, if it was.

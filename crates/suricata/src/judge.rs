@@ -12,6 +12,8 @@ pub(crate) enum Finding {
     Dropped,
     Excused,
     Inspected,
+    /// Rules for packets saw it. No others have use for such a stream, and no parser.
+    Unneeded,
 }
 
 /// Anything but a drop, an excuse by rule, or inspection to the end is an error: never a pass.
@@ -49,7 +51,11 @@ pub(crate) fn judge(outcome: &Outcome, flow: &State, has_data: bool) -> Result<F
         return Ok(Finding::Excused);
     }
     if !outcome.has(flag::ADDED) {
-        return fail("payload was not taken into the stream");
+        // Of HTTP the parser wants all.
+        return match outcome.has(flag::UNNEEDED) && flow.expect == Expect::Any {
+            true => Ok(Finding::Unneeded),
+            false => fail("payload was not taken into the stream"),
+        };
     }
     if outcome.has(flag::APP_DISABLED) && flow.expect != Expect::Any {
         return fail("the engine gave up parsing the protocol");

@@ -25,6 +25,8 @@ pub struct WorkerStats {
     pub inspected_bytes: u64,
     /// Payload bytes that a rule took out of inspection (`bypass`, `pass`).
     pub excused_bytes: u64,
+    /// Payload bytes of flows into which neither a rule nor a parser looks: rules for single packets saw them.
+    pub unneeded_bytes: u64,
     /// Flows condemned.
     pub drops: u64,
     /// Rules that matched.

@@ -14,7 +14,7 @@ use suricata_sys::{Note, RawWorker, Seam};
 use crate::config::Mode;
 use crate::engine::{Shared, UNKNOWN_RULES};
 use crate::error::{Error, ErrorKind};
-use crate::flow::{Condition, Direction, Expect, Flow, Lane, State, Tuple};
+use crate::flow::{Condition, Direction, Ends, Expect, Flow, Lane, State, Tuple};
 use crate::judge::verdict;
 use crate::lanes::Lanes;
 use crate::loss::Loss;
@@ -99,6 +99,16 @@ impl Worker {
     /// Rules that nobody has proved judge no flow, also if it was there before them.
     fn prove_for(&mut self, flow: &mut Flow) -> Result<(), Error> {
         let version = self.shared.rules_version.load(Ordering::SeqCst);
+        if flow.state.unneeded_by.is_some_and(|rules| rules != version) {
+            // The engine keeps nothing of it any more, whatever the new rules look for.
+            return Err(self.fail(
+                flow,
+                Error::inspection(
+                    "the rules are new, and those before looked for nothing on this flow, which \
+                     can't be taken up again: begin another",
+                ),
+            ));
+        }
         if self.proven_rules == version || flow.state.lane == Lane::OF_CANARY {
             return Ok(());
         }
@@ -146,6 +156,9 @@ impl Worker {
         mut data: Gather<'_>,
     ) -> Result<Verdict, Error> {
         self.begin_call(flow)?;
+        if flow.state.ends.has(direction) && data.len() > 0 {
+            return Err(Error::new(ErrorKind::Misuse, "the direction was ended before"));
+        }
         self.prove_for(flow)?;
         self.greet(flow)?;
         while data.len() > 0 {
@@ -211,6 +224,22 @@ impl Worker {
             return Err(self.fail(flow, Error::lost(Loss::Content)));
         }
         Ok(verdict)
+    }
+
+    /// Ends one direction: the engine sees its sender finish, while the other one may go on. With the second, what the
+    /// engine held back until the end is decided; so hear this verdict before the last bytes go on.
+    ///
+    /// # Errors
+    /// As for [`Worker::feed`]. [`ErrorKind::Misuse`] also if the direction has ended.
+    pub fn end(&mut self, flow: &mut Flow, direction: Direction) -> Result<Verdict, Error> {
+        self.begin_call(flow)?;
+        if flow.state.ends.has(direction) {
+            return Err(Error::new(ErrorKind::Misuse, "the direction was ended before"));
+        }
+        self.prove_for(flow)?;
+        self.greet(flow)?;
+        self.end_direction(flow, direction)?;
+        Ok(verdict(flow))
     }
 
     /// Closes a flow: the engine sees both ends finish, and what it held back until then is decided.
@@ -347,6 +376,8 @@ impl Worker {
             content_fed: [0; 2],
             content_kept: [0; 2],
             excused: false,
+            unneeded_by: None,
+            ends: Ends::None,
         };
         let mut flow = Flow { state, dropped: None, orphans: Rc::clone(&self.orphans) };
         self.send(&mut flow, Direction::ToServer, Segment::Syn)?;

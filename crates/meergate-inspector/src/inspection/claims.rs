@@ -222,7 +222,8 @@ fn plain(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-fn identifier(text: &str) -> Option<&str> {
+/// An id that a client gives something, if it is one.
+pub(crate) fn identifier(text: &str) -> Option<&str> {
     (text.len() <= MAX_ID && text.bytes().all(|b| b.is_ascii_graphic())).then_some(text)
 }
 

@@ -189,6 +189,12 @@ pub(crate) struct Counters {
     pub(crate) over_share: Counter,
     /// Flows that were not kept because their client had its share of them.
     pub(crate) flows_unkept: Counter,
+    /// Streams begun.
+    pub(crate) streams: Counter,
+    /// Streams beyond those that may be open at once.
+    pub(crate) streams_refused: Counter,
+    /// Bytes of streams into which no rule and no parser looks.
+    pub(crate) unneeded: Counter,
     /// Flows opened.
     pub(crate) flows_opened: Counter,
     /// Flows closed because the table was full.
@@ -299,7 +305,7 @@ impl Metrics {
         for (i, label) in Refusal::LABELS.iter().enumerate() {
             out.labelled("refused_total", "reason", label, self.sum(|w| &w.refusals[i]));
         }
-        let counters: [Family<Counter>; 18] = [
+        let counters: [Family<Counter>; 21] = [
             ("dns_messages_total", "DNS messages inspected as such.", |w| &w.dns_messages),
             ("dns_blocked_total", "DNS messages that a rule dropped.", |w| &w.dns_blocked),
             ("decoded_bytes_total", "Bytes that came of coded bodies.", |w| &w.decoded),
@@ -314,6 +320,9 @@ impl Metrics {
             ("unasked_responses_total", "Responses without their request.", |w| &w.unasked),
             ("over_share_total", "Transactions beyond their client's share.", |w| &w.over_share),
             ("flows_unkept_total", "Flows beyond their client's share.", |w| &w.flows_unkept),
+            ("streams_total", "TCP streams begun.", |w| &w.streams),
+            ("streams_refused_total", "Streams beyond max_streams.", |w| &w.streams_refused),
+            ("unneeded_bytes_total", "Stream bytes that no rule looks into.", |w| &w.unneeded),
             ("flows_opened_total", "Flows opened.", |w| &w.flows_opened),
             ("flows_displaced_total", "Flows closed to make room.", |w| &w.flows_displaced),
             ("flows_expired_total", "Flows closed after idling.", |w| &w.flows_expired),

@@ -1,5 +1,6 @@
 //! The ICAP service `/suricata`: transactions in, verdicts out.
 
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use http_wire::{RequestHead, ResponseHead};
 use icap::{Headers, IsTag, Method};
 use icap_server::{Http, Options, Reply, ReplyHead, Service, TransactError, Transaction};
+use icap_stream::Offer;
 use suricata::{Direction, Dropped};
 
 use crate::inspection::claims::Claims;
@@ -23,6 +25,7 @@ use crate::inspection::metrics::{Outcome, Uninspected};
 use crate::inspection::page::{Blocked, dns_head};
 use crate::inspection::passage::{Content, Passage};
 use crate::inspection::refusal::Refusal;
+use crate::inspection::stream;
 use crate::inspection::worker_flows::{EventTags, FlowLease, WorkerFlows};
 
 /// What is decoded here, so that others need not ask for content in less.
@@ -49,9 +52,17 @@ impl Service for Inspection {
     fn options(&self) -> Options {
         let settings = &self.flows.state.settings;
         let mut headers = Headers::new();
+        let mut ours = format!("raw-heads, decodes={DECODES}, hold={}", settings.hold);
+        let streams = settings.limits.max_streams.min(settings.limits.max_connections);
+        if streams > 0 {
+            let streams = u32::try_from(streams).ok();
+            let window = settings.limits.window();
+            let offer = Offer { version: icap_stream::VERSION, window, streams };
+            // Writing to a string can't fail.
+            let _ = write!(ours, ", {offer}");
+        }
         // The value holds no control character, so it is taken.
-        let _ = headers
-            .push("X-Meergate", format!("raw-heads, decodes={DECODES}, hold={}", settings.hold));
+        let _ = headers.push("X-Meergate", ours);
         Options {
             service: format!("meergate-inspector {} (Suricata)", env!("CARGO_PKG_VERSION")),
             allow_204: true,
@@ -65,7 +76,9 @@ impl Service for Inspection {
     async fn transact(&self, transaction: &mut Transaction<'_>) -> Result<(), TransactError> {
         let head = transaction.head();
         let claims = Claims::read(head.headers(), &self.flows.state.keys);
-        if let Some(worker) = self.flows.elsewhere(claims.correlation) {
+        // A stream has a flow of its own, which may be on any worker.
+        let is_stream = head.headers().get(stream::HEADER).is_some();
+        if let Some(worker) = self.flows.elsewhere(claims.correlation).filter(|_| !is_stream) {
             return Err(TransactError::Elsewhere(worker));
         }
         let mut tally =
@@ -82,6 +95,11 @@ impl Service for Inspection {
         });
         let client = Client::new(claims.client_ip, transaction.peer());
         let share = self.flows.state.clients.admit(client);
+        if let Some(_share) = share.as_ref().filter(|_| is_stream) {
+            let (outcome, result) = stream::serve(&self.flows, &claims, &tags, transaction).await;
+            tally.outcome = outcome;
+            return result;
+        }
         let inspecting = Inspecting { flows: &self.flows, claims, tags };
         let dns = DnsView::new(inspecting.flows, &inspecting.claims, &inspecting.tags);
         let run = match (&share, head.method()) {

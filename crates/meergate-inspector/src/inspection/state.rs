@@ -1,7 +1,7 @@
 //! What all workers share.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use icap::IsTag;
@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) owners: Owners,
     /// Who has how much under way.
     pub(crate) clients: Clients,
+    /// Streams that are open.
+    pub(crate) streams: AtomicUsize,
     rules: AtomicU64,
     transactions: AtomicU64,
     /// Distinguishes transaction ids of this run from those of others.
@@ -43,6 +45,7 @@ impl State {
             metrics,
             keys: Keys::default(),
             owners: Owners::new(),
+            streams: AtomicUsize::new(0),
             rules: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             run: RandomState::new().hash_one(std::process::id()),

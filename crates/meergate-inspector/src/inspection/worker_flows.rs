@@ -1,6 +1,7 @@
 //! One worker's engine, with the flows that began on it.
 
 mod lease;
+mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use crate::settings::{Hold, Mode, Settings};
 
 pub(crate) use lease::FlowLease;
 use lease::passed;
+pub(crate) use stream::StreamFlow;
 
 /// What the engine's events carry, so that they can be joined with other logs.
 #[derive(Debug)]
@@ -285,15 +287,7 @@ impl WorkerFlows {
                 return Ok(entry);
             }
         }
-        let ends = self.ends(claims, request);
-        if ends.invented {
-            self.counters().invented.one();
-            self.state.say_stand_ins();
-        }
-        if ends.mixed {
-            self.counters().mixed.one();
-        }
-        let tuple = Tuple::new(ends.client, ends.server)?;
+        let tuple = self.tuple(claims, request)?;
         let mut flow = self.worker.borrow_mut().open(tuple, None)?;
         self.open.set(self.open.get() + 1);
         flow.expect(Expect::Http1);
@@ -307,6 +301,19 @@ impl WorkerFlows {
             self.counters().flows_unkept.one();
         }
         Ok(entry)
+    }
+
+    /// The addresses that a flow has for the engine; counted where they are not all known.
+    fn tuple(&self, claims: &Claims<'_>, request: Option<&RequestHead>) -> Result<Tuple, Error> {
+        let ends = self.ends(claims, request);
+        if ends.invented {
+            self.counters().invented.one();
+            self.state.say_stand_ins();
+        }
+        if ends.mixed {
+            self.counters().mixed.one();
+        }
+        Tuple::new(ends.client, ends.server)
     }
 
     fn ends(&self, claims: &Claims<'_>, request: Option<&RequestHead>) -> Endpoints {

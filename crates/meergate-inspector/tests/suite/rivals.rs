@@ -341,7 +341,9 @@ fn unix_sockets_echo_and_unknown_services() {
     assert_eq!(options.status, 200);
     assert_eq!(
         options.field("X-Meergate"),
-        Some("raw-heads, decodes=br+deflate+gzip+x-gzip+zstd, hold=1048576")
+        Some(
+            "raw-heads, decodes=br+deflate+gzip+x-gzip+zstd, hold=1048576, stream=1, window=262144, streams=5000"
+        )
     );
     assert_eq!(options.field("Allow"), Some("204"));
     assert_eq!(options.field("Preview"), None);

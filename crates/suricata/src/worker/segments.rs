@@ -6,7 +6,7 @@ use suricata_sys::{Note, flag};
 use super::Worker;
 use crate::config::Mode;
 use crate::error::Error;
-use crate::flow::{Condition, Direction, Expect, Flow, State};
+use crate::flow::{Condition, Direction, Ends, Expect, Flow, State};
 use crate::judge::{Finding, dropped, judge};
 use crate::packet::{Gather, Segment};
 
@@ -49,6 +49,9 @@ impl Worker {
     /// Both ends finish, and what the engine held back is decided. The last acknowledgement is left out: by then the
     /// engine may have forgotten the flow, and would begin another with it.
     fn finish_in_order(&mut self, flow: &mut Flow) -> Result<(), Error> {
+        if flow.state.ends != Ends::None {
+            return self.finish_ended(flow);
+        }
         let client = self.greet(flow).and_then(|()| {
             self.transmit(
                 flow,
@@ -69,6 +72,39 @@ impl Worker {
             &mut Gather::new(&[]),
             Note::Last,
         )?;
+        if flow.state.condition == Condition::Open {
+            self.lanes.give_back(flow.state.tuple, flow.state.lane);
+        }
+        Ok(())
+    }
+
+    /// Lets the engine see the end of one direction. With the second, what was held back is decided before the engine
+    /// sees its sender finish: after that it may have forgotten the flow.
+    pub(super) fn end_direction(
+        &mut self,
+        flow: &mut Flow,
+        direction: Direction,
+    ) -> Result<(), Error> {
+        let (ends, segment, note) = match flow.state.ends {
+            Ends::None => (Ends::One(direction), Segment::Finish, Note::None),
+            _ => (Ends::Both(direction), Segment::Acknowledge, Note::End),
+        };
+        flow.state.ends = ends;
+        self.transmit(flow, direction, segment, &mut Gather::new(&[]), note)
+    }
+
+    /// Finishes a flow of which a direction, or both, ended before.
+    fn finish_ended(&mut self, flow: &mut Flow) -> Result<(), Error> {
+        if let Ends::One(ended) = flow.state.ends {
+            let result = self.end_direction(flow, ended.opposite());
+            if result.is_err() || flow.state.condition != Condition::Open {
+                self.reset(flow)?;
+                return result;
+            }
+        }
+        if let Ends::Both(last) = flow.state.ends {
+            self.transmit(flow, last, Segment::Finish, &mut Gather::new(&[]), Note::Last)?;
+        }
         if flow.state.condition == Condition::Open {
             self.lanes.give_back(flow.state.tuple, flow.state.lane);
         }
@@ -195,8 +231,14 @@ impl Worker {
                 flow.state.content_kept[Direction::ToServer as usize] += requests;
                 flow.state.content_kept[Direction::ToClient as usize] += responses;
                 match finding {
-                    Finding::Inspected => self.stats.inspected_bytes += fed as u64,
-                    _ => {
+                    Finding::Dropped | Finding::Inspected => {
+                        self.stats.inspected_bytes += fed as u64;
+                    }
+                    Finding::Unneeded => {
+                        flow.state.unneeded_by = Some(self.proven_rules);
+                        self.stats.unneeded_bytes += fed as u64;
+                    }
+                    Finding::Excused => {
                         flow.state.excused = true;
                         self.stats.excused_bytes += fed as u64;
                     }

@@ -1,0 +1,478 @@
+//! A TCP stream shown to one service: `meergate-stream/1` within one exchange.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use icap::Method;
+use icap::client::{Event, Reply, Terms};
+use icap_stream::{Answer, Dropped, Gateway, Mark, Offer, Phase, Signature, VERSION, Way};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::endpoint::Endpoint;
+use crate::incoming::Incoming;
+use crate::metrics::Level;
+use crate::transaction::Transaction;
+use crate::{
+    BodyError, BodySource, Failure, FailureKind, Frame, Service, TransactionInfo, request,
+};
+
+/// Silence after which a sign of life is asked for.
+const PING_AFTER: Duration = Duration::from_secs(20);
+/// Silence after which a service is taken for dead.
+const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// Bytes of frames that may wait to be written, beside what the windows allow.
+const MOST_WAITING: usize = 1 << 20;
+
+/// What a service says of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// A rule matched and did not drop.
+    Alert(Signature),
+    /// The service is about to stop: go on with another stream at the next unit.
+    Drain,
+    /// The stream's flow is condemned: what was not cleared never leaves.
+    Dropped(StreamDrop),
+    /// More was cleared of a direction.
+    Passed(Way),
+    /// What was replayed before a [ping](crate::Streams::ping) was judged.
+    Pong,
+    /// The protocol that was recognised.
+    Proto(String),
+}
+
+/// A drop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamDrop {
+    /// The service that dropped.
+    pub service: Arc<str>,
+    /// The direction whose bytes did it.
+    pub way: Way,
+    /// The flow in question ended in the meantime, and this came of its end.
+    pub late: bool,
+    /// Why.
+    pub why: Dropped,
+}
+
+/// A stream at one service.
+pub(crate) struct Stream {
+    transaction: Option<Box<Transaction>>,
+    gateway: Gateway,
+    outbox: Outbox,
+    /// What came of the answer and is not read yet.
+    input: VecDeque<Bytes>,
+    endpoint: Arc<Endpoint>,
+    /// When the service last said anything.
+    heard: Instant,
+    /// Since when it owes a verdict.
+    owes_since: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+    failed: Option<Failure>,
+    _place: Place,
+    _active: Level,
+}
+
+/// One of the streams that an endpoint takes at once.
+struct Place(Arc<AtomicU32>);
+
+impl Place {
+    fn take(of: &Arc<AtomicU32>, most: u32) -> Option<Self> {
+        let taken = of.fetch_update(Relaxed, Relaxed, |n| (n < most).then(|| n + 1));
+        taken.ok().map(|_| Self(of.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Frames on their way into the request's body. Filled and emptied by one task.
+#[derive(Clone, Default)]
+struct Outbox(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    bytes: BytesMut,
+    ended: bool,
+}
+
+impl Outbox {
+    fn with<T>(&self, f: impl FnOnce(&mut Waiting) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl BodySource for Outbox {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        self.with(|waiting| match (waiting.bytes.is_empty(), waiting.ended) {
+            (false, _) => Poll::Ready(Some(Ok(Frame::Data(waiting.bytes.split().freeze())))),
+            (true, true) => Poll::Ready(None),
+            // Whoever puts more in polls the transaction next: it is the same task.
+            (true, false) => Poll::Pending,
+        })
+    }
+}
+
+impl Service {
+    /// Opens a stream at one of the endpoints that take streams; `None` if this service takes none.
+    pub(crate) async fn stream(
+        self: &Arc<Self>,
+        info: &TransactionInfo,
+        authority: &str,
+    ) -> Result<Option<Stream>, Failure> {
+        self.look_after();
+        let mut tried = Vec::new();
+        let mut last = None;
+        let mut unoffered = false;
+        while let Some((at, endpoint)) = self.pick(&info.connection_id, &tried) {
+            tried.push(at);
+            match self.try_stream(endpoint, info, authority).await {
+                Ok(Some(stream)) => {
+                    endpoint.report_success();
+                    return Ok(Some(stream));
+                }
+                Ok(None) => unoffered = true,
+                Err(failure) => {
+                    endpoint.report_failure(&failure);
+                    last = Some(failure);
+                }
+            }
+        }
+        match last {
+            Some(failure) => Err(failure),
+            None if unoffered => Ok(None),
+            None => Err(self.all_down()),
+        }
+    }
+
+    async fn try_stream(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        info: &TransactionInfo,
+        authority: &str,
+    ) -> Result<Option<Stream>, Failure> {
+        let capabilities = endpoint.capabilities().await?;
+        let Some(Offer { window, streams, .. }) = capabilities.streams else { return Ok(None) };
+        let Some(place) = Place::take(&endpoint.streams, streams.unwrap_or(u32::MAX)) else {
+            let detail = format!("{} has all the streams that it takes at once", endpoint.label);
+            return Err(endpoint.failure(FailureKind::Overload, detail));
+        };
+        let active = Level::raise(self.metrics());
+        let on_overload = self.config().on_overload;
+        // Nothing of a stream may be lost to a connection that was stale.
+        let connection = endpoint.connect(info, &capabilities, on_overload, true).await?;
+        let head =
+            request::stream(&endpoint.uri, authority, &capabilities, self.config().identity, info);
+        let terms = Terms {
+            method: Method::Reqmod,
+            has_body: true,
+            preview: None,
+            allow_204: false,
+            allow_206: false,
+            send_trailers: false,
+            keep: 0,
+            wait_at_keep: false,
+        };
+        let outbox = Outbox::default();
+        let mut transaction = Transaction::start(
+            endpoint,
+            connection,
+            terms,
+            head,
+            Some(Incoming::new(Box::pin(outbox.clone()))),
+            info.connection_id.clone(),
+            endpoint.begin(),
+        );
+        let limit = self.config().timeouts.answer.0;
+        let answer = tokio::time::timeout(limit, transaction.event()).await;
+        let wrong = |detail: String| Err(endpoint.failure(FailureKind::Protocol, detail));
+        match answer {
+            Ok(Ok(Event::Reply(Reply { head, res_hdr: Some(_), has_body: true, .. }))) => {
+                endpoint.note_istag(head.headers().text("ISTag"));
+                let version = head.headers().text("X-Meergate-Stream").map(str::trim);
+                if version.and_then(|version| version.parse().ok()) != Some(VERSION) {
+                    let label = &endpoint.label;
+                    return wrong(format!("{label} answered a stream as if it was a message"));
+                }
+            }
+            Ok(Ok(Event::Refused(head))) => return Err(endpoint.refusal(head.status(), "a stream")),
+            Ok(Ok(_)) => {
+                return wrong(format!("{} answered a stream with something else", endpoint.label));
+            }
+            Ok(Err(trouble)) => return Err(trouble.into_failure(endpoint)),
+            Err(_) => {
+                let detail =
+                    format!("{} has not answered a stream within {limit:?}", endpoint.label);
+                return Err(endpoint.failure(FailureKind::Timeout, detail));
+            }
+        }
+        self.metrics().transactions.add(1);
+        let now = Instant::now();
+        Ok(Some(Stream {
+            transaction: Some(transaction),
+            gateway: Gateway::new(window),
+            outbox,
+            input: VecDeque::new(),
+            endpoint: endpoint.clone(),
+            heard: now,
+            owes_since: None,
+            alarm: Box::pin(sleep_until(now + PING_AFTER)),
+            failed: None,
+            _place: place,
+            _active: active,
+        }))
+    }
+}
+
+impl Stream {
+    pub(crate) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    pub(crate) fn service(&self) -> &Arc<str> {
+        &self.endpoint.service
+    }
+
+    pub(crate) fn show(&mut self, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Failure> {
+        self.say(|gateway, out| gateway.data(way, bytes, mark, out))?;
+        self.owes_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    pub(crate) fn replay(&mut self, way: Way, bytes: &[u8]) -> Result<(), Failure> {
+        self.say(|gateway, out| gateway.replay(way, bytes, out))
+    }
+
+    pub(crate) fn phase(&mut self, phase: &Phase) -> Result<(), Failure> {
+        self.say(|gateway, out| gateway.phase(phase, out))
+    }
+
+    pub(crate) fn ping(&mut self) -> Result<(), Failure> {
+        self.say(|gateway, out| gateway.ping(out).map(drop))
+    }
+
+    /// Says that the connection broke, if there is anyone to tell, and ends the body.
+    pub(crate) fn cancel(&mut self, reason: &str) {
+        let cancelled = self.say(|gateway, out| gateway.cancel(reason, out));
+        if cancelled.is_ok() && self.gateway.finish().is_ok() {
+            self.outbox.with(|waiting| waiting.ended = true);
+        }
+    }
+
+    fn say(
+        &mut self,
+        f: impl FnOnce(&mut Gateway, &mut BytesMut) -> Result<(), icap_stream::Error>,
+    ) -> Result<(), Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        let gateway = &mut self.gateway;
+        let said = self.outbox.with(|waiting| {
+            let said = f(gateway, &mut waiting.bytes).map_err(|error| error.to_string());
+            match waiting.bytes.len() > MOST_WAITING + 2 * icap_stream::Window::MAX.bytes() as usize
+            {
+                true => Err("more waits to be written than may".to_owned()),
+                false => said,
+            }
+        });
+        said.map_err(|what| {
+            // Of a stream of which something can't be shown nothing more may leave.
+            self.fail(FailureKind::Source, format!("this stream can't be shown: {what}"))
+        })
+    }
+
+    /// The service's next word; meanwhile what was shown is sent. Cancel safe.
+    pub(crate) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<StreamEvent, Failure>> {
+        loop {
+            if let Some(failure) = &self.failed {
+                return Poll::Ready(Err(failure.clone()));
+            }
+            if let Some(event) = self.read()? {
+                return Poll::Ready(Ok(event));
+            }
+            match self.poll_transaction(cx) {
+                Poll::Ready(more) => more?,
+                Poll::Pending => ready!(self.poll_alarm(cx))?,
+            }
+        }
+    }
+
+    /// Takes in more of the answer.
+    fn poll_transaction(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let Some(transaction) = &mut self.transaction else {
+            let detail = format!("{} is done with this stream", self.endpoint.label);
+            return Poll::Ready(Err(self.fail(FailureKind::Source, detail)));
+        };
+        match ready!(transaction.poll_event(cx)) {
+            Ok(Event::Data(bytes)) => {
+                self.heard = Instant::now();
+                self.input.push_back(bytes);
+                Poll::Ready(Ok(()))
+            }
+            Ok(Event::End { .. }) => {
+                let label = &self.endpoint.label;
+                let detail = match self.gateway.end_of_input() {
+                    Ok(()) => format!("{label} ended a stream before it was asked to"),
+                    Err(error) => format!("{label}: {error}"),
+                };
+                Poll::Ready(Err(self.fail(FailureKind::Closed, detail)))
+            }
+            Ok(_) => {
+                let detail = format!("{} sent something else than frames", self.endpoint.label);
+                Poll::Ready(Err(self.fail(FailureKind::Protocol, detail)))
+            }
+            Err(trouble) => {
+                let failure = trouble.into_failure(&self.endpoint);
+                Poll::Ready(Err(self.failed_with(failure)))
+            }
+        }
+    }
+
+    /// The next word among what has come.
+    fn read(&mut self) -> Result<Option<StreamEvent>, Failure> {
+        while let Some(bytes) = self.input.front_mut() {
+            let mut rest = &bytes[..];
+            let event = self.gateway.read(&mut rest).map(|answer| answer.map(owned));
+            let used = bytes.len() - rest.len();
+            match used == bytes.len() {
+                true => drop(self.input.pop_front()),
+                false => drop(bytes.split_to(used)),
+            }
+            match event {
+                Ok(None) => {}
+                Ok(Some(Said::Event(event))) => {
+                    self.note(&event);
+                    return Ok(Some(self.named(event)));
+                }
+                Ok(Some(Said::Failed(reason))) => {
+                    let detail = format!("{} did not inspect: {reason}", self.endpoint.label);
+                    return Err(self.fail(FailureKind::Refused, detail));
+                }
+                Err(error) => {
+                    let detail = format!("{}: {error}", self.endpoint.label);
+                    return Err(self.fail(FailureKind::Protocol, detail));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Each verdict gives the service time for the next.
+    fn note(&mut self, event: &StreamEvent) {
+        let gateway = &self.gateway;
+        if matches!(event, StreamEvent::Passed(_) | StreamEvent::Dropped(_)) {
+            let owes =
+                !gateway.is_condemned() && Way::BOTH.iter().any(|way| !gateway.is_cleared(*way));
+            self.owes_since = owes.then(Instant::now);
+        }
+    }
+
+    fn named(&self, event: StreamEvent) -> StreamEvent {
+        match event {
+            StreamEvent::Dropped(dropped) => {
+                StreamEvent::Dropped(StreamDrop { service: self.service().clone(), ..dropped })
+            }
+            event => event,
+        }
+    }
+
+    /// Ready when the service takes too long.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let answer = self.endpoint.config.timeouts.answer.0;
+        loop {
+            let dead = self.heard + DEAD_AFTER;
+            let owed = self.owes_since.map(|since| since + answer);
+            let ping = self.heard + PING_AFTER;
+            let now = Instant::now();
+            if owed.is_some_and(|owed| owed <= now) || dead <= now {
+                let detail = format!("{} gives no verdict on a stream", self.endpoint.label);
+                return Poll::Ready(Err(self.fail(FailureKind::Timeout, detail)));
+            }
+            if ping <= now {
+                let written = self.outbox.with(|waiting| self.gateway.ping(&mut waiting.bytes));
+                if written == Ok(true) {
+                    // It is to be sent now.
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let next = if ping <= now { dead } else { ping };
+            let next = owed.map_or(next, |owed| owed.min(next));
+            if self.alarm.deadline() != next {
+                self.alarm.as_mut().reset(next);
+            }
+            ready!(self.alarm.as_mut().poll(cx));
+        }
+    }
+
+    /// Ends a stream in order: the last chunks of both bodies, after which the connection is free.
+    ///
+    /// # Errors
+    /// If it is not over.
+    pub(crate) async fn finish(mut self) -> Result<(), Failure> {
+        if let Err(error) = self.gateway.finish() {
+            return Err(self.fail(FailureKind::Source, error.to_string()));
+        }
+        self.outbox.with(|waiting| waiting.ended = true);
+        let limit = self.endpoint.config.timeouts.idle.0;
+        let Some(mut transaction) = self.transaction.take() else { return Ok(()) };
+        let end = async {
+            loop {
+                match transaction.event().await {
+                    Ok(Event::End { .. }) => break transaction.finish(),
+                    Ok(_) => {}
+                    // All was said; only the connection is lost.
+                    Err(_) => break transaction.abandon(),
+                }
+            }
+        };
+        drop(tokio::time::timeout(limit, end).await);
+        Ok(())
+    }
+
+    fn fail(&mut self, kind: FailureKind, detail: String) -> Failure {
+        let failure = self.endpoint.failure(kind, detail);
+        self.failed_with(failure)
+    }
+
+    fn failed_with(&mut self, failure: Failure) -> Failure {
+        if self.failed.is_none() {
+            self.endpoint.report_failure(&failure);
+            self.failed = Some(failure.clone());
+            // With the connection, whatever is still on its way.
+            self.transaction = None;
+        }
+        failure
+    }
+}
+
+/// An answer that owns what it says.
+enum Said {
+    Event(StreamEvent),
+    Failed(String),
+}
+
+fn owned(answer: Answer<'_>) -> Said {
+    Said::Event(match answer {
+        Answer::Alert(signature) => StreamEvent::Alert(signature),
+        Answer::Drain => StreamEvent::Drain,
+        Answer::Dropped { way, late, why } => {
+            StreamEvent::Dropped(StreamDrop { service: Arc::default(), way, late, why })
+        }
+        Answer::Failed(reason) => return Said::Failed(reason.to_owned()),
+        Answer::Passed(way) => StreamEvent::Passed(way),
+        Answer::Pong => StreamEvent::Pong,
+        Answer::Proto(name) => StreamEvent::Proto(name.to_owned()),
+    })
+}

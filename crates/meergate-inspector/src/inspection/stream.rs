@@ -1,0 +1,332 @@
+//! TCP streams: frames in, verdicts out (`docs/stream-carrier.md`).
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use http_wire::RequestHead;
+use icap::{Headers, Method};
+use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError, Transaction};
+use icap_stream::{Command, Inspector, Mark, Phase, Signature, VERSION, Way};
+use suricata::{Direction, Dropped, Tuple};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use crate::inspection::claims::{Claims, identifier};
+use crate::inspection::halt::Halt;
+use crate::inspection::metrics::{Outcome, Uninspected};
+use crate::inspection::state::State;
+use crate::inspection::worker_flows::{EventTags, StreamFlow, WorkerFlows};
+
+/// The header that asks for a stream, and answers to that.
+pub(crate) const HEADER: &str = "X-Meergate-Stream";
+/// Silence after which the gateway is taken for dead: it would have asked for a sign of life.
+const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// Bytes after which the worker's other connections have their turn.
+const TURN: usize = 512 << 10;
+/// Bytes of frames that wait to be sent at most, before room for them is waited for.
+const MOST_WAITING: usize = 16 << 10;
+
+/// One of the streams that may be open at once.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(state: &'a State) -> Option<Self> {
+        let most = state.settings.limits.max_streams;
+        let taken = state.streams.fetch_update(Relaxed, Relaxed, |n| (n < most).then(|| n + 1));
+        taken.ok().map(|_| Self(&state.streams))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Serves a transaction that asks for a stream, and says how it ended.
+pub(crate) async fn serve(
+    flows: &Rc<WorkerFlows>,
+    claims: &Claims<'_>,
+    tags: &Rc<EventTags>,
+    transaction: &mut Transaction<'_>,
+) -> (Outcome, Result<(), TransactError>) {
+    let connect = asked(transaction);
+    let (body, reply) = transaction.split();
+    let Some(connect) = connect else {
+        let reason = "a stream is a REQMOD with a CONNECT and a body, without a preview";
+        return (Outcome::Failed, reply.respond_error(400, reason));
+    };
+    let Some(_place) = Place::take(&flows.state) else {
+        flows.counters().streams_refused.one();
+        let reason = "all streams that limits.max_streams allows are open";
+        return (Outcome::Failed, reply.respond_error(503, reason));
+    };
+    let flow = match flows.for_stream(claims, &connect, tags) {
+        Ok(flow) => flow,
+        Err(error) => {
+            let halt = Halt::from(error);
+            tracing::warn!(transaction = &*tags.transaction, "{halt}");
+            return (Outcome::Failed, reply.respond_error(halt.status(), &halt.to_string()));
+        }
+    };
+    flows.counters().streams.one();
+    let mut stream = Stream {
+        flows,
+        tags: tags.clone(),
+        flow,
+        inspector: Inspector::new(flows.state.settings.limits.window()),
+        out: Vec::new(),
+        state: Ending::Open,
+    };
+    let result = stream.run(body, reply).await;
+    (stream.outcome(), result)
+}
+
+/// The CONNECT that asks for a stream, if all is as it should be.
+fn asked(transaction: &Transaction<'_>) -> Option<RequestHead> {
+    let head = transaction.head();
+    let version = head.headers().text(HEADER)?.trim().parse::<u32>().ok()?;
+    let takes_body = transaction.has_body() && transaction.preview().is_none();
+    if head.method() != Method::Reqmod || version < VERSION || !takes_body {
+        return None;
+    }
+    let limits = http_wire::Limits::default();
+    let connect = RequestHead::from_bytes(transaction.req_hdr()?.clone(), &limits);
+    connect.ok().filter(|connect| connect.method() == b"CONNECT")
+}
+
+/// What is known of how a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Cancelled,
+    /// A flow of it was dropped; others may have followed.
+    Dropped,
+    Failed,
+    Open,
+}
+
+struct Stream<'a> {
+    flows: &'a Rc<WorkerFlows>,
+    tags: Rc<EventTags>,
+    flow: StreamFlow,
+    inspector: Inspector,
+    /// Frames that wait to be sent.
+    out: Vec<u8>,
+    state: Ending,
+}
+
+impl Stream<'_> {
+    fn outcome(&self) -> Outcome {
+        match self.state {
+            Ending::Cancelled => Outcome::Aborted,
+            Ending::Dropped => Outcome::Blocked,
+            Ending::Failed => Outcome::Failed,
+            Ending::Open if self.inspector.is_complete() => Outcome::Passed,
+            Ending::Open => Outcome::Aborted,
+        }
+    }
+
+    async fn run(
+        &mut self,
+        body: &mut BodyReader<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), TransactError> {
+        let mut headers = Headers::new();
+        headers.push(HEADER, VERSION.to_string())?;
+        let http = Http::Response(b"HTTP/1.1 200 OK\r\n\r\n");
+        reply.start(&ReplyHead { status: 200, headers: &headers, http, has_body: true })?;
+        let mut turn = 0;
+        loop {
+            let mut next = pin!(body.next());
+            let at_once = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+            let event = match at_once {
+                Poll::Ready(event) => event?,
+                Poll::Pending => {
+                    // Before it sleeps it says what it knows.
+                    self.inspector.report(&mut self.out);
+                    self.send(reply)?;
+                    timeout(DEAD_AFTER, next).await.map_err(|_| TransactError::Stalled)??
+                }
+            };
+            match event {
+                BodyEvent::Data(bytes) => {
+                    turn += bytes.len();
+                    self.judge(bytes);
+                }
+                BodyEvent::PreviewEnd => self.fail("a preview"),
+                BodyEvent::End { .. } => {
+                    self.inspector.report(&mut self.out);
+                    if self.state != Ending::Failed
+                        && let Err(error) = self.inspector.end_of_input()
+                    {
+                        self.fail(&error.to_string());
+                    }
+                    self.send(reply)?;
+                    return reply.finish();
+                }
+            }
+            if self.state == Ending::Failed {
+                self.send(reply)?;
+                return reply.finish();
+            }
+            if self.out.len() > MOST_WAITING {
+                poll_fn(|cx| reply.poll_ready(cx)).await?;
+                self.send(reply)?;
+            }
+            if turn >= TURN {
+                turn = 0;
+                yield_now().await;
+            }
+        }
+    }
+
+    fn send(&mut self, reply: &mut Reply<'_>) -> Result<(), TransactError> {
+        reply.put(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Takes in what has come.
+    fn judge(&mut self, mut bytes: &[u8]) {
+        while self.state != Ending::Failed {
+            let Self { flow, inspector, .. } = self;
+            let (way, shown) = match inspector.read(&mut bytes) {
+                Ok(None) => return,
+                Ok(Some(Command::Data { way, bytes, mark })) => {
+                    self.flows.counters().inspected.add(bytes.len() as u64);
+                    (way, show(flow, way, bytes, mark).map(|()| Shown::Counted))
+                }
+                Ok(Some(Command::Replay { way, bytes })) => {
+                    (way, show(flow, way, bytes, Mark::NONE).map(|()| Shown::Replayed))
+                }
+                Ok(Some(Command::Discarded(len))) => {
+                    self.flows.counters().uninspected(Uninspected::AfterDrop, len as u64);
+                    continue;
+                }
+                Ok(Some(Command::Phase(phase))) => {
+                    self.begin(&phase);
+                    continue;
+                }
+                Ok(Some(Command::Note(fields))) => {
+                    self.tag(fields.value("Transaction-Id"));
+                    continue;
+                }
+                Ok(Some(Command::Ping)) => {
+                    self.answer(|inspector, out| inspector.pong(out));
+                    continue;
+                }
+                Ok(Some(Command::Cancel(reason))) => {
+                    tracing::debug!(transaction = &*self.tags.transaction, reason, "cancelled");
+                    self.state = Ending::Cancelled;
+                    continue;
+                }
+                Err(error) => {
+                    let reason = format!("the gateway broke the rules of a stream: {error}");
+                    return self.fail(&reason);
+                }
+            };
+            match shown {
+                Ok(Shown::Replayed) => {}
+                Ok(Shown::Counted) => self.answer(|inspector, _| inspector.pass(way)),
+                Err(Halt::Blocked(dropped)) => {
+                    self.tell(&dropped);
+                    let why = why(&dropped);
+                    self.answer(|inspector, out| inspector.drop(way, &why, out));
+                }
+                Err(halt) => return self.fail(&halt.to_string()),
+            }
+        }
+    }
+
+    /// Ends the flow and begins another.
+    fn begin(&mut self, phase: &Phase) {
+        let was_told = self.flow.is_condemned();
+        match self.flow.close() {
+            Err(Halt::Blocked(dropped)) if !was_told => {
+                self.tell(&dropped);
+                let why = why(&dropped);
+                self.answer(|inspector, out| inspector.drop_late(Way::ToServer, &why, out));
+            }
+            Ok(()) | Err(Halt::Blocked(_)) => {}
+            Err(halt) => return self.fail(&halt.to_string()),
+        }
+        self.tag(phase.transaction.as_deref());
+        let tuple = phase.tuple.map(|(client, server)| Tuple::new(client, server)).transpose();
+        match tuple.and_then(|tuple| self.flow.renew(tuple)) {
+            Ok(()) => {}
+            Err(error) => self.fail(&Halt::from(error).to_string()),
+        }
+    }
+
+    fn tag(&mut self, transaction: Option<&str>) {
+        match transaction.map(identifier) {
+            None => {}
+            Some(None) => self.flows.counters().absurd.one(),
+            Some(Some(id)) => {
+                self.tags = Rc::new(EventTags { transaction: id.into(), stream: None });
+                self.flow.tag(&self.tags);
+            }
+        }
+    }
+
+    /// Writes what may be written; if it may not, that is a failure.
+    fn answer(
+        &mut self,
+        write: impl FnOnce(&mut Inspector, &mut Vec<u8>) -> Result<(), icap_stream::Error>,
+    ) {
+        if let Err(error) = write(&mut self.inspector, &mut self.out) {
+            self.fail(&error.to_string());
+        }
+    }
+
+    fn tell(&mut self, dropped: &Dropped) {
+        self.state = Ending::Dropped;
+        tracing::info!(
+            transaction = &*self.tags.transaction,
+            sid = dropped.signature.as_ref().map(|signature| signature.sid),
+            reason = %dropped,
+            "blocked"
+        );
+    }
+
+    fn fail(&mut self, reason: &str) {
+        tracing::warn!(transaction = &*self.tags.transaction, reason, "a stream failed");
+        self.state = Ending::Failed;
+        self.inspector.report(&mut self.out);
+        // Said once: nothing follows it.
+        let _ = self.inspector.fail(reason, &mut self.out);
+    }
+}
+
+/// What was shown to the engine, and passed.
+enum Shown {
+    Counted,
+    Replayed,
+}
+
+fn show(flow: &mut StreamFlow, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Halt> {
+    let direction = match way {
+        Way::ToClient => Direction::ToClient,
+        Way::ToServer => Direction::ToServer,
+    };
+    flow.feed(direction, bytes)?;
+    match mark.end {
+        true => flow.end(direction),
+        false => Ok(()),
+    }
+}
+
+fn why(dropped: &Dropped) -> icap_stream::Dropped {
+    let signature = dropped.signature.as_ref().map(|signature| Signature {
+        id: signature.sid,
+        generator: signature.gid,
+        revision: signature.rev,
+        message: signature.message.clone(),
+        category: signature.category.clone(),
+    });
+    icap_stream::Dropped { signature, reason: dropped.reason.name().to_owned() }
+}
