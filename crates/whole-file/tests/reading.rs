@@ -60,7 +60,7 @@ fn a_file_that_is_being_written_is_waited_for() {
     let path = dir.path().join("f");
     loop {
         fs::write(&path, "0\n").unwrap();
-        let (begun, begins) = mpsc::channel();
+        let (begun, begins) = mpsc::sync_channel(20);
         let writer = thread::spawn({
             let path = path.clone();
             move || {
