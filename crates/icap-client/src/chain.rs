@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::course::Course;
 use crate::head::Message;
 use crate::incoming::Incoming;
-use crate::late::Turns;
+use crate::late::{Before, Turns};
 use crate::{
     Adapted, AdaptedResponse, Answers, Body, ChainConfig, ConfigError, Counter, Failure,
     FailureKind, LateChanges, Service, ServiceConfig, Shown, TransactionInfo, monitor,
@@ -250,7 +250,7 @@ impl Chain {
             let service = &self.registry.services[plan[at]];
             at += 1;
             if !course.concerns(service, info) {
-                if is_request && !service.config().monitor && at < plan.len() {
+                if !service.config().monitor && at < plan.len() {
                     turns.left_out(service);
                 }
                 continue;
@@ -261,11 +261,12 @@ impl Chain {
                     monitor::copy(service, copies, info, &course.message, course.body.take());
                 continue;
             }
-            let before = (is_request && plan.len() > 1).then(|| course.message.request().clone());
+            let before = (!turns.is_empty()).then(|| Before::of(&mut course));
             let steps = course.trail.steps.len();
             let next = course.step(service, info).await?;
-            if let Some(before) = before.filter(|_| course.stopped.is_none()) {
-                turns.asked(service, &before, steps, &mut course, info);
+            let has_others = plan.len() > 1 || service.config().routing;
+            if has_others && course.stopped.is_none() {
+                turns.asked(service, before, steps, &mut course, info);
             }
             if let Some(next) = next.filter(|_| service.config().routing) {
                 let named = self.registry.named(&next, service);
@@ -299,8 +300,9 @@ impl Chain {
 
     fn judge_late_change(&self, course: &Course, info: &TransactionInfo) -> Result<(), Failure> {
         let Some(late) = &course.trail.late else { return Ok(()) };
-        // A request that was answered goes nowhere.
-        if self.late_changes == LateChanges::Pass || course.stopped.is_some() {
+        // A request that was answered goes nowhere, and of a response it is told.
+        let is_request = matches!(course.message, Message::Request(_));
+        if !is_request || self.late_changes == LateChanges::Pass || course.stopped.is_some() {
             return Ok(());
         }
         let (by, unseen_by, transaction) = (&*late.by, &*late.unseen_by, &*info.transaction_id);

@@ -1,6 +1,7 @@
 //! A body of which a part has been read ahead: what is retried, passed on or replayed.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use icap::client::Original;
 use tokio::time::timeout;
 
+use crate::comparison::{Compared, Comparison, Side};
 use crate::copies::Reserved;
 use crate::{Body, BodyError, BodySource, Frame};
 
@@ -66,6 +68,20 @@ impl Incoming {
         self.put_back(prefix);
         self.reserved.shrink_to(self.ahead.len);
         Some(self)
+    }
+
+    /// Has `comparison` know of all that comes of it.
+    pub(crate) fn compare(&mut self, side: Side, comparison: &Arc<Comparison>) {
+        for chunk in &self.ahead.chunks {
+            comparison.add(side, chunk);
+        }
+        match self.source.take() {
+            Some(inner) if !self.ahead.ended => {
+                let (skip, comparison) = (self.skip, comparison.clone());
+                self.source = Some(Box::pin(Compared { inner, skip, side, comparison }));
+            }
+            _ => comparison.end(side),
+        }
     }
 
     fn put_back(&mut self, chunks: impl IntoIterator<Item = Bytes, IntoIter: DoubleEndedIterator>) {

@@ -1,14 +1,16 @@
-//! Changes of a request that come too late for services earlier in the chain.
+//! Changes of a message that come too late for services earlier in the chain.
 //!
-//! Services are asked in order, so what a service makes of a request is not seen by those before it.
+//! Services are asked in order, so what a service makes of a message is not seen by those before it.
 //! Where one of them is there to inspect, a later one could put anything past it.
 
 use std::sync::Arc;
 
-use http_wire::{Field, RequestHead};
+use http_wire::{Field, Fields, RequestHead, ResponseHead};
 
+use crate::comparison::{Comparison, Side};
 use crate::course::Course;
 use crate::head::Message;
+use crate::incoming::Incoming;
 use crate::{Did, LateChange, Service, TransactionInfo};
 
 /// Delimits the content anew whenever that changes; what is sent is always true to the content.
@@ -25,6 +27,57 @@ struct Turn {
     took_part: bool,
 }
 
+/// A message as a service gets it.
+pub(crate) struct Before {
+    message: Message,
+    content: Option<Arc<Comparison>>,
+}
+
+impl Before {
+    /// Of a message that other services may have seen.
+    pub(crate) fn of(course: &mut Course) -> Self {
+        let content = course.body.as_mut().map(|body| {
+            let comparison = Arc::default();
+            body.compare(Side::Given, &comparison);
+            comparison
+        });
+        Self { message: course.message.clone(), content }
+    }
+
+    /// Whether a service gave the message's head another meaning.
+    fn is_changed(&self, now: &mut Message) -> bool {
+        match (&self.message, now) {
+            (Message::Request(before), Message::Request(head)) => {
+                is_changed(before, head) || take_back_via(before, head).is_err()
+            }
+            (
+                Message::Response { response: before, .. },
+                Message::Response { response: head, .. },
+            ) => is_other_response(before, head),
+            _ => true,
+        }
+    }
+
+    /// Tells, once the message is over, whether a service gave it another content.
+    fn content(self, now: Option<&mut Incoming>) -> Option<Arc<Comparison>> {
+        match (self.content, now) {
+            (None, None) => None,
+            (before, now) => {
+                let comparison = before.unwrap_or_else(|| {
+                    let nothing = Arc::<Comparison>::default();
+                    nothing.end(Side::Given);
+                    nothing
+                });
+                match now {
+                    Some(body) => body.compare(Side::Returned, &comparison),
+                    None => comparison.end(Side::Returned),
+                }
+                Some(comparison)
+            }
+        }
+    }
+}
+
 /// The services that had their turn, in order.
 #[derive(Default)]
 pub(crate) struct Turns(Vec<Turn>);
@@ -35,12 +88,17 @@ impl Turns {
         self.0.push(Turn { service: service.clone(), took_part: false });
     }
 
-    /// The service was asked, `before` being the head that it got; notes in the course's trail if
-    /// others should have seen what it made of that.
+    /// Whether no service had a turn.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The service was asked, `before` being what it got, if another one had its turn; notes in the
+    /// course's trail if others should have seen what it made of that.
     pub(crate) fn asked(
         &mut self,
         service: &Arc<Service>,
-        before: &RequestHead,
+        before: Option<Before>,
         steps: usize,
         course: &mut Course,
         info: &TransactionInfo,
@@ -51,18 +109,13 @@ impl Turns {
                 && (turn.took_part || course.concerns(&turn.service, info))
         });
         if did == Some(Did::Adapted)
-            && let Some(turn) = unseen_by
+            && let (Some(before), Some(turn)) = (before, unseen_by)
         {
-            let is_late = match &mut course.message {
-                Message::Request(head) => {
-                    is_changed(before, head) || take_back_via(before, head).is_err()
-                }
-                Message::Response { .. } => false,
-            };
-            if is_late {
-                let (by, unseen_by) = (service.name().clone(), turn.service.name().clone());
+            let (by, unseen_by) = (service.name().clone(), turn.service.name().clone());
+            if before.is_changed(&mut course.message) {
                 course.trail.late = Some(LateChange { by, unseen_by });
             }
+            course.trail.contents.extend(before.content(course.body.as_mut()));
         }
         if matches!(did, Some(Did::Adapted | Did::Ignored | Did::Passed)) {
             self.0.push(Turn { service: service.clone(), took_part: true });
@@ -74,14 +127,28 @@ impl Turns {
 /// count, nor does Via, nor fields of a connection that were left out on the way to the service, nor
 /// their order among others.
 fn is_changed(before: &RequestHead, after: &RequestHead) -> bool {
-    if before.bytes() == after.bytes() {
-        return false;
-    }
+    before.bytes() != after.bytes()
+        && (before.method() != after.method()
+            || before.target() != after.target()
+            || are_others(before.fields(), after.fields(), |name| before.is_hop_by_hop(name)))
+}
+
+/// The same of a response; its status has a meaning, its reason phrase has none.
+fn is_other_response(before: &ResponseHead, after: &ResponseHead) -> bool {
+    before.bytes() != after.bytes()
+        && (before.status() != after.status()
+            || are_others(before.fields(), after.fields(), |name| before.is_hop_by_hop(name)))
+}
+
+fn are_others(
+    before: Fields<'_>,
+    after: Fields<'_>,
+    is_hop_by_hop: impl Fn(&[u8]) -> bool,
+) -> bool {
     let is_routine =
         |field: &Field<'_>| FRAMING.iter().any(|name| field.is(name)) || field.is(PASSED_ON_BY);
-    let sorted = |head: &'_ RequestHead, keeps: &dyn Fn(&Field<'_>) -> bool| {
-        let mut fields: Vec<(Vec<u8>, Vec<u8>)> = head
-            .fields()
+    let sorted = |fields: Fields<'_>, keeps: &dyn Fn(&Field<'_>) -> bool| {
+        let mut fields: Vec<(Vec<u8>, Vec<u8>)> = fields
             .filter(|field| !is_routine(field) && keeps(field))
             .map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()))
             .collect();
@@ -90,10 +157,8 @@ fn is_changed(before: &RequestHead, after: &RequestHead) -> bool {
         fields
     };
     let now = sorted(after, &|_| true);
-    before.method() != after.method()
-        || before.target() != after.target()
-        || (now != sorted(before, &|_| true)
-            && now != sorted(before, &|field| !before.is_hop_by_hop(field.name)))
+    now != sorted(before.clone(), &|_| true)
+        && now != sorted(before, &|field| !is_hop_by_hop(field.name))
 }
 
 /// Leaves of `Via` what `before` had.

@@ -25,6 +25,7 @@ mod body;
 mod bypass;
 mod capabilities;
 mod chain;
+mod comparison;
 mod config;
 mod connection;
 mod copies;
@@ -54,6 +55,7 @@ mod uri;
 pub use body::{Body, BodyError, BodySource, Frame, Full, next_frame};
 pub use capabilities::{Capabilities, Transfer};
 pub use chain::{Chain, Chains};
+pub use comparison::Comparison;
 pub use config::{
     Answers, Balance, ChainConfig, Fail, FailPolicy, Filter, Health, Identity, LateChanges,
     MethodName, Network, OnOverload, Seconds, ServiceConfig, Size, Subject, Timeouts, TlsConfig,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http_wire::{RequestHead, ResponseHead};
 
-use crate::{Body, FailureKind};
+use crate::{Body, Comparison, FailureKind};
 
 /// What became of a request.
 pub enum Adapted {
@@ -84,12 +84,16 @@ pub struct Block {
 pub struct Trail {
     /// One step a service.
     pub steps: Vec<Step>,
-    /// A change of the request that services before it have not seen. Such a request must be logged
+    /// A change of the message that services before it have not seen. Such a message must be logged
     /// as uninspected.
     pub late: Option<LateChange>,
+    /// Contents that services gave back after others had seen what they got. Once they have gone by, it
+    /// is known whether they are others; then the message must be logged as uninspected too.
+    pub contents: Vec<Arc<Comparison>>,
 }
 
-/// A request head was changed after another service had its turn, which has not seen the change.
+/// A request's head, or a response, was changed after another service had its turn, which has not
+/// seen the change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateChange {
     /// The service that changed it.

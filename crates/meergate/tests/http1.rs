@@ -406,6 +406,20 @@ fn no_change_of_protocols_in_the_midst_of_a_request() {
     assert!(origin.seen()[0].ends_with(b"\r\n\r\nab"));
 }
 
+/// What follows a 101 is relayed as what was asked for, so the origin has to say that it is that.
+#[test]
+fn no_change_to_another_protocol_than_was_asked_for() {
+    for named in ["Upgrade: h2c\r\n", "Upgrade: websocket, h2c\r\n", ""] {
+        let switched =
+            format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{named}\r\nother");
+        let origin = Origin::answering(switched);
+        let gateway = Gateway::start("");
+        let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        let got = get(&gateway, &origin, "/", fields);
+        assert!(got.contains("HTTP/1.1 502 ") && !got.contains("other"), "{named}: {got}");
+    }
+}
+
 #[test]
 fn an_answer_before_the_end_of_an_upload_arrives() {
     let origin = Origin::start(|asked| {

@@ -269,3 +269,98 @@ fn what_is_cut_when_the_program_ends_is_in_the_log() {
         (&json!("stopped"), &json!(["no-service"]), &json!(5)),
     );
 }
+
+/// Services before the one that changes a message have not seen what goes on.
+#[test]
+fn what_a_later_service_made_of_a_message_is_counted() {
+    let first = Icap::start(|_| Verdict::Pass);
+    let later = Icap::start(|message| {
+        let mut other = message.body.clone();
+        if let Some(last) = other.last_mut() {
+            *last ^= 1;
+        }
+        let is_response = message.method == "RESPMOD";
+        let path = message.heads.split(' ').nth(1).unwrap();
+        match path.rsplit('/').next().unwrap() {
+            "pass" => Verdict::Pass,
+            "request" if !is_response => Verdict::Content(other),
+            "response" if is_response => Verdict::Content(other),
+            "longer" if is_response => Verdict::Content([&other[..], b"more"].concat()),
+            "head" if is_response => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n";
+                Verdict::Answer(head.to_owned(), message.body.clone())
+            }
+            "block" if is_response => Verdict::Block,
+            _ => Verdict::Echo,
+        }
+    });
+    let settings = |services: &str| {
+        format!(
+            "[[icap.service]]\nname = \"first\"\nurl = \"icap://{}/f\"\n\
+             [[icap.service]]\nname = \"later\"\nurl = \"icap://{}/l\"\n\
+             [[icap.chain]]\nname = \"default\"\nservices = [{services}]\n",
+            first.address, later.address
+        )
+    };
+    let origins = [
+        "HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+            300_000,
+            "a".repeat(300_000)
+        ),
+    ];
+    for answer in origins {
+        let origin = Origin::answering(answer);
+        for (services, counts) in [("\"first\", \"later\"", true), ("\"later\", \"first\"", false)]
+        {
+            for (path, late) in [
+                ("pass", None),
+                ("same", None),
+                ("request", Some("to_server")),
+                ("response", Some("to_client")),
+                ("longer", Some("to_client")),
+                ("head", Some("to_client")),
+                ("block", None),
+            ] {
+                let gateway = Gateway::start(&settings(services));
+                let o = origin.address;
+                let request = format!(
+                    "POST http://{o}/{path} HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n\
+                     Content-Length: 3\r\n\r\nabc"
+                );
+                gateway.ask(request.as_bytes());
+                let record = &gateway.transactions(1)[0];
+                let late = late.filter(|_| counts);
+                let reasons = if late.is_some() { json!(["late-change"]) } else { Value::Null };
+                assert_eq!(record["uninspected"], reasons, "{services} {path}: {record}");
+                for direction in ["to_server", "to_client"] {
+                    let counted = unseen(&gateway, "late-change", direction) > 0;
+                    assert_eq!(counted, late == Some(direction), "{services} {path}");
+                }
+            }
+        }
+    }
+}
+
+/// What stands in the place of a part, or of coded content, is neither.
+#[test]
+fn pages_of_services_are_no_parts_and_not_coded() {
+    let icap = Icap::start(|message| match message.method == "RESPMOD" {
+        true => Verdict::Block,
+        false => Verdict::Pass,
+    });
+    for fields in
+        ["206 Partial Content\r\nContent-Range: bytes 0-4/9", "200 OK\r\nContent-Encoding: x"]
+    {
+        let origin =
+            Origin::answering(format!("HTTP/1.1 {fields}\r\nContent-Length: 5\r\n\r\nhello"));
+        let settings = service(icap.address, "");
+        let gateway = Gateway::start(&format!("{settings}[http]\nother_codings = \"pass\"\n"));
+        let o = origin.address;
+        let request = format!("GET http://{o}/ HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n\r\n");
+        assert!(String::from_utf8_lossy(&gateway.ask(request.as_bytes())).contains("blocked"));
+        let record = &gateway.transactions(1)[0];
+        assert_eq!(record["uninspected"], Value::Null, "{record}");
+    }
+}

@@ -2,7 +2,9 @@
 //!
 //! A message counts as seen by nobody until somebody says that a service has seen it.
 
-use icap_client::{Did, Trail};
+use std::sync::Arc;
+
+use icap_client::{Comparison, Did, Trail};
 
 use crate::io::{Direction, RelayEnd, Stream, relay};
 use crate::session::Arrival;
@@ -32,6 +34,8 @@ struct Entry {
     opaque: Option<Unseen>,
     /// Bytes of its head, in HTTP/1.1 form, as it was sent on.
     head: u64,
+    /// Whether services made another content of its content after others had seen that.
+    compared: Vec<Arc<Comparison>>,
 }
 
 /// Who has seen a message.
@@ -47,7 +51,7 @@ enum Sight {
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { sight: Sight::Nobody(Unseen::NoService), opaque: None, head: 0 }
+        Self { sight: Sight::Nobody(Unseen::NoService), opaque: None, head: 0, compared: Vec::new() }
     }
 }
 
@@ -59,10 +63,17 @@ impl Account {
 
     /// Services are shown `message`, and `trail` says how far they looked.
     pub(super) fn shown(&mut self, message: Message, trail: &Trail) {
-        self.entry(message).sight = match unseen(trail) {
+        let entry = self.entry(message);
+        entry.sight = match unseen(trail) {
             None => Sight::Services,
             Some(why) => Sight::Nobody(why),
         };
+        entry.compared.clone_from(&trail.contents);
+    }
+
+    /// The response is a service's page: no part of anything, and not coded.
+    pub(super) fn service_page(&mut self) {
+        self.response.opaque = None;
     }
 
     /// A service has made the response itself, and there is no other one to see it.
@@ -114,7 +125,10 @@ impl Account {
         ] {
             let unseen = match entry.sight {
                 Sight::Ours => continue,
-                Sight::Services => None,
+                Sight::Services => {
+                    let changed = entry.compared.iter().any(|contents| contents.differs());
+                    changed.then_some(Unseen::LateChange)
+                }
                 Sight::Nobody(why) => Some(why),
             };
             if let Some(why) = unseen {

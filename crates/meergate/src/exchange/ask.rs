@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::pin;
 
-use http_wire::{RequestHead, ResponseHead};
+use http_wire::{RequestHead, ResponseHead, tokens};
 use icap_client::{Body, Chain};
 
 use super::account::Message;
@@ -75,7 +75,7 @@ pub(super) async fn ask<C: Client, O: Origin>(
             };
             match head.status() {
                 100 => drive.release(),
-                101 => return may_switch(rules, &asked, drive).map(|()| (head, None)),
+                101 => return may_switch(rules, &asked, &head, drive).map(|()| (head, None)),
                 102..=199 => {
                     tx.account.sent_interim(head.bytes().len());
                     let mut sent = pin!(client.interim(&head));
@@ -99,14 +99,26 @@ pub(super) async fn ask<C: Client, O: Origin>(
 fn may_switch<S: Sink>(
     rules: &Rules<'_>,
     asked: &RequestHead,
+    answer: &ResponseHead,
     drive: &Drive<'_, S>,
 ) -> Result<(), Trouble> {
-    let wrong = match (rules.may_upgrade(asked), drive.is_sent()) {
+    let may = rules.may_upgrade(asked) && names_one_of(asked, answer);
+    let wrong = match (may, drive.is_sent()) {
         (true, true) => return Ok(()),
         (true, false) => "another protocol in the midst of the request",
         (false, _) => "a protocol that nobody asked for",
     };
     Err(Trouble::OriginGone(io::Error::other(wrong)))
+}
+
+/// Whether the answer says which protocol it is, and that is one of those asked for (RFC 9110 section 7.8).
+fn names_one_of(asked: &RequestHead, answer: &ResponseHead) -> bool {
+    let mut wanted = asked.all("Upgrade").flat_map(|field| tokens(field.value));
+    let mut named = answer.all("Upgrade").flat_map(|field| tokens(field.value));
+    match (named.next(), named.next()) {
+        (Some(name), None) => wanted.any(|token| token.eq_ignore_ascii_case(name)),
+        _ => false,
+    }
 }
 
 fn is_idempotent(method: &[u8]) -> bool {

@@ -188,6 +188,8 @@ pub(super) async fn answer<C: Client, S: Sink>(
         tx.adapted(Message::Response, &adapted.trail, began.elapsed());
         if let Some(block) = &adapted.blocked_by {
             tx.blocked(Some(block), &block.service);
+            // Their page is no part of anything, and not coded.
+            tx.account.service_page();
         }
         if adapted.unshown {
             tx.account.skipped(Message::Response, Unseen::ServiceAnswer);

@@ -1,6 +1,6 @@
 //! The forms in which a request's path may be read. Origins, and what stands before them, disagree on
-//! what `//admin`, `/x/../admin`, `/..%2fadmin`, `/x\..\admin` and `/x/..;/admin` are, so rules are asked
-//! about all that it may be, and what lets least pass holds.
+//! what `//admin`, `/x/../admin`, `/..%2fadmin`, `/x\..\admin`, `/x/..;/admin` and `/admin/` are, so rules
+//! are asked about all that it may be, and what lets least pass holds.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,8 @@ impl Forms<'_> {
 pub fn forms(target: &[u8]) -> Forms<'_> {
     let path = path(target);
     if is_plain(path) {
-        return Forms { likely: Cow::Borrowed(path), others: Vec::new() };
+        let others = without_slash(path).map(<[u8]>::to_vec).into_iter().collect();
+        return Forms { likely: Cow::Borrowed(path), others };
     }
     let once = decoded(path);
     let mut all = vec![read(&once, Reading { dots: true, merged: true, ..Reading::default() })];
@@ -44,8 +45,20 @@ pub fn forms(target: &[u8]) -> Forms<'_> {
     for reading in Reading::all() {
         add(decoded(&read(&decoded_dots(path), reading)));
     }
+    for at in 0..all.len() {
+        if let Some(file) = without_slash(&all[at]).map(<[u8]>::to_vec)
+            && !all.contains(&file)
+        {
+            all.push(file);
+        }
+    }
     let likely = Cow::Owned(all.remove(0));
     Forms { likely, others: all }
+}
+
+/// The path of a folder as that of a file: many answer both alike.
+fn without_slash(path: &[u8]) -> Option<&[u8]> {
+    path.strip_suffix(b"/").filter(|file| !file.is_empty())
 }
 
 /// How a path is taken apart.
@@ -177,7 +190,6 @@ mod tests {
         for (target, expected) in [
             ("/admin?x=/y", "/admin"),
             ("/", "/"),
-            ("/a/b.c/", "/a/b.c/"),
             ("http://a.example/x?y", "/x"),
             ("http://a.example", "/"),
             ("http://a.example?y", "/"),
@@ -215,6 +227,9 @@ mod tests {
             "/x/%252e%252e/admin",
             "/x/..%252fadmin",
             "http://a.example//admin",
+            "/admin/",
+            "/admin/;a",
+            "/x/../admin/",
         ] {
             let all = all(target);
             assert!(all.contains(&"/admin".to_owned()), "{target}: {all:?}");
@@ -237,6 +252,12 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_may_be_a_file() {
+        assert_eq!(all("/a/b.c/"), ["/a/b.c/", "/a/b.c"]);
+        assert_eq!(all("//a/")[0], "/a/");
+    }
+
+    #[test]
     fn the_likely_form_comes_first() {
         for (target, likely) in
             [("/x/../a", "/a"), ("//a", "/a"), ("/a/..", "/"), ("/a/.", "/a/"), ("/a;b", "/a;b")]
@@ -249,7 +270,7 @@ mod tests {
     fn all_forms_are_few_and_bounded() {
         let target = "/%2e%252e%2f;x\\".repeat(400);
         let forms = forms(target.as_bytes());
-        assert!(forms.iter().count() <= 49);
+        assert!(forms.iter().count() <= 98);
         assert!(forms.iter().all(|form| form.len() <= target.len() + 1));
     }
 }

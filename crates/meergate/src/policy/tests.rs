@@ -143,6 +143,7 @@ fn wrong_fingerprints_are_refused() {
 fn of_all_that_a_path_may_be_the_strictest_counts() {
     let policy = policy(
         "[[rule]]\npath = [\"/admin*\"]\naction = \"block\"\n\
+         [[rule]]\npath = [\"/secret/page\"]\naction = \"block\"\n\
          [[rule]]\npath = [\"/public/*\"]\naction = \"bypass\"\n\
          [[rule]]\npath = [\"/cut/*\"]\naction = \"reset\"\n",
     )
@@ -152,6 +153,11 @@ fn of_all_that_a_path_may_be_the_strictest_counts() {
         decide_paths(&policy, &subject("a.example"), b"GET", &paths).action
     };
     for target in ["/admin", "//admin", "/./admin", "/x/..%2fadmin", "/public/../admin", "/;/admin"]
+    {
+        assert_eq!(decide(target), Action::Block, "{target}");
+    }
+    for target in
+        ["/secret/page", "/secret/page/", "/secret/page/?x", "/secret/./page/", "/secret/page;/"]
     {
         assert_eq!(decide(target), Action::Block, "{target}");
     }
@@ -172,6 +178,8 @@ fn of_all_that_a_path_may_be_the_strictest_counts() {
         "/x/../public/x",
         "//public/x",
         "/./public/x",
+        "/public/",
+        "/secret/page/x",
     ] {
         assert_eq!(decide(target), Action::Intercept, "{target}");
     }

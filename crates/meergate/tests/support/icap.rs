@@ -30,6 +30,8 @@ pub enum Verdict {
     Change(String),
     /// The connection ends without an answer.
     Close,
+    /// The message with another content.
+    Content(Vec<u8>),
     /// A block page, with the status 201 (Created).
     Created,
     /// It answers with so much of the content and then ends the connection.
@@ -162,10 +164,11 @@ fn answer(writer: &mut TcpStream, message: &Message, verdict: &Verdict) -> Optio
             );
             writer.write_all(text.as_bytes()).ok()
         }
-        Verdict::Echo => {
+        Verdict::Echo => answer(writer, message, &Verdict::Content(message.body.clone())),
+        Verdict::Content(body) => {
             start(writer, message)?;
-            write!(writer, "{:x}\r\n", message.body.len()).ok()?;
-            writer.write_all(&message.body).ok()?;
+            write!(writer, "{:x}\r\n", body.len()).ok()?;
+            writer.write_all(body).ok()?;
             writer.write_all(b"\r\n0\r\n\r\n").ok()
         }
         Verdict::CutAfter(length) => {
