@@ -11,6 +11,9 @@ const SHOWN: usize = 32;
 /// A content coding that can be decoded (RFC 9110 section 8.4.1, RFC 7932, RFC 9659).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Coding {
+    /// `aws-chunked`, a framing of uploads to S3 that is named as a coding. No token stands for it here: see
+    /// [`Codings::in_aws_chunks`].
+    AwsChunked,
     /// `br`.
     Brotli,
     /// `deflate`: zlib, or raw DEFLATE where the first two bytes can't begin zlib.
@@ -37,6 +40,7 @@ impl Coding {
     /// The token that names it.
     pub fn token(self) -> &'static str {
         match self {
+            Coding::AwsChunked => "aws-chunked",
             Coding::Brotli => "br",
             Coding::Deflate => "deflate",
             Coding::Gzip => "gzip",
@@ -51,7 +55,7 @@ impl fmt::Display for Coding {
     }
 }
 
-/// The codings of a content in the order in which they were applied, at most [`MAX_CODINGS`].
+/// The codings of a content in the order in which they were applied, at most [`MAX_CODINGS`] and the chunks of AWS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Codings {
     applied: Vec<Coding>,
@@ -84,6 +88,13 @@ impl Codings {
             true => Err(Unsupported::NothingBeside),
             false => Ok(Codings { applied }),
         }
+    }
+
+    /// The same in `aws-chunked`, which is always undone first, wherever it is named.
+    #[must_use]
+    pub fn in_aws_chunks(mut self) -> Codings {
+        self.applied.push(Coding::AwsChunked);
+        self
     }
 
     /// Whether the content is what was sent, byte for byte.

@@ -1,5 +1,6 @@
 //! The decoders of all codings of a content, one behind the other.
 
+use crate::aws_chunked::AwsChunked;
 use crate::brotli::Brotli;
 use crate::deflate::Deflate;
 use crate::gzip::Gzip;
@@ -205,6 +206,7 @@ impl Decoder {
 impl Stage {
     fn new(coding: Coding, at: usize) -> Self {
         let layer: Box<dyn Layer> = match coding {
+            Coding::AwsChunked => Box::new(AwsChunked::new()),
             Coding::Brotli => Box::new(Brotli::new()),
             Coding::Deflate => Box::new(Deflate::new()),
             Coding::Gzip => Box::new(Gzip::new()),

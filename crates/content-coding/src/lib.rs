@@ -1,6 +1,7 @@
 //! Strict streaming decoders for the content codings of HTTP (RFC 9110 section 8.4).
 #![forbid(unsafe_code)]
 
+mod aws_chunked;
 mod brotli;
 mod coding;
 mod decoder;

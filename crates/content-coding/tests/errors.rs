@@ -176,3 +176,64 @@ fn a_raw_content_whose_first_byte_comes_alone_out_of_another_coding_is_refused()
     let error = whole("deflate, deflate", &coded).error.unwrap();
     assert_eq!((error.fault, error.layer), (Fault::Ambiguous, 1));
 }
+
+fn aws(coded: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut decoder = content_coding::Decoder::new(&codings("").in_aws_chunks());
+    let (mut at, mut plain) = (0, Vec::new());
+    let mut output = [0; 7];
+    loop {
+        let piece = &coded[at..coded.len().min(at + 3)];
+        let progress = decoder.decode(piece, &mut output)?;
+        at += progress.consumed;
+        plain.extend_from_slice(&output[..progress.produced]);
+        if progress.drained && at == coded.len() {
+            break;
+        }
+    }
+    while !decoder.finish(&mut output)?.done {}
+    Ok(plain)
+}
+
+#[test]
+fn chunks_of_aws_are_taken_as_they_are_written() {
+    let signature = "0aF".repeat(20);
+    let line = |length: &str| format!("{length};chunk-signature={signature}\r\n");
+    let signed = format!("{}hello\r\n{}world\r\n{}\r\n", line("5"), line("5"), line("0"));
+    let sums = "x-amz-checksum-crc32:AAAAAA==\r\n";
+    for good in [
+        signed.clone(),
+        "5\r\nhello\r\n05\r\nworld\r\n0\r\n\r\n".to_owned(),
+        format!("A\r\nhelloworld\r\n0\r\n{sums}\r\n"),
+        format!(
+            "a\r\nhelloworld\r\n{}{sums}x-amz-trailer-signature:{signature}\r\n\r\n",
+            line("0")
+        ),
+        "a\r\nhelloworld\r\n0\r\nx-amz-checksum-crc32:AA==\n\r\n\r\n\r\n".to_owned(),
+    ] {
+        assert_eq!(aws(good.as_bytes()).unwrap(), b"helloworld", "{good}");
+    }
+    assert_eq!(aws(b"").unwrap(), b"");
+    for end in 1..signed.len() {
+        assert_eq!(aws(&signed.as_bytes()[..end]).unwrap_err().fault, Fault::Truncated, "{end}");
+    }
+    for bad in [
+        "hello",
+        "\r\nhello",
+        ";chunk-signature=0\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "5;chunk-signature=\r\nhello\r\n",
+        "5;chunk-signature=payload\r\nhello\r\n",
+        "5;other=0\r\nhello\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "00000000000005\r\nhello\r\n0\r\n\r\n",
+        "0\r\n\r\n<script>",
+        &format!("5;chunk-signature={}\r\nhello\r\n0\r\n\r\n", "0".repeat(145)),
+        &format!("0\r\n{}\r\n\r\n", "a".repeat(512)),
+    ] {
+        assert_eq!(aws(bad.as_bytes()).unwrap_err().fault, Fault::Header, "{bad}");
+    }
+}

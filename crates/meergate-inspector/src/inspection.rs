@@ -1,6 +1,7 @@
 //! One transaction's way: whom it belongs to, which flow it continues, what the engine is shown of it, and what the
 //! client gets.
 
+mod aside;
 mod claims;
 mod clients;
 mod content;

@@ -16,6 +16,16 @@ pub(crate) enum Reading {
     Decoded(Codings),
 }
 
+impl Reading {
+    /// The codings that are undone.
+    pub(crate) fn codings(&self) -> Option<&Codings> {
+        match self {
+            Self::AsIs(_) => None,
+            Self::Decoded(codings) => Some(codings),
+        }
+    }
+}
+
 impl ContentSettings {
     /// How the content of a request is to be read.
     ///
@@ -27,7 +37,19 @@ impl ContentSettings {
             false => Part::None,
         };
         let codings: Vec<&[u8]> = head.all("Content-Encoding").map(|field| field.value).collect();
-        self.reading(&codings, part)
+        // By this S3 knows the chunks. Some have the other field of what is stored, and none.
+        if !head.all("x-amz-content-sha256").any(|field| field.value.starts_with(b"STREAMING-")) {
+            return self.reading(&codings, part);
+        }
+        // Empty elements too, which stand beside a coding otherwise than alone.
+        let members = codings.iter().flat_map(|value| value.split(|byte| *byte == b','));
+        let others: Vec<&[u8]> =
+            members.map(<[u8]>::trim_ascii).filter(|name| !is_framing(name)).collect();
+        Ok(match self.reading(&others, part)? {
+            Reading::AsIs(None) => Reading::Decoded(Codings::default().in_aws_chunks()),
+            Reading::Decoded(codings) => Reading::Decoded(codings.in_aws_chunks()),
+            counted @ Reading::AsIs(Some(_)) => counted,
+        })
     }
 
     /// How the content of a response is to be read, of which the client shows so much more than it

@@ -54,6 +54,7 @@ struct PartHead {
     has_disposition: bool,
     has_kind: bool,
     has_encoding: bool,
+    has_content_encoding: bool,
     /// The engine takes the part for a file.
     is_file: bool,
     /// A server may take it for one.
@@ -62,6 +63,8 @@ struct PartHead {
     is_nested: bool,
     /// A server may decode it.
     is_coded: bool,
+    /// It is compressed, to a server that looks at such fields here.
+    is_packed: bool,
 }
 
 impl Form {
@@ -198,8 +201,8 @@ impl Form {
 
     /// The line under way is content.
     fn count(&mut self, in_crlf: bool) {
-        let PartHead { is_file, may_be_file, is_nested, is_coded, .. } = self.head;
-        if is_coded || !is_file && (may_be_file || is_nested || self.is_mixed) {
+        let PartHead { is_file, may_be_file, is_nested, is_coded, is_packed, .. } = self.head;
+        if is_coded || is_packed || !is_file && (may_be_file || is_nested || self.is_mixed) {
             self.unseen += self.owed + self.length - u64::from(in_crlf);
             self.owed = 1 + u64::from(in_crlf);
         }
@@ -233,6 +236,10 @@ impl Form {
             let plain: [&[u8]; 3] = [b"7bit", b"8bit", b"binary"];
             head.is_coded = !plain.iter().any(|plain| value.eq_ignore_ascii_case(plain));
             &mut head.has_encoding
+        } else if name.eq_ignore_ascii_case(b"Content-Encoding") {
+            // Forms have no such field, and some servers decode all the same.
+            head.is_packed = !value.eq_ignore_ascii_case(b"identity");
+            &mut head.has_content_encoding
         } else {
             return Ok(());
         };

@@ -29,6 +29,8 @@ pub(crate) enum Contradiction {
     FileName,
     /// The ICAP message has no head of the kind that its method is about.
     HeadMissing,
+    /// A path that servers which leave out parameters read as another one.
+    PathAmbiguous,
     /// A target without a path, without which the engine takes no content for a file.
     PathMissing,
     /// More fields repeat names than the engine keeps.
@@ -54,6 +56,9 @@ impl fmt::Display for Contradiction {
                 "a Content-Disposition is longer than the names of files that the engine takes, 4096 bytes",
             ),
             Self::HeadMissing => f.write_str("there is no HTTP head"),
+            Self::PathAmbiguous => f.write_str(
+                "the request's path has a folder of parameters alone, such as /;/ or /..;/, which servers leave out or go up by",
+            ),
             Self::PathMissing => f.write_str(
                 "the request's target has no path, without which the engine takes no content for a file",
             ),

@@ -40,7 +40,7 @@ pub(crate) fn check(fields: Fields<'_>, trailers: &Headers) -> Result<(), Contra
     }
 }
 
-/// Makes sure that the engine finds a path in the target, which names the file that a message's content is: without a
+/// Makes sure that the engine finds a path in the target that servers read alike, which names the file that a message's content is: without a
 /// name there is no file for it (`HtpResponseBodyHandle`, `HtpRequestBodyHandlePOSTorPUT`), and `file.data` sees
 /// nothing. CONNECT has none, so nothing can come with it.
 ///
@@ -61,8 +61,25 @@ pub(crate) fn check_path(
         None => false,
     };
     match has_path {
-        true => Ok(()),
+        true => check_folders(target),
         false => Err(Contradiction::PathMissing),
+    }
+}
+
+/// Makes sure that no folder of the path is but parameters (RFC 3986 section 3.3): to servers that leave those out, `/;a/x`
+/// is `/x` and `/x/..;/y` is `/y`, and the engine has the path as it is written. Other parameters name nothing else.
+fn check_folders(target: &[u8]) -> Result<(), Contradiction> {
+    let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    let mut segments = path.split(|byte| *byte == b'/');
+    // Of the path of a root, servers write `/;jsessionid=1`.
+    segments.next_back();
+    let is_ambiguous = |segment: &[u8]| {
+        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+        name.len() < segment.len() && matches!(name, b"" | b"." | b"..")
+    };
+    match segments.any(is_ambiguous) {
+        true => Err(Contradiction::PathAmbiguous),
+        false => Ok(()),
     }
 }
 
@@ -141,6 +158,26 @@ mod tests {
         ] {
             let found = check_path(method.as_bytes(), target.as_bytes(), has_body);
             assert_eq!(found.is_ok(), good, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn no_folder_is_but_parameters() {
+        for (good, target) in [
+            (true, "/a;b/x"),
+            (true, "/;jsessionid=1"),
+            (true, "/a/;b?/;/x"),
+            (true, "/...;/x"),
+            (true, "http://h/a;b/x"),
+            (false, "/;/x"),
+            (false, "/;a=b/x"),
+            (false, "/a/..;/x"),
+            (false, "/a/.;b/x"),
+            (false, "/a/;/x"),
+            (false, "http://h/;/x"),
+        ] {
+            let found = check_path(b"GET", target.as_bytes(), false);
+            assert_eq!(found.is_ok(), good, "{target}");
         }
     }
 

@@ -123,7 +123,9 @@ enumerated! {
         AfterDrop => "after-drop",
         /// What a coding has beside the content, which who does not decode has as well.
         BesideContent => "beside-content",
-        /// In a coding that is not decoded here, and passed because the settings say so.
+        /// Text in a charset that rules do not read, such as UTF-16.
+        Charset => "charset",
+        /// In a coding that is not decoded here, and passed because the settings say so, or below HTTP.
         Coding => "coding",
         /// The message contradicted itself.
         Contradiction => "contradiction",
@@ -143,6 +145,8 @@ enumerated! {
         Form => "form",
         /// Not what their coding asks for, and passed because the settings say so.
         Malformed => "malformed",
+        /// Coded for a client that asked for no coding, and may keep the bytes as they came.
+        NotAccepted => "not-accepted",
         /// A part of a resource: inspected, but not together with the other parts.
         Range => "range",
         /// Of content that was refused.

@@ -12,6 +12,7 @@ use icap::Headers;
 use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError};
 use suricata::Direction;
 
+use crate::inspection::aside;
 use crate::inspection::decoding::{Decoding, PIECE, Step};
 use crate::inspection::dialogue::Dialogue;
 use crate::inspection::dns::{DnsBody, DnsView};
@@ -47,6 +48,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) framing: BodyFraming,
     /// What of the body goes there.
     pub(crate) content: Content,
+    /// Why the body counts as uninspected, though the engine sees all of it.
+    pub(crate) aside: Option<Uninspected>,
     /// The form that the body is.
     pub(crate) form: Option<Form>,
     /// The DNS message that the body is.
@@ -306,8 +309,15 @@ impl Passage<'_> {
         if self.framing == BodyFraming::Chunked {
             held.trail.follow([a, b], delimiters.before(), Slices { first, second });
         }
+        if held.begin.is_utf_16(Slices { first, second }) && aside::may_be_text(&self.fields) {
+            self.aside = self.aside.or(Some(Uninspected::Charset));
+        }
         let counters = self.flows.counters();
         counters.inspected.add(len as u64);
+        if let (Some(reason), Content::AsIs(None) | Content::Coded(_)) = (self.aside, &self.content)
+        {
+            counters.uninspected(reason, len as u64);
+        }
         counters.uninspected(Uninspected::Form, missed);
         match &mut self.content {
             Content::AsIs(uninspected) => {

@@ -11,6 +11,7 @@ use icap_server::{Http, Options, Reply, ReplyHead, Service, TransactError, Trans
 use icap_stream::Offer;
 use suricata::{Direction, Dropped};
 
+use crate::inspection::aside;
 use crate::inspection::claims::Claims;
 use crate::inspection::clients::{Client, Share};
 use crate::inspection::content::Reading;
@@ -29,7 +30,7 @@ use crate::inspection::stream;
 use crate::inspection::worker_flows::{EventTags, FlowLease, WorkerFlows};
 
 /// What is decoded here, so that others need not ask for content in less.
-const DECODES: &str = "br+deflate+gzip+x-gzip+zstd";
+const DECODES: &str = "aws-chunked+br+deflate+gzip+x-gzip+zstd";
 
 /// The service, as one worker's connections see it.
 #[derive(Clone)]
@@ -181,6 +182,7 @@ impl Inspecting<'_> {
             fields: head.fields(),
             framing,
             content,
+            aside: aside::of_request(&head),
             form,
             dns_body: if has_body { dns.request_body(&head) } else { None },
             dns,
@@ -261,6 +263,7 @@ impl Inspecting<'_> {
             fields: head.fields(),
             framing,
             content,
+            aside: aside::of_response(&head, reading.codings(), request.as_ref()),
             form: None,
             dns_body: if has_body { dns.response_body(&head) } else { None },
             dns,

@@ -200,5 +200,11 @@ mod tests {
             let judged = Decoders::Known(&decodable).judge([value.as_bytes()].into_iter());
             assert_eq!(judged, expected, "{value}");
         }
+        // The inspector undoes it.
+        let decodable = list(&["aws-chunked", "gzip"]);
+        for value in ["aws-chunked", "AWS-chunked,gzip"] {
+            let judged = Decoders::Known(&decodable).judge([value.as_bytes()].into_iter());
+            assert_eq!(judged, Content::Open, "{value}");
+        }
     }
 }

@@ -112,6 +112,8 @@ fn files_that_the_engine_does_not_take_for_some_are_counted() {
             "Content-Disposition: form-data; name=n\r\nContent-Type: multipart/mixed; boundary=c",
             content,
         ),
+        ("Content-Encoding: gzip", content),
+        ("Content-Encoding: identity", 0),
         ("Content-Transfer-Encoding: base64", content),
         (
             "Content-Disposition: form-data; filename=f\r\nContent-Transfer-Encoding: quoted-printable",

@@ -7,6 +7,7 @@ use dual_ring::PooledRing;
 use icap_server::{Reply, TransactError};
 use tokio::task::yield_now;
 
+use crate::inspection::aside::Beginning;
 use crate::inspection::halt::Halt;
 use crate::inspection::pause::Pause;
 use crate::inspection::trail::Trail;
@@ -37,6 +38,8 @@ pub(super) struct Held<'a> {
     counted: usize,
     /// Bytes that came since other connections had their turn.
     pub(super) turn: usize,
+    /// Of what the engine saw of the content.
+    pub(super) begin: Beginning,
     /// What the engine has seen, up to the next chunk.
     pub(super) trail: Trail,
     flows: &'a WorkerFlows,
@@ -67,6 +70,7 @@ impl<'a> Held<'a> {
             passed: 0,
             counted: 0,
             turn: 0,
+            begin: Beginning::default(),
             trail: Trail::default(),
             flows,
         })

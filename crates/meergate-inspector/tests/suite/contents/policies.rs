@@ -97,6 +97,96 @@ fn what_is_framed_once_more_is_inspected_as_it_is_and_counted() {
     assert_refused(&client.ask(&upload(field, Framed::Length, b"x")), "unknown content coding");
 }
 
+/// Where it is certain that a server takes the chunks apart, so does the inspector.
+#[test]
+fn what_comes_in_chunks_of_aws_is_inspected_without_them() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let chunks = |content: &[u8]| {
+        let mut framed = Vec::new();
+        for chunk in content.chunks(30) {
+            let line = format!("{:x};chunk-signature=00\r\n", chunk.len());
+            framed.extend([line.as_bytes(), chunk, b"\r\n"].concat());
+        }
+        [&framed[..], b"0;chunk-signature=00\r\n\r\n"].concat()
+    };
+    let streaming = "x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD\r\n";
+    for (coding, content) in [
+        ("Content-Encoding: aws-chunked\r\n", EICAR.to_vec()),
+        ("", infected()),
+        ("Content-Encoding: aws-chunked,gzip\r\n", gzip(&infected())),
+        ("Content-Encoding: gzip, aws-chunked\r\n", gzip(&infected())),
+        ("Content-Encoding: gzip\r\n", gzip(&infected())),
+    ] {
+        let fields = format!("{coding}{streaming}");
+        let body = chunks(&content);
+        client.ask(&upload(&fields, Framed::Length, &body)).assert_blocked(1_000_002);
+        client.ask(&upload(&fields, Framed::Chunked, &body)).assert_blocked(1_000_002);
+    }
+    let fine = chunks(&random(200_000));
+    client.ask(&upload(streaming, Framed::Length, &fine)).assert_passed(&fine);
+    for bad in [&b"hello"[..], &chunks(b"hello")[..20], b"5;x=y\r\nhello\r\n0\r\n\r\n"] {
+        assert_refused(&client.ask(&upload(streaming, Framed::Length, bad)), "aws-chunked");
+    }
+    assert_eq!(uninspected(&server, "coding"), 0);
+}
+
+/// Every byte is inspected, and some receiver reads something else out of it.
+#[test]
+fn what_is_read_otherwise_by_its_receiver_is_counted() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let utf_16: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain(EICAR.iter().flat_map(|b| [*b, 0])).collect();
+    for (reason, fields, body) in [
+        ("coding", "grpc-encoding: gzip\r\n", &b"message"[..]),
+        ("coding", "Connect-Content-Encoding: br\r\n", b"message"),
+        ("coding", "Content-Type: application/grpc-web-text\r\n", b"bWVzc2FnZQ=="),
+        ("charset", "Content-Type: text/html; charset=utf-16\r\n", &utf_16),
+        ("charset", "Content-Type: text/html; charset=utf-7\r\n", b"+AFg-"),
+        ("charset", "Content-Type: text/html\r\n", &utf_16),
+    ] {
+        for message in [
+            response(fields, Framed::Length, body).allow_204(),
+            upload(fields, Framed::Chunked, body).allow_204(),
+        ] {
+            let before = uninspected(&server, reason);
+            client.ask(&message).assert_unmodified();
+            assert_eq!(uninspected(&server, reason) - before, body.len() as u64, "{fields}");
+        }
+    }
+    let before = uninspected(&server, "charset");
+    let picture = "Content-Type: image/x\r\n";
+    client.ask(&upload(picture, Framed::Length, &utf_16).allow_204()).assert_unmodified();
+    assert_eq!(uninspected(&server, "charset"), before);
+}
+
+/// Who asks for no coding may keep the bytes as they came, and Huffman codes can spell anything.
+#[test]
+fn what_is_coded_for_a_client_that_asked_for_no_coding_is_counted() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let body = gzip(b"harmless");
+    for (accepted, counts) in [
+        ("", true),
+        ("Accept-Encoding: br\r\n", true),
+        ("Accept-Encoding: gzip;q=0\r\n", true),
+        ("Accept-Encoding: br, GZIP;q=0.1\r\n", false),
+        ("Accept-Encoding: *\r\n", false),
+    ] {
+        let before = uninspected(&server, "not-accepted");
+        let request = format!("GET /coded HTTP/1.1\r\nHost: www.test\r\n{accepted}\r\n");
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let message = Request::respmod(request, head).body(&body);
+        client.ask(&message.allow_204()).assert_unmodified();
+        let counted = uninspected(&server, "not-accepted") - before;
+        assert_eq!(counted > 0, counts, "{accepted}");
+    }
+}
+
 #[test]
 fn malformed_content_passes_and_is_counted_where_that_is_wished() {
     let server = Server::with_settings("[content]\nmalformed = \"pass\"\n", &[]);
@@ -185,7 +275,7 @@ fn clients_are_told_what_is_decoded() {
     let server = Server::start(&[]);
     let reply = server.connect().options();
     let said = reply.field("X-Meergate").unwrap();
-    assert!(said.contains("decodes=br+deflate+gzip+x-gzip+zstd"), "{said}");
+    assert!(said.contains("decodes=aws-chunked+br+deflate+gzip+x-gzip+zstd"), "{said}");
 }
 
 #[test]
