@@ -6,12 +6,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use e2e::origin::{After, Request, Wire};
 use e2e::peers::nginx::Nginx;
 use e2e::pki::Authority;
-use e2e::{Curl, Gateway, Inspected, Inspector, Origin, content, origin, peers};
+use e2e::{Curl, Gateway, Inspected, Inspector, Origin, chromium, content, origin, peers};
 use tempfile::TempDir;
 
 /// The gateway's default on both sides.
@@ -296,4 +296,88 @@ impl Random {
         }
         parts
     }
+}
+
+/// A recording of silence with noise in it that nobody hears: 8 bits, 8,000 a second.
+fn recording(seconds: usize) -> Vec<u8> {
+    let length = seconds * 8000;
+    let number = |n: usize| u32::try_from(n).unwrap().to_le_bytes();
+    let format = [1, 0, 1, 0, 0x40, 0x1f, 0, 0, 0x40, 0x1f, 0, 0, 1, 0, 8, 0];
+    let head = [&b"RIFF"[..], &number(36 + length), b"WAVEfmt ", &number(16), &format, b"data"];
+    let sound = content::noise(5, length).into_iter().map(|byte| 0x80 ^ byte & 3);
+    head.concat().into_iter().chain(number(length)).chain(sound).collect()
+}
+
+#[test]
+fn clients_that_ask_for_parts_in_their_ways() {
+    let inspected = Inspected::start();
+    let nginx = Nginx::start(&inspected.identity());
+    let gateway = inspected.proxy();
+    let folder = TempDir::new().unwrap();
+    let target = folder.path().join("file");
+    let clean = content::noise(6, 5_000_000);
+    let bad = content::infected(6, 5_000_000, 3_300_000);
+    nginx.put("bucket/clean", &clean);
+    nginx.put("bucket/bad", &bad);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/part_clients.py");
+    for client in ["bits", "boto3", "boto3-signed"] {
+        for (path, file) in [("/bucket/clean", &clean), ("/bucket/bad", &bad)] {
+            let mut python = peers::python();
+            python.arg(&script).args([client, &nginx.url(""), path]);
+            python.arg(format!("http://{}", gateway.proxy())).arg(gateway.authority());
+            let output = python.arg(&target).stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let came = fs::read(&target).unwrap();
+            let is_clean = path == "/bucket/clean";
+            let code = if is_clean { 0 } else { 3 };
+            assert_eq!(output.status.code(), Some(code), "{client} {path}: {said}");
+            assert!(!content::has_eicar(&came), "{client} {path}");
+            assert!(!is_clean || came == *file, "{client} {path}: {} bytes", came.len());
+        }
+    }
+}
+
+/// Chromium goes to places of a recording, for each of which it asks for another part.
+#[test]
+fn chromium_goes_to_places_of_a_recording() {
+    let inspected = Inspected::start();
+    let sound = recording(4000);
+    let page = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/video.html")).unwrap();
+    let asked = Arc::new((Mutex::new((false, Vec::new())), Condvar::new()));
+    let of_origin = asked.clone();
+    let handler = move |request: &Request, wire: &mut Wire<'_>| -> io::Result<After> {
+        let (state, released) = &*of_origin;
+        match &*request.target {
+            "/" => return wire.ok("text/html", &page),
+            "/wait" => drop(released.wait_while(state.lock().unwrap(), |(done, _)| !*done)),
+            "/release" => {
+                state.lock().unwrap().0 = true;
+                released.notify_all();
+            }
+            "/sound.wav" => {
+                let range = request.fields.get("range").and_then(|r| r.strip_prefix("bytes="));
+                let Some(range) = range else {
+                    let fields = [("Content-Type", "audio/wav"), ("Accept-Ranges", "bytes")];
+                    return wire.with_length("200 OK", &fields, &sound);
+                };
+                state.lock().unwrap().1.push(range.to_owned());
+                let (first, last) = range.split_once('-').unwrap();
+                let first: usize = first.parse().unwrap();
+                let end = last.parse::<usize>().map_or(sound.len(), |last| last + 1);
+                let end = end.min(sound.len());
+                let said = format!("bytes {first}-{}/{}", end - 1, sound.len());
+                let fields = [("Content-Type", "audio/wav"), ("Content-Range", &*said)];
+                return wire.with_length("206 Partial Content", &fields, &sound[first..end]);
+            }
+            _ => return wire.not_found(),
+        }
+        wire.ok("text/plain", b"yes")
+    };
+    let origin = Origin::https(&inspected.identity(), handler);
+    let gateway = inspected.proxy();
+    let page = chromium::open(&origin.url("/"), gateway.proxy(), &gateway.authority());
+    let ranges = asked.0.lock().unwrap().1.clone();
+    assert!(page.dom.contains("sought"), "{}\n{ranges:?}\n{}", page.dom, page.log);
+    // From somewhere in the midst, too.
+    assert!(ranges.iter().any(|range| !range.starts_with("0-")), "{ranges:?}");
 }
