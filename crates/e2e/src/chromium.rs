@@ -1,4 +1,4 @@
-//! Chromium without a window, behind a proxy.
+//! Chromium without a window.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,6 +24,18 @@ pub struct Page {
 /// # Panics
 /// When Chromium fails or takes too long; with its log.
 pub fn open(url: &str, proxy: SocketAddr, authority: &Path) -> Page {
+    run(url, &format!("http://{proxy}"), authority)
+}
+
+/// As [`open`], without a proxy.
+///
+/// # Panics
+/// As [`open`].
+pub fn open_directly(url: &str, authority: &Path) -> Page {
+    run(url, "direct://", authority)
+}
+
+fn run(url: &str, proxy: &str, authority: &Path) -> Page {
     let home = TempDir::new().expect("a temporary folder");
     trust(home.path(), authority);
     let mut command = Command::new(peers::program("chromium"));
@@ -45,7 +57,7 @@ pub fn open(url: &str, proxy: SocketAddr, authority: &Path) -> Page {
             "--dump-dom",
         ])
         .arg(format!("--user-data-dir={}", home.path().join("profile").display()))
-        .arg(format!("--proxy-server=http://{proxy}"))
+        .arg(format!("--proxy-server={proxy}"))
         // By itself it goes to loopback addresses directly.
         .arg("--proxy-bypass-list=<-loopback>")
         .arg(url);
