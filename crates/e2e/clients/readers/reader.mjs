@@ -15,7 +15,7 @@ const all = async (pieces) => {
     const iterator = pieces[Symbol.asyncIterator]();
     for (;;) {
         let timer;
-        const silence = new Promise((done) => (timer = setTimeout(done, 10_000, { done: true })));
+        const silence = new Promise((done) => (timer = setTimeout(done, 4_000, { done: true })));
         const next = iterator.next().catch(() => ({ done: true }));
         const { done, value } = await Promise.race([next, silence]);
         clearTimeout(timer);
