@@ -51,7 +51,12 @@ enum Sight {
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { sight: Sight::Nobody(Unseen::NoService), opaque: None, head: 0, compared: Vec::new() }
+        Self {
+            sight: Sight::Nobody(Unseen::NoService),
+            opaque: None,
+            head: 0,
+            compared: Vec::new(),
+        }
     }
 }
 
