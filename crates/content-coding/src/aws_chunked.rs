@@ -37,11 +37,13 @@ enum Part {
 pub(crate) struct AwsChunked {
     part: Part,
     begun: bool,
+    /// Bytes of signatures and trailers: a server that knows no such framing takes them for content.
+    skipped: u64,
 }
 
 impl AwsChunked {
     pub(crate) fn new() -> Self {
-        AwsChunked { part: Part::Length(0, 0), begun: false }
+        AwsChunked { part: Part::Length(0, 0), begun: false, skipped: 0 }
     }
 
     /// A byte that is no content.
@@ -59,6 +61,7 @@ impl AwsChunked {
                 if count < MAX_EXTENSION
                     && EXTENSION.get(count).map_or(is_of_signature(byte), |it| *it == byte) =>
             {
+                self.skipped += u64::from(count >= EXTENSION.len());
                 Part::Extension(count + 1, value)
             }
             (Part::LineEnd(0), b'\n') => Part::Trailers(0, *b"\r\n"),
@@ -70,6 +73,7 @@ impl AwsChunked {
                 if count < MAX_TRAILERS
                     && (is_of_checksum(byte) || matches!(byte, b'\r' | b'\n')) =>
             {
+                self.skipped += u64::from(!matches!(byte, b'\r' | b'\n'));
                 Part::Trailers(count + 1, [last, byte])
             }
             _ => return Err(Fault::Header),
@@ -122,5 +126,9 @@ impl Layer for AwsChunked {
 
     fn members(&self) -> u64 {
         1
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
     }
 }

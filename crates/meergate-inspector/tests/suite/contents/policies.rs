@@ -125,6 +125,12 @@ fn what_comes_in_chunks_of_aws_is_inspected_without_them() {
     }
     let fine = chunks(&random(200_000));
     client.ask(&upload(streaming, Framed::Length, &fine)).assert_passed(&fine);
+    // A server that knows no such chunks takes their signatures and trailers for content.
+    let before = uninspected(&server, "beside-content");
+    let hidden = b"5;chunk-signature=cafe\r\nhello\r\n0\r\nx-amz:decoy-marker\r\n\r\n";
+    client.ask(&upload(streaming, Framed::Length, hidden).allow_204()).assert_unmodified();
+    let beside = "cafe".len() + "x-amz:decoy-marker".len();
+    assert_eq!(uninspected(&server, "beside-content") - before, beside as u64);
     for bad in [&b"hello"[..], &chunks(b"hello")[..20], b"5;x=y\r\nhello\r\n0\r\n\r\n"] {
         assert_refused(&client.ask(&upload(streaming, Framed::Length, bad)), "aws-chunked");
     }
