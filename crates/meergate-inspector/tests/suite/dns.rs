@@ -181,6 +181,13 @@ fn dns_in_json_is_judged_by_the_names_in_it() {
     };
     client.ask(&asked("application/dns-json")).assert_blocked(4_000_001);
     client.ask(&asked("text/html").allow_204()).assert_unmodified();
+    // Servers take the first of several names, or the last.
+    for target in ["/r?name=www.bad.test&name=good.test", "/r?name=good.test&name=www.bad.test"] {
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nHost: dns.test\r\nAccept: application/dns-json\r\n\r\n"
+        );
+        client.ask(&Request::reqmod(head)).assert_blocked(4_000_001);
+    }
     let json = |name: &str| {
         format!(
             r#"{{"Status":0,"Question":[{{"name":"a.test.","type":1}}],"Answer":[{{"name":"{name}","type":1,"TTL":6,"data":"192.0.2.1"}}]}}"#

@@ -33,7 +33,8 @@ pub(super) fn read(target: &[u8], wants_json: bool) -> Asked {
     let mut asked = Asked { queries: Vec::new(), fault: None };
     let Some(at) = memchr::memchr(b'?', target) else { return asked };
     let query = target[at + 1..].split(|&b| b == b'#').next().unwrap_or_default();
-    let (mut name, mut kind) = (None, None);
+    // Of several, servers take the first or the last: all are asked.
+    let (mut names, mut kinds) = (Vec::new(), Vec::new());
     for pair in query.split(|b| matches!(b, b'&' | b';')) {
         let split = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (key, value) =
@@ -47,16 +48,26 @@ pub(super) fn read(target: &[u8], wants_json: bool) -> Asked {
                 Ok(message) => asked.queries.push(message),
                 Err(fault) => asked.fault = Some(fault),
             },
-            b"name" => name = Some(value),
-            b"type" => kind = Some(value),
+            b"name" => names.push(value),
+            b"type" => kinds.push(Some(value)),
             b"ct" if !wants_json && value.eq_ignore_ascii_case(json::TYPE) => {
                 return read(target, true);
             }
             _ => {}
         }
     }
-    if let Some(name) = name.filter(|_| wants_json) {
-        match json::query(&name, kind.as_deref()) {
+    if !wants_json || names.is_empty() {
+        return asked;
+    }
+    if kinds.is_empty() {
+        kinds.push(None);
+    }
+    if asked.queries.len() + names.len().saturating_mul(kinds.len()) > MOST {
+        asked.fault = Some(DnsFault::Many);
+        return asked;
+    }
+    for (name, kind) in names.iter().flat_map(|name| kinds.iter().map(move |kind| (name, kind))) {
+        match json::query(name, kind.as_deref()) {
             Ok(message) => asked.queries.push(message),
             Err(fault) => asked.fault = Some(fault),
         }
@@ -129,6 +140,10 @@ mod tests {
         for target in ["/?name=a.test&type=AAAA", "/?name=a.test.&type=28", "/?name=a.test"] {
             assert_eq!(read(target.as_bytes(), true).queries.len(), 1, "{target}");
         }
+        let both = read(b"/?name=b.test&type=A&name=a.test&type=TXT", true);
+        assert_eq!((both.queries.len(), both.fault), (4, None));
+        let many = format!("/?{}", "name=a.test&".repeat(17));
+        assert_eq!(read(many.as_bytes(), true).fault, Some(DnsFault::Many));
         assert_eq!(read(b"/?ct=application/dns-json&name=a.test", false).queries.len(), 1);
     }
 }
