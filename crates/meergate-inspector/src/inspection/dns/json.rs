@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Deserialize;
+use serde_json::Value;
 use suricata::Direction;
 
 use super::message::Message;
@@ -76,9 +77,17 @@ struct Record {
     data: String,
 }
 
+/// What is read of a response. Some decoders (Go's) do not look at the case of a key.
+const KEYS: [&str; 9] =
+    ["Status", "Question", "Answer", "Authority", "Additional", "name", "type", "TTL", "data"];
+
 /// The query for a name; for addresses if no type is given.
 pub(super) fn query(name: &[u8], kind: Option<&[u8]>) -> Result<Message, DnsFault> {
     let name = std::str::from_utf8(name).map_err(|_| DnsFault::Malformed)?;
+    // Escapes, and letters that stand for others, servers read in their own ways.
+    if !name.is_ascii() || name.contains('\\') {
+        return Err(DnsFault::Malformed);
+    }
     let kind = kind.map_or(Ok("A"), std::str::from_utf8).map_err(|_| DnsFault::Malformed)?;
     let known = KINDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(kind));
     let kind = known.map(|(_, number)| *number).or_else(|| kind.parse().ok());
@@ -90,6 +99,10 @@ pub(super) fn query(name: &[u8], kind: Option<&[u8]>) -> Result<Message, DnsFaul
 /// The response that stands in `text`.
 pub(super) fn response(text: &[u8]) -> Result<Message, DnsFault> {
     let read: Response = serde_json::from_slice(text).map_err(|_| DnsFault::Json)?;
+    let all: Value = serde_json::from_slice(text).map_err(|_| DnsFault::Json)?;
+    if has_key_in_another_case(&all) {
+        return Err(DnsFault::Json);
+    }
     let questions = match read.question {
         Questions::Many(questions) => questions,
         Questions::One(question) => vec![question],
@@ -106,6 +119,17 @@ pub(super) fn response(text: &[u8]) -> Result<Message, DnsFault> {
         push_record(&mut out, record)?;
     }
     Message::new(out, Direction::ToClient)
+}
+
+/// Whether a key is one of those that are read but for its case. As deep as the parser went.
+fn has_key_in_another_case(value: &Value) -> bool {
+    let is_other =
+        |key: &String| KEYS.iter().any(|known| key.eq_ignore_ascii_case(known) && key != known);
+    match value {
+        Value::Array(values) => values.iter().any(has_key_in_another_case),
+        Value::Object(map) => map.keys().any(is_other) || map.values().any(has_key_in_another_case),
+        _ => false,
+    }
 }
 
 fn header(flags: u16, counts: [u16; 4]) -> Vec<u8> {
