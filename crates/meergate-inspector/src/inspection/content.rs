@@ -39,16 +39,27 @@ impl ContentSettings {
         let codings: Vec<&[u8]> = head.all("Content-Encoding").map(|field| field.value).collect();
         // By this S3 knows the chunks. Some have the other field of what is stored, and none.
         if !head.all("x-amz-content-sha256").any(|field| field.value.starts_with(b"STREAMING-")) {
-            return self.reading(&codings, part);
+            return Ok(match self.reading(&codings, part)? {
+                Reading::AsIs(None) if may_be_in_chunks(head) => {
+                    Reading::AsIs(Some(Uninspected::Coding))
+                }
+                reading => reading,
+            });
         }
         // Empty elements too, which stand beside a coding otherwise than alone.
         let members = codings.iter().flat_map(|value| value.split(|byte| *byte == b','));
+        let framings = members.clone().filter(|name| is_framing(name.trim_ascii())).count();
         let others: Vec<&[u8]> =
             members.map(<[u8]>::trim_ascii).filter(|name| !is_framing(name)).collect();
         Ok(match self.reading(&others, part)? {
             Reading::AsIs(None) => Reading::Decoded(Codings::default().in_aws_chunks()),
             Reading::Decoded(codings) => Reading::Decoded(codings.in_aws_chunks()),
             counted @ Reading::AsIs(Some(_)) => counted,
+        })
+        .map(|reading| match framings {
+            0 | 1 => reading,
+            // Who undoes it twice reads something else.
+            _ => Reading::AsIs(Some(Uninspected::Coding)),
         })
     }
 
@@ -118,6 +129,18 @@ fn parse(values: &[&[u8]]) -> Result<Codings, Unsupported> {
         true => Ok(Codings::default()),
         false => Codings::parse(values.iter().copied()),
     }
+}
+
+/// Whether some servers may take the content for chunks of AWS, though it is not certain.
+fn may_be_in_chunks(head: &RequestHead) -> bool {
+    let names = |text: &[u8]| text.windows(10).any(|part| part.eq_ignore_ascii_case(b"STREAMING-"));
+    let is_sign = |name: &[u8], value: &[u8]| {
+        let ends = |end: &[u8]| {
+            name.len() >= end.len() && name[name.len() - end.len()..].eq_ignore_ascii_case(end)
+        };
+        ends(b"-decoded-content-length") || ends(b"-content-sha256") && names(value)
+    };
+    names(head.target()) || head.fields().any(|field| is_sign(field.name, field.value))
 }
 
 fn is_framing(name: &[u8]) -> bool {

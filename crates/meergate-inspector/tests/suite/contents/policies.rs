@@ -135,6 +135,18 @@ fn what_comes_in_chunks_of_aws_is_inspected_without_them() {
         assert_refused(&client.ask(&upload(streaming, Framed::Length, bad)), "aws-chunked");
     }
     assert_eq!(uninspected(&server, "coding"), 0);
+    // What may be in chunks, or in chunks twice, counts.
+    let twice = format!("Content-Encoding: aws-chunked, aws-chunked\r\n{streaming}");
+    for fields in [
+        &twice[..],
+        "x-amz-decoded-content-length: 5\r\n",
+        "x-goog-content-sha256: STREAMING-X\r\n",
+        "x-amz-content-sha256: abc, STREAMING-X\r\n",
+    ] {
+        let (before, body) = (uninspected(&server, "coding"), chunks(b"hello"));
+        client.ask(&upload(fields, Framed::Length, &body).allow_204()).assert_unmodified();
+        assert_eq!(uninspected(&server, "coding") - before, body.len() as u64, "{fields}");
+    }
 }
 
 /// Every byte is inspected, and some receiver reads something else out of it.
