@@ -15,20 +15,35 @@ const INNER: [&str; 2] = ["grpc-encoding", "Connect-Content-Encoding"];
 /// Content in base64 (gRPC-Web).
 const BASE64: &[u8] = b"application/grpc-web-text";
 
-/// Beginnings of the names of charsets in which text is not written as in ASCII, or can have something between its
-/// letters (WHATWG Encoding, "Names and labels"; RFC 2152 for UTF-7).
-const CHARSETS: [&[u8]; 11] = [
-    b"csiso2022",
-    b"csunicode",
-    b"hz-gb",
-    b"iso-10646-ucs",
-    b"iso-2022",
-    b"ucs-",
-    b"unicode",
-    b"utf-16",
-    b"utf-32",
-    b"utf-7",
-    b"utf7",
+/// Beginnings of the names of charsets in which text is written as in ASCII (WHATWG Encoding, "Names and labels"). Others
+/// (UTF-16, UTF-7, ISO-2022, those of EBCDIC, and what nobody knows) hide words from rules that look for their letters.
+const LIKE_ASCII: [&[u8]; 26] = [
+    b"ascii",
+    b"ansi_x3.4",
+    b"big5",
+    b"cp1250",
+    b"cp1251",
+    b"cp1252",
+    b"cp1253",
+    b"cp1254",
+    b"cp1255",
+    b"cp1256",
+    b"cp1257",
+    b"cp1258",
+    b"euc-",
+    b"gb18030",
+    b"gb2312",
+    b"gbk",
+    b"iso-8859-",
+    b"iso8859-",
+    b"iso_8859-",
+    b"koi8-",
+    b"latin",
+    b"shift_jis",
+    b"us-ascii",
+    b"utf-8",
+    b"utf8",
+    b"windows-",
 ];
 
 /// Why the content of a request counts.
@@ -88,7 +103,8 @@ fn written_otherwise(fields: &Fields<'_>) -> Option<Uninspected> {
 fn is_other_charset(parameter: Option<(&[u8], &[u8])>) -> bool {
     parameter.is_some_and(|(name, value)| {
         name.eq_ignore_ascii_case(b"charset")
-            && CHARSETS.iter().any(|charset| starts_with(value.trim_ascii(), charset))
+            && !value.trim_ascii().is_empty()
+            && !LIKE_ASCII.iter().any(|charset| starts_with(value.trim_ascii(), charset))
     })
 }
 
@@ -147,6 +163,10 @@ mod tests {
             (Some(Charset), "Content-Type: text/html; charset=UTF-16LE\r\n"),
             (Some(Charset), "Content-Type: text/html;a=b; Charset=\"utf-7\"\r\n"),
             (Some(Charset), "Content-Type: text/html;charset=iso-2022-jp\r\n"),
+            (Some(Charset), "Content-Type: text/html; charset=ibm037\r\n"),
+            (Some(Charset), "Content-Type: text/html; charset=utf_16\r\n"),
+            (None, "Content-Type: text/html; charset=Windows-1252\r\n"),
+            (None, "Content-Type: text/html; charset=\"ISO-8859-1\"\r\n"),
             (Some(Charset), "Content-Type: text/html\r\nContent-Type: a/b; charset=unicode\r\n"),
         ] {
             assert_eq!(of_response(&response(fields), None, None), expected, "{fields}");

@@ -66,6 +66,19 @@ pub(crate) fn check_path(
     }
 }
 
+/// Whether a folder's name is empty or two dots at most. Servers leave parameters out before they undo percent-encoding, or
+/// after that.
+fn is_dots(name: &[u8]) -> bool {
+    let mut rest = name;
+    for _ in 0..2 {
+        rest = match rest {
+            [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
+            _ => break,
+        };
+    }
+    rest.is_empty()
+}
+
 /// Makes sure that no folder of the path is but parameters (RFC 3986 section 3.3): to servers that leave those out, `/;a/x`
 /// is `/x` and `/x/..;/y` is `/y`, and the engine has the path as it is written. Other parameters name nothing else.
 fn check_folders(target: &[u8]) -> Result<(), Contradiction> {
@@ -75,7 +88,7 @@ fn check_folders(target: &[u8]) -> Result<(), Contradiction> {
     segments.next_back();
     let is_ambiguous = |segment: &[u8]| {
         let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-        name.len() < segment.len() && matches!(name, b"" | b"." | b"..")
+        name.len() < segment.len() && is_dots(name)
     };
     match segments.any(is_ambiguous) {
         true => Err(Contradiction::PathAmbiguous),
@@ -170,6 +183,11 @@ mod tests {
             (true, "/...;/x"),
             (true, "http://h/a;b/x"),
             (false, "/;/x"),
+            (true, "/%2e%2e%2e;/x"),
+            (true, "/a%2e;/x"),
+            (false, "/a/%2e%2E;/x"),
+            (false, "/a/.%2e;a/x"),
+            (false, "/a/%2e;/x"),
             (false, "/;a=b/x"),
             (false, "/a/..;/x"),
             (false, "/a/.;b/x"),
