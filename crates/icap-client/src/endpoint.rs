@@ -50,11 +50,12 @@ struct Known {
     expires: Instant,
 }
 
-/// The methods that any endpoint of a service has offered so far.
+/// What any endpoint of a service has offered so far.
 #[derive(Default)]
 pub(crate) struct Offered {
     reqmod: AtomicBool,
     respmod: AtomicBool,
+    streams: AtomicBool,
 }
 
 /// What those who waited for an OPTIONS answer that never came are told.
@@ -169,6 +170,29 @@ impl Endpoint {
                  offer it again, or name what it is to be used for in `methods`"
             ),
         };
+        self.failure(FailureKind::Unsuitable, detail)
+    }
+
+    /// Whether it has said, when it was asked last, that it takes no streams, and no endpoint of the
+    /// service ever did.
+    pub(crate) fn takes_no_streams(&self) -> bool {
+        let takes_none = |known: &Known| known.capabilities.streams.is_none();
+        !self.has_taken_streams() && self.lock_known().as_ref().is_some_and(takes_none)
+    }
+
+    /// Whether any endpoint of the service has offered to take streams: if one comes back without
+    /// that, its inspection must not end unnoticed.
+    pub(crate) fn has_taken_streams(&self) -> bool {
+        self.offered.streams.load(Relaxed)
+    }
+
+    /// The failure of that.
+    pub(crate) fn takes_streams_no_more(&self) -> Failure {
+        let detail = format!(
+            "{} does not take streams, which the service did before: set it up to take them again, \
+             or reload the gateway's settings",
+            self.label
+        );
         self.failure(FailureKind::Unsuitable, detail)
     }
 
@@ -456,6 +480,7 @@ impl Offered {
     fn note(&self, capabilities: &Capabilities) {
         self.reqmod.fetch_or(capabilities.reqmod, Relaxed);
         self.respmod.fetch_or(capabilities.respmod, Relaxed);
+        self.streams.fetch_or(capabilities.streams.is_some(), Relaxed);
     }
 }
 

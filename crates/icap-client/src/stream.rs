@@ -70,10 +70,20 @@ pub(crate) struct Stream {
     heard: Instant,
     /// Since when it owes a verdict.
     owes_since: Option<Instant>,
+    asked: Asked,
     alarm: Pin<Box<Sleep>>,
     failed: Option<Failure>,
     _place: Place,
     _active: Level,
+}
+
+/// Whether our user waits for a sign that what came before was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// A ping is to be sent once the one before is answered: that was sent too early.
+    Again,
+    No,
+    Once,
 }
 
 /// One of the streams that an endpoint takes at once.
@@ -130,6 +140,10 @@ impl Service {
         authority: &str,
     ) -> Result<Option<Stream>, Failure> {
         self.look_after();
+        // Whoever has said that it takes none is not waited for, whether it is up or not.
+        if self.endpoints.iter().all(|endpoint| endpoint.takes_no_streams()) {
+            return Ok(None);
+        }
         let mut tried = Vec::new();
         let mut last = None;
         let mut unoffered = false;
@@ -161,7 +175,12 @@ impl Service {
         authority: &str,
     ) -> Result<Option<Stream>, Failure> {
         let capabilities = endpoint.capabilities().await?;
-        let Some(Offer { window, streams, .. }) = capabilities.streams else { return Ok(None) };
+        let Some(Offer { window, streams, .. }) = capabilities.streams else {
+            return match endpoint.has_taken_streams() {
+                true => Err(endpoint.takes_streams_no_more()),
+                false => Ok(None),
+            };
+        };
         let Some(place) = Place::take(&endpoint.streams, streams.unwrap_or(u32::MAX)) else {
             let detail = format!("{} has all the streams that it takes at once", endpoint.label);
             return Err(endpoint.failure(FailureKind::Overload, detail));
@@ -225,6 +244,7 @@ impl Service {
             endpoint: endpoint.clone(),
             heard: now,
             owes_since: None,
+            asked: Asked::No,
             alarm: Box::pin(sleep_until(now + PING_AFTER)),
             failed: None,
             _place: place,
@@ -256,8 +276,13 @@ impl Stream {
         self.say(|gateway, out| gateway.phase(phase, out))
     }
 
+    /// To be answered with one [`StreamEvent::Pong`], when all that was said before was judged.
     pub(crate) fn ping(&mut self) -> Result<(), Failure> {
-        self.say(|gateway, out| gateway.ping(out).map(drop))
+        let mut sent = false;
+        self.say(|gateway, out| gateway.ping(out).map(|done| sent = done))?;
+        self.asked = if sent { Asked::Once } else { Asked::Again };
+        self.owes_since.get_or_insert_with(Instant::now);
+        Ok(())
     }
 
     /// Says that the connection broke, if there is anyone to tell, and ends the body.
@@ -352,6 +377,11 @@ impl Stream {
             }
             match event {
                 Ok(None) => {}
+                Ok(Some(Said::Event(StreamEvent::Pong))) if self.asked != Asked::Once => {
+                    if self.asked == Asked::Again {
+                        self.ping()?;
+                    }
+                }
                 Ok(Some(Said::Event(event))) => {
                     self.note(&event);
                     return Ok(Some(self.named(event)));
@@ -371,10 +401,13 @@ impl Stream {
 
     /// Each verdict gives the service time for the next.
     fn note(&mut self, event: &StreamEvent) {
+        if matches!(event, StreamEvent::Dropped(_) | StreamEvent::Pong) {
+            self.asked = Asked::No;
+        }
         let gateway = &self.gateway;
-        if matches!(event, StreamEvent::Passed(_) | StreamEvent::Dropped(_)) {
-            let owes =
-                !gateway.is_condemned() && Way::BOTH.iter().any(|way| !gateway.is_cleared(*way));
+        if matches!(event, StreamEvent::Dropped(_) | StreamEvent::Passed(_) | StreamEvent::Pong) {
+            let unclear = Way::BOTH.iter().any(|way| !gateway.is_cleared(*way));
+            let owes = !gateway.is_condemned() && (unclear || self.asked != Asked::No);
             self.owes_since = owes.then(Instant::now);
         }
     }

@@ -17,27 +17,30 @@ pub struct Streams {
     bypassed: Vec<(Arc<str>, FailureKind)>,
     /// Which of the streams is asked first, so that none is left waiting.
     turn: usize,
+    /// Services that were asked for a sign, and have not given it.
+    awaited: usize,
     dropped: bool,
     failed: bool,
 }
 
 impl Chain {
     /// Opens a stream to `authority` (`host:port`, as a client would ask for it with CONNECT) at all
-    /// services of the chain that take streams. Services that offer none are not asked: where
-    /// nobody takes it, that is a failure ([`FailureKind::Unsuitable`]), never a pass.
+    /// services of the chain that take streams. Services that offer none are not asked; `None` if
+    /// there is no other, which is never a pass: nobody looks at the stream.
     ///
     /// # Errors
-    /// A service failed and is set to fail closed, or none takes streams.
+    /// A service failed and is set to fail closed, or takes no streams although it did before.
     pub async fn stream(
         &self,
         info: &TransactionInfo,
         authority: &str,
-    ) -> Result<Streams, Failure> {
+    ) -> Result<Option<Streams>, Failure> {
         let mut this = Streams {
             streams: Vec::new(),
             services: Vec::new(),
             bypassed: Vec::new(),
             turn: 0,
+            awaited: 0,
             dropped: false,
             failed: false,
         };
@@ -51,16 +54,8 @@ impl Chain {
                 Err(failure) => this.failed_to_open(service, info, failure)?,
             }
         }
-        if this.streams.is_empty() && this.bypassed.is_empty() {
-            let names: Vec<&str> = self.services().map(|service| &**service.name()).collect();
-            let detail = format!(
-                "no service of the chain takes streams ({}): add one that does, or bypass this \
-                 traffic by rule",
-                names.join(", ")
-            );
-            return Err(Failure::new(Arc::default(), FailureKind::Unsuitable, detail));
-        }
-        Ok(this)
+        let nobody = this.streams.is_empty() && this.bypassed.is_empty();
+        Ok((!nobody).then_some(this))
     }
 }
 
@@ -127,11 +122,13 @@ impl Streams {
         })
     }
 
-    /// Asks all services for a sign that they have judged what came before.
+    /// Asks all services for a sign that they have judged what came before: one
+    /// [`StreamEvent::Pong`] when the last of them has, unless it is asked for again by then.
     ///
     /// # Errors
     /// As for [`show`](Self::show).
     pub fn ping(&mut self) -> Result<(), Failure> {
+        self.awaited = self.streams.len();
         self.each(Stream::ping)
     }
 
@@ -153,8 +150,14 @@ impl Streams {
         let count = self.streams.len();
         for i in 0..count {
             let at = (self.turn + i) % count;
-            if let Poll::Ready(event) = self.streams[at].poll_event(cx) {
+            while let Poll::Ready(event) = self.streams[at].poll_event(cx) {
                 self.turn = at + 1;
+                if matches!(event, Ok(StreamEvent::Pong)) {
+                    self.awaited = self.awaited.saturating_sub(1);
+                    if self.awaited > 0 {
+                        continue;
+                    }
+                }
                 let metrics = self.services[at].metrics();
                 match &event {
                     Ok(StreamEvent::Dropped(StreamDrop { late: false, .. })) if !self.dropped => {

@@ -23,6 +23,8 @@ mod record;
 mod review;
 mod rules;
 mod signed;
+#[allow(dead_code, reason = "for TLS handshakes and other protocols, which come next")]
+mod stream;
 mod transact;
 mod trouble;
 mod tunnel;
@@ -40,6 +42,8 @@ pub(crate) use account::relay_unseen;
 pub(crate) use drive::Watch;
 pub(crate) use pump::{Counted, Progress};
 pub(crate) use record::Transaction;
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use stream::{Audience, StreamSubject, block_record, count_unseen, stream_id};
 pub(crate) use transact::{Ended, refuse, transact};
 pub(crate) use trouble::Trouble;
 pub(crate) use tunnel::tunnel;
