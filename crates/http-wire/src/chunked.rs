@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind};
 use crate::field::{Field, line_end};
+use crate::lines;
 use crate::syntax;
 
 /// Ends a line.
@@ -50,11 +51,19 @@ pub enum ChunkEvent {
 /// Decodes the chunked transfer coding (RFC 9112 section 7.1), strictly: sizes are hexadecimal
 /// digits and nothing else, line ends are CRLF. Chunk extensions are allowed within bounds and
 /// dropped, for they concern one connection only (RFC 9112 section 7.1.1).
+///
+/// A [lenient](ChunkedDecoder::lenient) one reads what servers send: lines may end with LF alone, white space
+/// may follow a size, and trailers are read as the fields of [`ResponseHead::parse_lenient`] are, without those
+/// that belong into a head only.
+///
+/// [`ResponseHead::parse_lenient`]: crate::ResponseHead::parse_lenient
 #[derive(Debug)]
 pub struct ChunkedDecoder {
     state: State,
     extensions: usize,
     max_trailers: usize,
+    is_lenient: bool,
+    is_mended: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +84,24 @@ impl Default for ChunkedDecoder {
 impl ChunkedDecoder {
     /// A decoder for one body that allows `max_trailers` bytes of trailers.
     pub fn new(max_trailers: usize) -> Self {
-        Self { state: State::Size, extensions: 0, max_trailers }
+        Self {
+            state: State::Size,
+            extensions: 0,
+            max_trailers,
+            is_lenient: false,
+            is_mended: false,
+        }
+    }
+
+    /// A decoder that takes what servers send.
+    #[must_use]
+    pub fn lenient(self) -> Self {
+        Self { is_lenient: true, ..self }
+    }
+
+    /// Whether something so far was not well formed: then nothing that follows the body is to be believed.
+    pub fn is_mended(&self) -> bool {
+        self.is_mended
     }
 
     /// Whether the end has been read. Only then may the connection carry another message.
@@ -110,12 +136,15 @@ impl ChunkedDecoder {
                         buf.advance(2);
                         self.state = State::Size;
                     }
+                    [b'\n', ..] if self.is_lenient => {
+                        buf.advance(1);
+                        self.is_mended = true;
+                        self.state = State::Size;
+                    }
                     _ => return Err(Error::new(ErrorKind::ChunkEnd)),
                 },
                 State::Trailers => {
-                    let Some(length) = trailers(buf, self.max_trailers)? else { return Ok(None) };
-                    let trailers = buf.split_to(length).freeze();
-                    buf.advance(2);
+                    let Some(trailers) = self.trailers(buf)? else { return Ok(None) };
                     self.state = State::Done;
                     return Ok(Some(ChunkEvent::End { trailers }));
                 }
@@ -126,18 +155,29 @@ impl ChunkedDecoder {
 
     fn size(&mut self, buf: &mut BytesMut) -> Result<Option<u64>, Error> {
         let window = &buf[..buf.len().min(MAX_LINE)];
-        let Some(end) = line_end(window, 0)? else {
+        let line = match self.is_lenient {
+            true => lines::next(window),
+            false => line_end(window, 0)?.map(|end| (&window[..end], end + 2)),
+        };
+        let Some((line, length)) = line else {
             return match window.len() {
                 MAX_LINE => Err(Error::new(ErrorKind::ChunkExtension)),
                 _ => Ok(None),
             };
         };
-        let line = &window[..end];
-        let digits = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(end);
+        let end = line.len();
+        let mut digits = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(end);
         if digits == 0 || digits > 16 {
             return Err(Error::at(ErrorKind::ChunkSize, 0));
         }
+        let size = &line[..digits];
+        self.is_mended |= length != end + 2;
         // White space before the `;` was allowed once and is read differently since.
+        if self.is_lenient {
+            let blank = line[digits..].iter().take_while(|&&b| matches!(b, b' ' | b'\t')).count();
+            self.is_mended |= blank > 0;
+            digits += blank;
+        }
         if digits < end && (line[digits] != b';' || !syntax::is_value(&line[digits..])) {
             return Err(Error::at(ErrorKind::ChunkSize, digits));
         }
@@ -145,12 +185,39 @@ impl ChunkedDecoder {
         if self.extensions > MAX_EXTENSIONS {
             return Err(Error::new(ErrorKind::ChunkExtension));
         }
-        let size = line[..digits].iter().fold(0u64, |n, &b| (n << 4) | hex(b));
+        let size = size.iter().fold(0u64, |n, &b| (n << 4) | hex(b));
         if size > i64::MAX as u64 {
             return Err(Error::at(ErrorKind::ChunkSize, 0));
         }
-        buf.advance(end + 2);
+        buf.advance(length);
         Ok(Some(size))
+    }
+
+    /// Takes the trailers and the empty line behind them; `None` while they are incomplete.
+    fn trailers(&mut self, buf: &mut BytesMut) -> Result<Option<Bytes>, Error> {
+        match trailers(buf, self.max_trailers) {
+            Ok(None) => return Ok(None),
+            Ok(Some(length)) => {
+                let trailers = buf.split_to(length).freeze();
+                buf.advance(2);
+                return Ok(Some(trailers));
+            }
+            Err(e) if !self.is_lenient => return Err(e),
+            Err(_) => self.is_mended = true,
+        }
+        let window = &buf[..buf.len().min(self.max_trailers + 2)];
+        let Some((fields, length)) = lines::read(window, 0, usize::MAX)? else {
+            return match buf.len() > window.len() {
+                true => Err(Error::new(ErrorKind::TrailersTooLong)),
+                false => Ok(None),
+            };
+        };
+        let mut out = BytesMut::new();
+        for field in fields.iter().filter(|field| !field.is_any(&BANNED)) {
+            field.write(&mut out);
+        }
+        buf.advance(length);
+        Ok(Some(out.freeze()))
     }
 }
 
@@ -198,23 +265,24 @@ fn trailers(buf: &[u8], max: usize) -> Result<Option<usize>, Error> {
 }
 
 /// Fields that RFC 9110 section 6.5.1 bans from trailers and that a peer might merge into the head.
+const BANNED: [&str; 14] = [
+    "Authorization",
+    "Connection",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Range",
+    "Content-Type",
+    "Cookie",
+    "Expect",
+    "Host",
+    "Proxy-Authorization",
+    "Set-Cookie",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+];
+
 fn check_trailer(field: &Field<'_>, at: usize) -> Result<(), Error> {
-    const BANNED: [&str; 14] = [
-        "Authorization",
-        "Connection",
-        "Content-Encoding",
-        "Content-Length",
-        "Content-Range",
-        "Content-Type",
-        "Cookie",
-        "Expect",
-        "Host",
-        "Proxy-Authorization",
-        "Set-Cookie",
-        "Trailer",
-        "Transfer-Encoding",
-        "Upgrade",
-    ];
     match BANNED.iter().any(|name| field.is(name)) {
         true => Err(Error::at(ErrorKind::Trailer, at)),
         false => Ok(()),

@@ -17,6 +17,9 @@ pub enum Expectation {
     Unknown,
 }
 
+/// Fields whose removal, because `Connection` lists them, would change the message's meaning.
+pub(crate) const KEPT: [&[u8]; 3] = [b"content-length", b"host", b"transfer-encoding"];
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Length {
     #[default]
@@ -83,7 +86,6 @@ impl Facts {
     }
 
     fn note_connection(&mut self, value: &[u8]) {
-        const KEPT: [&[u8]; 3] = [b"content-length", b"host", b"transfer-encoding"];
         for token in tokens(value) {
             if token.eq_ignore_ascii_case(b"close") {
                 self.close = true;

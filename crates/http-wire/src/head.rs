@@ -21,7 +21,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_head: 64 * 1024, max_fields: 200 }
+        Self { max_head: 64 * 1024, max_fields: 500 }
     }
 }
 
@@ -363,12 +363,12 @@ fn request_line(line: &[u8]) -> Result<RequestLine, Error> {
 }
 
 #[derive(Debug)]
-struct StatusLine {
-    status: u16,
-    version: Version,
+pub(crate) struct StatusLine {
+    pub(crate) status: u16,
+    pub(crate) version: Version,
 }
 
-fn status_line(line: &[u8]) -> Result<StatusLine, Error> {
+pub(crate) fn status_line(line: &[u8]) -> Result<StatusLine, Error> {
     let bad = |at| Error::at(ErrorKind::StatusLine, at);
     let version = version(line.get(..8).ok_or_else(|| bad(0))?, 0)?;
     let [b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = &line[8..] else {

@@ -6,6 +6,10 @@
 //! bare CR or LF, folded lines, control characters, space around a field name, two lengths,
 //! a length beside a transfer coding, odd numbers, unknown transfer codings.
 //!
+//! Servers are not so careful. For what they send there is a second reading,
+//! [`ResponseHead::parse_lenient`]: each fault is read in one defined way, and the head is written anew,
+//! so that the services that inspect it and the client behind get the same, without the fault.
+//!
 //! ```text
 //!   bytes ──► RequestHead / ResponseHead ──► framing() ──► Framing::Chunked ──► ChunkedDecoder
 //!                  │  fields(), host(), target_form()             ▲
@@ -23,6 +27,8 @@ mod facts;
 mod field;
 mod framing;
 mod head;
+mod lenient;
+mod lines;
 mod syntax;
 mod target;
 
@@ -35,6 +41,7 @@ pub use facts::Expectation;
 pub use field::{AWS_CHUNKED, Field, Fields, HOP_BY_HOP, names_no_coding, tokens};
 pub use framing::Framing;
 pub use head::{Limits, RequestHead, ResponseHead, Version};
+pub use lenient::Lenient;
 pub use target::{Authority, TargetForm};
 
 /// The README's example is run with the tests.

@@ -183,7 +183,7 @@ impl Course {
                         Message::Response { response, .. },
                         Message::Response { response: sent, .. },
                     ) if *sent.bytes() == bytes => response.clone(),
-                    _ => ResponseHead::from_bytes(bytes, &REPLY_LIMITS).map_err(wrong)?,
+                    _ => ResponseHead::from_bytes_lenient(bytes, &REPLY_LIMITS).map_err(wrong)?,
                 };
                 if head.status() < 200 {
                     let detail = "sent an interim response as the final one";

@@ -26,7 +26,7 @@ pub use capture::Capture;
 pub use destinations::{Destinations, Ports};
 pub use firewall::Firewall;
 pub(crate) use flags::Flags;
-pub use http::{Http, Ranges, Uninspectable};
+pub use http::{Http, Ranges, Responses, Uninspectable};
 pub use icap::Icap;
 pub use listen::{Listen, Way};
 pub(crate) use rule::is_every_host;

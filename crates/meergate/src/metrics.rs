@@ -51,6 +51,8 @@ pub struct Metrics {
     pub transaction_seconds: Histogram,
     /// Bytes that passed without inspection, by reason and direction.
     pub uninspected_bytes: Family<UninspectedLabels, Counter>,
+    /// Heads of HTTP/1 responses that were not well formed and were written anew.
+    pub responses_mended: Counter,
     /// Reloads of the settings, by outcome (`ok`, `failed`).
     pub reloads: Family<ReloadLabels, Counter>,
     /// Bytes reserved for contents of HTTP/2 streams that nobody may be reading.
@@ -188,6 +190,7 @@ impl Metrics {
             transactions: Family::default(),
             transaction_seconds,
             uninspected_bytes: Family::default(),
+            responses_mended: Counter::default(),
             reloads: Family::default(),
             stream_windows: Gauge::default(),
             copies: Ledger::new(),
@@ -291,6 +294,11 @@ impl Metrics {
             "capture_packets_lost",
             "Captured packets lost because the disk was full or could not keep up",
             self.capture_packets_lost.clone(),
+        );
+        r.register(
+            "responses_mended",
+            "Heads of HTTP/1 responses that were not well formed and were written anew",
+            self.responses_mended.clone(),
         );
         r.register("reloads", "Reloads of the settings", self.reloads.clone());
         r.register(

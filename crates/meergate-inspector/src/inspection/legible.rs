@@ -1,6 +1,8 @@
 //! What the engine would leave out of a message's fields, in silence: then the message is not inspected as its receiver
 //! would read it.
 
+use std::collections::HashMap;
+
 use http_wire::Fields;
 use icap::Headers;
 
@@ -31,13 +33,17 @@ pub(crate) fn check(fields: Fields<'_>, trailers: &Headers) -> Result<(), Contra
     if count + trailers.iter().count() <= REPETITIONS + 2 {
         return Ok(());
     }
-    let is_third = |at: usize, name: &[u8]| {
-        names().take(at).filter(|earlier| earlier.eq_ignore_ascii_case(name)).nth(1).is_some()
-    };
-    match names().enumerate().filter(|(at, name)| is_third(*at, name)).nth(REPETITIONS) {
-        Some(_) => Err(Contradiction::Repetitions),
-        None => Ok(()),
+    let mut counts: HashMap<Vec<u8>, usize> = HashMap::new();
+    let mut repetitions = 0;
+    for name in names() {
+        let of_name = counts.entry(name.to_ascii_lowercase()).or_default();
+        *of_name += 1;
+        repetitions += usize::from(*of_name > 2);
+        if repetitions > REPETITIONS {
+            return Err(Contradiction::Repetitions);
+        }
     }
+    Ok(())
 }
 
 /// Makes sure that the engine finds a path in the target that servers read alike, which names the file that a message's content is: without a

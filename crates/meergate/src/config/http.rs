@@ -28,6 +28,8 @@ pub struct Http {
     pub alt_svc: bool,
     /// Protocols that a client may upgrade to. Their bytes are relayed and counted as uninspected.
     pub upgrades: Vec<String>,
+    /// How heads and chunks of HTTP/1 responses are read.
+    pub responses: Responses,
     /// Most HTTP/2 streams that one client connection may have open at once.
     pub max_streams: u32,
 }
@@ -57,6 +59,17 @@ pub enum Ranges {
     Whole,
 }
 
+/// How HTTP/1 responses of origins are read that are not well formed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Responses {
+    /// In one defined way, and written anew.
+    #[default]
+    Lenient,
+    /// Not at all: the client gets a page.
+    Strict,
+}
+
 fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     let bytes = Bytes::deserialize(deserializer)?;
     match ((1 << 10)..=(16 << 20)).contains(&bytes.0) {
@@ -70,13 +83,14 @@ impl Default for Http {
         let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect();
         Self {
             max_head: Bytes(64 * 1024),
-            max_fields: 200,
+            max_fields: 500,
             decodable: None,
             other_codings: Uninspectable::Block,
             ranges: Ranges::Overlap,
             range_overlap: Bytes(64 << 10),
             alt_svc: false,
             upgrades: names(&["websocket"]),
+            responses: Responses::Lenient,
             max_streams: 128,
         }
     }

@@ -20,15 +20,14 @@ use tokio::time::timeout;
 
 use super::{ConnectRequest, End};
 use crate::exchange::{
-    Client, Counted, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, relay_unseen,
-    transact,
+    Client, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, relay_unseen, transact,
 };
 use crate::io::{Io, Prefixed, RelayEnd};
 use crate::policy::{challenge, is_of};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
 use crate::words::{ConnectionEnd, Outcome, Protocol, Scheme, Unseen};
-use body::WireBody;
+use body::{Sender, WireBody};
 use client::WireClient;
 use target::{Destination, destination};
 use wire::SharedWire;
@@ -232,7 +231,7 @@ impl Connection<'_> {
         let mut client = WireClient::new(&self.wire, &head, &self.progress);
         let framing = match head.expects_continue().and_then(|c| Ok((head.framing()?, c))) {
             Ok((framing, continues)) => {
-                WireBody::begin(&self.wire, framing, &self.progress, Counted::FromClient, continues)
+                WireBody::begin(&self.wire, framing, &self.progress, Sender::Client { continues })
             }
             Err(e) => {
                 client.close_after();

@@ -10,6 +10,7 @@ use http_wire::{ChunkEvent, ChunkedDecoder, Framing};
 use icap_client::{Body, BodyError, BodySource, Frame};
 
 use super::wire::{SharedWire, Wire};
+use crate::config::Responses;
 use crate::exchange::{Counted, Progress};
 use crate::io::BLOCK;
 
@@ -24,6 +25,15 @@ pub(super) struct WireBody {
     counted: Counted,
 }
 
+/// Whose content it is.
+#[derive(Clone, Copy)]
+pub(super) enum Sender {
+    /// A client's, which `continues` once it is told 100 (Continue).
+    Client { continues: bool },
+    /// An origin's, whose chunks are read so.
+    Origin(Responses),
+}
+
 enum Left {
     Chunked(ChunkedDecoder),
     Done,
@@ -33,19 +43,28 @@ enum Left {
 }
 
 impl WireBody {
-    /// The content that `framing` announces, or `None` if there is none. Its sender `continues` once
-    /// it is told 100 (Continue).
+    /// The content that `framing` announces, or `None` if there is none.
     pub(super) fn begin(
         wire: &SharedWire,
         framing: Framing,
         progress: &Arc<Progress>,
-        counted: Counted,
-        continues: bool,
+        from: Sender,
     ) -> Option<Body> {
+        let (decoder, counted, continues) = match from {
+            Sender::Client { continues } => {
+                (ChunkedDecoder::default(), Counted::FromClient, continues)
+            }
+            Sender::Origin(Responses::Strict) => {
+                (ChunkedDecoder::default(), Counted::FromOrigin, false)
+            }
+            Sender::Origin(Responses::Lenient) => {
+                (ChunkedDecoder::default().lenient(), Counted::FromOrigin, false)
+            }
+        };
         let left = match framing {
             Framing::None | Framing::Length(0) => return None,
             Framing::Length(n) => Left::Length(n),
-            Framing::Chunked => Left::Chunked(ChunkedDecoder::default()),
+            Framing::Chunked => Left::Chunked(decoder),
             Framing::UntilClose => Left::UntilClose,
         };
         {
@@ -166,7 +185,7 @@ impl Left {
                     Ok(Some(Taken::Frame(Frame::Data(data))))
                 }
                 Some(ChunkEvent::End { trailers }) => {
-                    *self = ended(trailers, wire);
+                    *self = ended(decoder, trailers, wire);
                     self.take(wire)
                 }
             },
@@ -202,13 +221,15 @@ fn end_of(decoder: &mut ChunkedDecoder, wire: &mut Wire) -> Result<Option<Left>,
         return Ok(None);
     }
     match decoder.decode(&mut wire.input)? {
-        Some(ChunkEvent::End { trailers }) => Ok(Some(ended(trailers, wire))),
+        Some(ChunkEvent::End { trailers }) => Ok(Some(ended(decoder, trailers, wire))),
         _ => Ok(None),
     }
 }
 
-fn ended(trailers: Bytes, wire: &mut Wire) -> Left {
+fn ended(decoder: &ChunkedDecoder, trailers: Bytes, wire: &mut Wire) -> Left {
     wire.in_body = false;
+    // Whoever writes chunks in his own way may see their end elsewhere, too.
+    wire.broken |= decoder.is_mended();
     match trailers.is_empty() {
         true => Left::Done,
         false => Left::Trailers(trailers),

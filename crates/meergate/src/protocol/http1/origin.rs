@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use http_wire::{Limits, RequestHead, ResponseHead, TargetForm};
+use http_wire::{Lenient, Limits, RequestHead, ResponseHead, TargetForm};
 use icap_client::Body;
 
-use super::body::WireBody;
+use super::body::{Sender, WireBody};
 use super::framing;
 use super::sink::WireSink;
 use super::wire::SharedWire;
 use crate::capture::Tap;
-use crate::config::{Destinations, UpstreamProxy};
-use crate::exchange::{Counted, Origin, Progress, Trouble};
+use crate::config::{Destinations, Responses, UpstreamProxy};
+use crate::exchange::{Origin, Progress, Trouble};
 use crate::io::Io;
 use crate::pages::Page;
 use crate::session::Session;
@@ -135,10 +135,16 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         limits: &Limits,
-    ) -> Poll<Result<Result<ResponseHead, http_wire::Error>, io::Error>> {
+        responses: Responses,
+    ) -> Poll<Result<Result<Lenient, http_wire::Error>, io::Error>> {
         let mut wire = self.wire.lock();
         loop {
-            match ResponseHead::parse(&mut wire.input, limits) {
+            let parsed = match responses {
+                Responses::Lenient => ResponseHead::parse_lenient(&mut wire.input, limits),
+                Responses::Strict => ResponseHead::parse(&mut wire.input, limits)
+                    .map(|head| head.map(|head| Lenient { head, is_mended: false })),
+            };
+            match parsed {
                 Ok(Some(head)) => return Poll::Ready(Ok(Ok(head))),
                 Ok(None) => {}
                 Err(e) => return Poll::Ready(Ok(Err(e))),
@@ -223,13 +229,20 @@ impl Origin for WireOrigin<'_> {
         progress: &Arc<Progress>,
     ) -> Result<(ResponseHead, Option<Body>), Trouble> {
         let limits = self.limits;
+        let responses = self.session.settings.config.http.responses;
         let Some(connection) = &mut self.connection else {
             return Err(Trouble::OriginGone(io::Error::other("not connected")));
         };
-        let head = match poll_fn(|cx| connection.poll_head(cx, &limits)).await {
+        let read = match poll_fn(|cx| connection.poll_head(cx, &limits, responses)).await {
             Err(e) => return Err(self.gone(e)),
-            Ok(head) => head,
+            Ok(read) => read,
         };
+        if let Ok(Lenient { is_mended: true, .. }) = read {
+            // Where its sender thinks that the message ends may be elsewhere.
+            connection.last = true;
+            self.session.shared.metrics.responses_mended.inc();
+        }
+        let head = read.map(|read| read.head);
         if let (Some(proxy), Ok(head), Some(route)) = (&connection.proxy, &head, &self.route)
             && head.status() == 407
         {
@@ -249,7 +262,8 @@ impl Origin for WireOrigin<'_> {
             connection.kept = true;
             connection.last |= !head.keep_alive();
         }
-        let body = WireBody::begin(&connection.wire, framing, progress, Counted::FromOrigin, false);
+        let from = Sender::Origin(responses);
+        let body = WireBody::begin(&connection.wire, framing, progress, from);
         Ok((head, body))
     }
 }
