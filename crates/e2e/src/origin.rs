@@ -91,6 +91,17 @@ impl Origin {
         Self::start(Ipv4Addr::LOCALHOST.into(), Some(Arc::new(config)), Box::new(handler))
     }
 
+    /// As [`Origin::https`], with TLS of this kind.
+    ///
+    /// # Panics
+    /// When no port can be bound.
+    pub fn with_tls(
+        config: ServerConfig,
+        handler: impl Fn(&Request, &mut Wire<'_>) -> io::Result<After> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(Ipv4Addr::LOCALHOST.into(), Some(Arc::new(config)), Box::new(handler))
+    }
+
     /// A server without TLS; otherwise as [`Origin::https`].
     ///
     /// # Panics

@@ -11,6 +11,7 @@ use crate::capabilities::Capabilities;
 use crate::connection::Connection;
 use crate::health::{Breaker, Change};
 use crate::pool::{Lease, Leased, Lessee, Pool, Slot};
+use crate::stream::Places;
 use crate::transaction::{Transaction, Trouble};
 use crate::transport::Connector;
 use crate::uri::ServiceUri;
@@ -34,7 +35,7 @@ pub(crate) struct Endpoint {
     connector: Connector,
     outstanding: Arc<AtomicU32>,
     /// Streams that are open.
-    pub(crate) streams: Arc<AtomicU32>,
+    pub(crate) streams: Arc<Places>,
     known: Mutex<Option<Known>>,
     offered: Arc<Offered>,
     fetching: Arc<tokio::sync::Mutex<()>>,

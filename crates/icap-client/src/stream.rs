@@ -1,7 +1,7 @@
 //! A TCP stream shown to one service: `meergate-stream/1` within one exchange.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -11,14 +11,16 @@ use bytes::{Bytes, BytesMut};
 use icap::Method;
 use icap::client::{Event, Reply, Terms};
 use icap_stream::{Answer, Dropped, Gateway, Mark, Offer, Phase, Signature, VERSION, Way};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::endpoint::Endpoint;
 use crate::incoming::Incoming;
 use crate::metrics::Level;
 use crate::transaction::Transaction;
 use crate::{
-    BodyError, BodySource, Failure, FailureKind, Frame, Service, TransactionInfo, request,
+    BodyError, BodySource, Failure, FailureKind, Frame, OnOverload, Service, TransactionInfo,
+    request,
 };
 
 /// Silence after which a sign of life is asked for.
@@ -86,19 +88,43 @@ enum Asked {
     Once,
 }
 
+/// The streams that are open at an endpoint.
+#[derive(Default)]
+pub(crate) struct Places {
+    taken: AtomicU32,
+    freed: Notify,
+}
+
 /// One of the streams that an endpoint takes at once.
-struct Place(Arc<AtomicU32>);
+struct Place(Arc<Places>);
 
 impl Place {
-    fn take(of: &Arc<AtomicU32>, most: u32) -> Option<Self> {
-        let taken = of.fetch_update(Relaxed, Relaxed, |n| (n < most).then(|| n + 1));
+    fn take(of: &Arc<Places>, most: u32) -> Option<Self> {
+        let taken = of.taken.fetch_update(Relaxed, Relaxed, |n| (n < most).then(|| n + 1));
         taken.ok().map(|_| Self(of.clone()))
+    }
+
+    /// Waits for one, no longer than `limit`.
+    async fn wait(of: &Arc<Places>, most: u32, limit: Duration) -> Option<Self> {
+        let wait = async {
+            loop {
+                let mut freed = pin!(of.freed.notified());
+                // From here on none is missed.
+                freed.as_mut().enable();
+                match Self::take(of, most) {
+                    Some(place) => return place,
+                    None => freed.await,
+                }
+            }
+        };
+        timeout(limit, wait).await.ok()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.taken.fetch_sub(1, Relaxed);
+        self.0.freed.notify_one();
     }
 }
 
@@ -181,12 +207,20 @@ impl Service {
                 false => Ok(None),
             };
         };
-        let Some(place) = Place::take(&endpoint.streams, streams.unwrap_or(u32::MAX)) else {
+        let on_overload = self.config().on_overload;
+        let most = streams.unwrap_or(u32::MAX);
+        let place = match on_overload {
+            OnOverload::Wait => {
+                Place::wait(&endpoint.streams, most, self.config().timeouts.wait.0).await
+            }
+            OnOverload::Force => Place::take(&endpoint.streams, u32::MAX),
+            OnOverload::Block | OnOverload::Bypass => Place::take(&endpoint.streams, most),
+        };
+        let Some(place) = place else {
             let detail = format!("{} has all the streams that it takes at once", endpoint.label);
             return Err(endpoint.failure(FailureKind::Overload, detail));
         };
         let active = Level::raise(self.metrics());
-        let on_overload = self.config().on_overload;
         // Nothing of a stream may be lost to a connection that was stale.
         let connection = endpoint.connect(info, &capabilities, on_overload, true).await?;
         let head =
@@ -212,7 +246,7 @@ impl Service {
             endpoint.begin(),
         );
         let limit = self.config().timeouts.answer.0;
-        let answer = tokio::time::timeout(limit, transaction.event()).await;
+        let answer = timeout(limit, transaction.event()).await;
         let wrong = |detail: String| Err(endpoint.failure(FailureKind::Protocol, detail));
         match answer {
             Ok(Ok(Event::Reply(Reply { head, res_hdr: Some(_), has_body: true, .. }))) => {
@@ -470,7 +504,7 @@ impl Stream {
                 }
             }
         };
-        drop(tokio::time::timeout(limit, end).await);
+        drop(timeout(limit, end).await);
         Ok(())
     }
 

@@ -30,7 +30,9 @@ pub use http::{Http, Ranges, Responses, Uninspectable};
 pub use icap::Icap;
 pub use listen::{Listen, Way};
 pub(crate) use rule::is_every_host;
-pub use rule::{Action, CertificateAsked, ClientCertificate, InvalidCertificate, Pinned, Rule};
+pub use rule::{
+    Action, CertificateAsked, ClientCertificate, InvalidCertificate, Mirror, Pinned, Rule,
+};
 pub use sandbox::Sandbox;
 pub(crate) use texts::Texts;
 pub use upstream_proxy::{Credentials, DIRECT, ProxyKind, UpstreamProxy};
@@ -149,11 +151,13 @@ pub struct Tls {
     pub leaf_cache: usize,
     /// How many upstream TLS sessions are kept for resumption.
     pub session_cache: usize,
+    /// How much of TLS handshakes services that take streams are shown; rules may say otherwise.
+    pub mirror: Mirror,
 }
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { keylog: None, leaf_cache: 4096, session_cache: 4096 }
+        Self { keylog: None, leaf_cache: 4096, session_cache: 4096, mirror: Mirror::default() }
     }
 }
 

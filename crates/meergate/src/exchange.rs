@@ -16,6 +16,7 @@ mod account;
 mod ask;
 mod codings;
 mod drive;
+mod mirror;
 mod pace;
 mod pump;
 mod ranges;
@@ -23,7 +24,6 @@ mod record;
 mod review;
 mod rules;
 mod signed;
-#[allow(dead_code, reason = "for TLS handshakes and other protocols, which come next")]
 mod stream;
 mod transact;
 mod trouble;
@@ -38,11 +38,12 @@ use std::task::{Context, Poll};
 use http_wire::{RequestHead, ResponseHead};
 use icap_client::{Body, Frame};
 
-pub(crate) use account::relay_unseen;
+pub(crate) use account::{count_relayed, relay_unseen};
 pub(crate) use drive::Watch;
+pub(crate) use mirror::{Mirror, MirrorPlan, Stopped, mirror_again};
 pub(crate) use pump::{Counted, Progress};
 pub(crate) use record::Transaction;
-#[allow(unused_imports, reason = "as above")]
+#[allow(unused_imports, reason = "for other protocols than TLS, which come next")]
 pub(crate) use stream::{Audience, StreamSubject, block_record, count_unseen, stream_id};
 pub(crate) use transact::{Ended, refuse, transact};
 pub(crate) use trouble::Trouble;

@@ -16,8 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use shares::Ledger;
 
 use crate::words::{
-    Checked, ConnectionEnd, Handshake, Limited, LogName, Outcome, Password, Protocol, Reloaded,
-    Side, Towards, Unseen, UpstreamErrorKind,
+    Checked, ConnectionEnd, Handshake, Limited, LogName, Mirrored, Outcome, Password, Protocol,
+    Reloaded, Side, Towards, Unseen, UpstreamErrorKind,
 };
 
 /// The counters of the whole process. Cloning is cheap and shares the values.
@@ -34,6 +34,8 @@ pub struct Metrics {
     pub handshake_failures: Family<FailureLabels, Counter>,
     /// TLS handshakes completed, by side (`client`, `upstream`) and kind (`full`, `resumed`).
     pub handshakes: Family<HandshakeLabels, Counter>,
+    /// TLS handshakes of clients shown to services that take streams, by outcome.
+    pub mirrors: Family<MirrorLabels, Counter>,
     /// Leaf certificates forged (not taken from the cache).
     pub forged: Counter,
     /// Chains of origins' certificates that were verified (not taken from the cache), by outcome
@@ -97,6 +99,13 @@ pub struct HandshakeLabels {
     pub side: Side,
     /// How it was done.
     pub kind: Handshake,
+}
+
+/// Labels of [`Metrics::mirrors`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct MirrorLabels {
+    /// What became of it.
+    pub outcome: Mirrored,
 }
 
 /// Labels of [`Metrics::upstream_connects`].
@@ -182,6 +191,7 @@ impl Metrics {
             limited: Family::default(),
             handshake_failures: Family::default(),
             handshakes: Family::default(),
+            mirrors: Family::default(),
             forged: Counter::default(),
             certificate_checks: Family::default(),
             passwords: Family::default(),
@@ -229,6 +239,11 @@ impl Metrics {
         self.services.update(|towards, bytes| self.uninspected(Unseen::Trailers, towards, bytes));
     }
 
+    /// Counts a TLS handshake that was shown, or was to be.
+    pub fn mirrored(&self, outcome: Mirrored) {
+        self.mirrors.get_or_create(&MirrorLabels { outcome }).inc();
+    }
+
     /// Counts `bytes` that passed without inspection, for `reason`.
     pub fn uninspected(&self, reason: Unseen, direction: Towards, bytes: u64) {
         self.uninspected_bytes
@@ -247,6 +262,11 @@ impl Metrics {
             self.handshake_failures.clone(),
         );
         r.register("tls_handshakes", "TLS handshakes completed", self.handshakes.clone());
+        r.register(
+            "tls_mirrors",
+            "TLS handshakes shown to services that take streams, by outcome",
+            self.mirrors.clone(),
+        );
         r.register("forged_certificates", "Leaf certificates forged", self.forged.clone());
         r.register(
             "certificate_checks",

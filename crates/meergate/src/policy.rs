@@ -19,8 +19,8 @@ use icap_client::{Chain, Chains, Service};
 use ipnet::IpNet;
 
 use crate::config::{
-    Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Pinned, Ranges, Rule, Texts,
-    UpstreamProxy,
+    Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Mirror, Pinned, Ranges, Rule,
+    Texts, UpstreamProxy,
 };
 use crate::error::StartError;
 use crate::tls::UpstreamTls;
@@ -68,6 +68,8 @@ pub struct Decision {
     pub certificate_asked: CertificateAsked,
     /// What becomes of it when the client pins the origin's certificate.
     pub pinned: Pinned,
+    /// How much of its TLS handshake is shown to services that take streams.
+    pub mirror: Mirror,
 }
 
 impl fmt::Debug for Decision {
@@ -155,6 +157,7 @@ impl Policy {
             client_certificate: None,
             certificate_asked: CertificateAsked::Ignore,
             pinned: Pinned::Intercept,
+            mirror: config.tls.mirror,
         };
         let rules: Vec<_> = config
             .rule
@@ -357,6 +360,7 @@ impl Compiled {
                 client_certificate: rule.client_certificate.as_deref().map(Arc::from),
                 certificate_asked: rule.certificate_asked,
                 pinned: rule.pinned,
+                mirror: rule.mirror.unwrap_or(default.mirror),
             },
         })
     }

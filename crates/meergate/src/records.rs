@@ -13,7 +13,7 @@ use crate::error::StartError;
 use crate::metrics::Metrics;
 use crate::words::LogName;
 
-pub use connection::{ConnectionRecord, TlsRecord};
+pub use connection::{ConnectionRecord, MirrorRecord, TlsRecord};
 pub(crate) use file::{Losses, Lost, Records};
 pub use lines::Lines;
 pub use time::rfc3339;

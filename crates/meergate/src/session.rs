@@ -37,6 +37,8 @@ pub struct Session {
     pub destination: Destination,
     /// The TLS of both sides, when it was intercepted.
     pub tls: Option<Arc<TlsFacts>>,
+    /// The records of the client's hello, when it was intercepted.
+    pub hello: Vec<u8>,
 }
 
 /// Where the requests of a client connection go.
@@ -51,19 +53,25 @@ pub enum Destination {
 impl Session {
     /// A client of an explicit proxy, whose requests say where they go.
     pub fn explicit(arrival: Arrival) -> Self {
-        Self { arrival, scheme: Scheme::Http, destination: Destination::PerRequest, tls: None }
+        Self {
+            arrival,
+            scheme: Scheme::Http,
+            destination: Destination::PerRequest,
+            tls: None,
+            hello: Vec::new(),
+        }
     }
 
     /// HTTP in the clear, along `route`.
     pub fn plain(arrival: Arrival, route: Route) -> Self {
         let destination = Destination::One(Box::new(route));
-        Self { arrival, scheme: Scheme::Http, destination, tls: None }
+        Self { arrival, scheme: Scheme::Http, destination, tls: None, hello: Vec::new() }
     }
 
-    /// HTTP in TLS that was intercepted, along `route`.
-    pub fn intercepted(arrival: Arrival, route: Route, tls: Arc<TlsFacts>) -> Self {
+    /// HTTP in TLS that was intercepted, along `route`, and began with `hello`.
+    pub fn intercepted(arrival: Arrival, route: Route, tls: Arc<TlsFacts>, hello: Vec<u8>) -> Self {
         let destination = Destination::One(Box::new(route));
-        Self { arrival, scheme: Scheme::Https, destination, tls: Some(tls) }
+        Self { arrival, scheme: Scheme::Https, destination, tls: Some(tls), hello }
     }
 
     /// The way of the requests, if the connection has one for all.

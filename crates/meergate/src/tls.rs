@@ -4,6 +4,7 @@ pub mod ca;
 mod der;
 mod facts;
 mod fault;
+mod flight;
 mod forge;
 mod hello;
 mod identity;
@@ -16,6 +17,8 @@ mod odd;
 mod origin;
 mod pinning;
 mod plan;
+mod recorded;
+mod server_side;
 mod staple;
 mod trust;
 
@@ -37,15 +40,21 @@ use ca::Authority;
 use keylog::KeyLogFile;
 use leaves::Leaves;
 use origin::Origins;
+use recorded::Recorded;
 use trust::Trust;
 
 pub use facts::TlsFacts;
 pub use fault::Fault;
+pub use flight::{Progress, ServerFlight};
 pub use hello::{ClientHello, HelloError, MAX_HELLO, looks_like_tls};
 pub use leaf_keys::ForgeError;
 pub use origin::UpstreamTls;
 pub use pinning::{Pinning, Refuser};
 pub use plan::TlsPlan;
+pub use server_side::ServerSide;
+
+/// TLS over TCP towards an origin.
+pub type OriginStream = TlsStream<Recorded<TcpStream>>;
 
 /// What TLS needs beyond one connection: the CA, forged leaves, and how origins are spoken to.
 #[derive(Debug)]
@@ -105,7 +114,7 @@ impl Context {
         tcp: TcpStream,
         client: Option<Client>,
         limit: Duration,
-    ) -> Result<(TlsStream<TcpStream>, UpstreamTls), UpstreamError> {
+    ) -> Result<(OriginStream, UpstreamTls, ServerSide), UpstreamError> {
         self.origins.connect(target, plan, tcp, client, limit).await
     }
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use crate::config::UpstreamProxy;
 use crate::io::Io;
-use crate::tls::UpstreamTls;
+use crate::tls::{ServerSide, UpstreamTls};
 use crate::words::{Alpn, UpstreamError};
 
-pub use connector::Connector;
+pub use connector::{Connector, Reached};
 pub use destinations::Own;
 pub(crate) use destinations::{near, permitted_by_name};
 pub use dns::Resolver;
@@ -34,6 +34,8 @@ pub struct Upstream {
     pub alpn: Option<Alpn>,
     /// What the handshake told.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// The server's part of the handshake, until it was shown to whom it may concern.
+    pub side: Option<Box<ServerSide>>,
     /// The HTTP proxy at the other end, which wants requests with absolute targets.
     pub forwards: Option<Arc<UpstreamProxy>>,
     /// How long opening it took, from name to handshake.

@@ -13,7 +13,9 @@ mod unseen;
 
 pub use address::embedded;
 pub use alpn::{Alpn, SERVED};
-pub use counted::{Checked, Deed, Handshake, LogName, Password, Protocol, Reloaded, Side};
+pub use counted::{
+    Checked, Deed, Handshake, LogName, Mirrored, Password, Protocol, Reloaded, Side,
+};
 pub use ends::{ConnectionEnd, Outcome};
 pub use limited::Limited;
 pub use scheme::Scheme;

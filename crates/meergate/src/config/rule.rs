@@ -70,6 +70,9 @@ pub struct Rule {
     pub client_certificate: Option<String>,
     /// What becomes of connections whose origin asks for a certificate when none is set.
     pub certificate_asked: CertificateAsked,
+    /// How much of TLS handshakes services that take streams are shown, instead of `tls.mirror`.
+    /// Decided for connections, like `upstream_proxy`.
+    pub mirror: Option<Mirror>,
     /// What becomes of connections of clients that keep refusing the forged certificates of this
     /// host, although they take those of others.
     pub pinned: Pinned,
@@ -137,6 +140,19 @@ pub enum Pinned {
     /// It is intercepted like any other, and fails.
     #[default]
     Intercept,
+}
+
+/// How much of a TLS handshake the services that take streams are shown. The greater is more.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+pub enum Mirror {
+    /// Nothing.
+    Off,
+    /// The client's hello.
+    Hello,
+    /// The client's hello, the server's, and the certificates.
+    #[default]
+    Full,
 }
 
 /// What a rule does.

@@ -180,21 +180,26 @@ pub(crate) async fn relay_unseen<C: Stream + ?Sized, S: Stream + ?Sized>(
     why: Unseen,
 ) -> RelayEnd {
     let idle = arrival.settings.config.limits.idle_timeout.0;
-    let metrics = &arrival.shared.metrics;
     relay(client, origin, idle, |direction, length| {
-        let bytes = length as u64;
-        match direction {
-            Direction::ToServer => {
-                arrival.totals.add_from_client(bytes);
-                metrics.uninspected(why, Towards::Server, bytes);
-            }
-            Direction::ToClient => {
-                arrival.totals.add_from_server(bytes);
-                metrics.uninspected(why, Towards::Client, bytes);
-            }
-        }
+        count_relayed(arrival, why, direction, length);
     })
     .await
+}
+
+/// Counts what was passed on between the ends of a connection and nobody looks into.
+pub(crate) fn count_relayed(arrival: &Arrival, why: Unseen, direction: Direction, length: usize) {
+    let bytes = length as u64;
+    let towards = match direction {
+        Direction::ToServer => {
+            arrival.totals.add_from_client(bytes);
+            Towards::Server
+        }
+        Direction::ToClient => {
+            arrival.totals.add_from_server(bytes);
+            Towards::Client
+        }
+    };
+    arrival.shared.metrics.uninspected(why, towards, bytes);
 }
 
 #[cfg(test)]

@@ -70,8 +70,12 @@ impl Trouble {
             Self::Reset => Outcome::Reset,
             Self::SlowClient => Outcome::SlowClient,
             Self::Stalled => Outcome::Timeout,
-            Self::Upstream(e) if e.kind() == UpstreamErrorKind::Destination => Outcome::Refused,
-            Self::Upstream(_) => Outcome::OriginUnreachable,
+            Self::Upstream(e) => match e.kind() {
+                UpstreamErrorKind::Destination => Outcome::Refused,
+                UpstreamErrorKind::Dropped => Outcome::Blocked,
+                UpstreamErrorKind::Uninspected => Outcome::ServiceFailed,
+                _ => Outcome::OriginUnreachable,
+            },
         }
     }
 
@@ -169,12 +173,19 @@ fn upstream_page(e: &UpstreamError) -> Page {
         UpstreamErrorKind::Destination => {
             ("The proxy leads nobody there", "destination_ip_prohibited")
         }
+        UpstreamErrorKind::Dropped => ("Blocked by a signature", "http_request_denied"),
         UpstreamErrorKind::Name => ("The server's name has no address", "dns_error"),
         UpstreamErrorKind::Proxy => {
             ("The upstream proxy does not lead there", "destination_unavailable")
         }
         UpstreamErrorKind::Timeout => ("The server does not answer", "connection_timeout"),
         UpstreamErrorKind::Tls => ("No secure connection to the server", "tls_protocol_error"),
+        UpstreamErrorKind::Uninspected => {
+            // What exactly is wrong with a service is for the operator's log, not for whoever asks.
+            return Page::new(e.kind().status(), "The connection could not be inspected")
+                .detail(format!("{}: the inspection service did not do its work.", e.target()))
+                .status("proxy_internal_response");
+        }
     };
     Page::new(e.kind().status(), title)
         .detail(format!("{}: {}", e.target(), e.detail()))

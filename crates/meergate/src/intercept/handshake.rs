@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::config::InvalidCertificate;
+use crate::exchange::{Mirror, MirrorPlan, Stopped};
 use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
 use crate::policy::Decision;
@@ -107,8 +108,8 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Connects along `route` with what the client offers in `hello`, as `decision` says. With a
-    /// `refusal`, asks no origin: the client is to be told of it on a page.
+    /// Connects along `route` with what the client offers in `hello`, which came in these `records`, as
+    /// `decision` says. With a `refusal`, asks no origin: the client is to be told of it on a page.
     ///
     /// # Errors
     /// The client offers only protocols that cannot be inspected. That the origin cannot be
@@ -119,6 +120,7 @@ impl Prepared {
         mut route: Route,
         decision: &Decision,
         refusal: Option<UpstreamError>,
+        records: &[u8],
     ) -> Result<Self, InterceptError> {
         let Some(offered) = offered(hello) else {
             return Err(count(arrival, InterceptError::NoProtocol));
@@ -137,7 +139,7 @@ impl Prepared {
         });
         let upstream = match refusal {
             Some(refusal) => Err(refusal),
-            None => arrival.connector().connect(&route).await,
+            None => connect(arrival, &route, decision, records).await,
         };
         Ok(Self { route, host, offered, invalid, upstream })
     }
@@ -171,6 +173,25 @@ impl Prepared {
     pub(super) fn host(&self) -> &Arc<str> {
         &self.host
     }
+}
+
+/// Connects along `route`, and shows both hellos and the certificates to the services that take
+/// streams: what they drop, or what can't be shown, goes no further.
+async fn connect(
+    arrival: &Arrival,
+    route: &Route,
+    decision: &Decision,
+    hello: &[u8],
+) -> Result<Upstream, UpstreamError> {
+    let connector = arrival.connector();
+    let reached = connector.reach(route).await?;
+    let stop = |stopped: Stopped| stopped.error(&route.target);
+    let plan = MirrorPlan::of(decision);
+    let mirror =
+        Mirror::begin(arrival, &plan, &route.target, reached.address, hello).await.map_err(stop)?;
+    let mut upstream = connector.shake(route, reached).await?;
+    mirror.end_with(upstream.side.take().as_deref()).await.map_err(stop)?;
+    Ok(upstream)
 }
 
 /// Tells a client that it offers no protocol that can be inspected. It may be gone already.
@@ -266,7 +287,7 @@ fn page_protocol(offered: &[Alpn]) -> Option<Alpn> {
 }
 
 /// Ends a handshake that was not begun (RFC 8446 section 6.2). The client may be gone already.
-async fn alert<C: Stream>(client: &mut C, description: AlertDescription) {
+pub(super) async fn alert<C: Stream + ?Sized>(client: &mut C, description: AlertDescription) {
     let record = [21, 3, 3, 0, 2, 2, u8::from(description)];
     let _ = client.write_all(&record).await;
     let _ = client.shutdown().await;

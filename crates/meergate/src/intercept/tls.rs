@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::bypass::{bypass, way_past};
+use super::bypass::{Past, bypass_tls, way_past};
 use super::handshake::{self, InterceptError, Intercepted, Prepared};
 use super::{finish, note};
 use crate::capture::Tap;
 use crate::config::{Action, CertificateAsked, InvalidCertificate, Pinned};
+use crate::exchange::MirrorPlan;
 use crate::io::{Io, Prefixed};
 use crate::policy::Decision;
 use crate::session::{Arrival, CERTIFICATE_ASKED, Session, as_decided, decide_tls};
@@ -24,12 +25,14 @@ struct Way<'a> {
     asked: Route,
     /// Where it is led, as the rules say.
     route: Route,
+    /// The records of the hello.
+    records: Vec<u8>,
 }
 
 /// Why a connection is not intercepted.
 enum Not {
     /// Nobody is to look into it: it goes this way.
-    Bypass(Box<Route>),
+    Bypass(Box<Past>),
     /// A rule cuts it.
     Reset,
     /// The client offers nothing that can be inspected.
@@ -49,10 +52,13 @@ pub(super) async fn intercept(
     let decision = decide_tls(&arrival, hello.server_name.as_ref(), &mut route, None);
     note(&arrival, &decision, &route);
     let route = as_decided(route, &decision);
-    let way = Way { arrival: &arrival, hello: &hello, asked, route };
+    let records = read_ahead.get(..hello.length).unwrap_or_default().to_vec();
+    let way = Way { arrival: &arrival, hello: &hello, asked, route, records };
     let (prepared, decision) = match way.prepare(decision).await {
         Ok(prepared) => prepared,
-        Err(Not::Bypass(route)) => return bypass(&arrival, client, read_ahead, *route).await,
+        Err(Not::Bypass(past)) => {
+            return bypass_tls(&arrival, &hello, client, read_ahead, *past).await;
+        }
         Err(Not::Reset) => return ConnectionEnd::Reset,
         Err(Not::Unable(error)) => {
             handshake::reject(client).await;
@@ -63,6 +69,7 @@ pub(super) async fn intercept(
     let client = Prefixed::new(read_ahead.freeze(), client);
     match handshake::intercept(&arrival, &hello, client, prepared).await {
         Ok(Intercepted { client, route, upstream, facts }) => {
+            let records = way.records;
             arrival.shared.pinning.accepted(arrival.client.ip(), &host);
             let facts = Arc::new(facts);
             note_interception(&arrival, &facts, &upstream);
@@ -71,7 +78,7 @@ pub(super) async fn intercept(
                 Err(error) => UpstreamSlot::Failed(error),
             };
             let client = captured(&arrival, &decision, &upstream, Box::new(client));
-            let session = Session::intercepted(arrival, route, facts);
+            let session = Session::intercepted(arrival, route, facts, records);
             finish(client, BytesMut::new(), &session, upstream).await
         }
         Err(error) => {
@@ -92,20 +99,23 @@ impl Way<'_> {
         let host = self.hello.server_name.as_ref().unwrap_or(&self.route.target.host);
         let pins = || self.arrival.shared.pinning.pins(self.arrival.client.ip(), host);
         if decision.pinned == Pinned::Bypass && pins() {
-            return Err(self.past(|own| own.pinned == Pinned::Bypass));
+            return Err(self.past(&decision, |own| own.pinned == Pinned::Bypass));
         }
+        let route = self.route.clone();
         let prepared =
-            Prepared::new(self.arrival, self.hello, self.route.clone(), &decision, refusal).await;
+            Prepared::new(self.arrival, self.hello, route, &decision, refusal, &self.records).await;
         let (prepared, decision) = self.reconsider(prepared.map_err(Not::Unable)?, decision)?;
         if prepared.is_certificate_invalid()
             && decision.invalid_certificate == InvalidCertificate::Bypass
         {
-            return Err(self.past(|own| own.invalid_certificate == InvalidCertificate::Bypass));
+            let permits = |own: &Decision| own.invalid_certificate == InvalidCertificate::Bypass;
+            return Err(self.past(&decision, permits));
         }
         let prepared = match decision.certificate_asked {
             _ if !prepared.is_certificate_asked() => prepared,
             CertificateAsked::Bypass => {
-                return Err(self.past(|own| own.certificate_asked == CertificateAsked::Bypass));
+                let permits = |own: &Decision| own.certificate_asked == CertificateAsked::Bypass;
+                return Err(self.past(&decision, permits));
             }
             CertificateAsked::Ignore => prepared,
             CertificateAsked::Refuse => prepared.refuse(self.refusal(CERTIFICATE_ASKED)),
@@ -142,13 +152,14 @@ impl Way<'_> {
                 let detail = format!("the rules of this network do not allow it ({rule})");
                 Ok(Some(self.refusal(&detail)))
             }
-            Action::Bypass => Err(self.past(|own| own.action == Action::Bypass)),
+            Action::Bypass => Err(self.past(decision, |own| own.action == Action::Bypass)),
             Action::Reset => Err(Not::Reset),
         }
     }
 
-    fn past(&self, permits: impl FnOnce(&Decision) -> bool) -> Not {
-        Not::Bypass(Box::new(way_past(self.arrival, &self.asked, self.route.clone(), permits)))
+    fn past(&self, decision: &Decision, permits: impl FnOnce(&Decision) -> bool) -> Not {
+        let route = way_past(self.arrival, &self.asked, self.route.clone(), permits);
+        Not::Bypass(Box::new(Past { route, mirror: MirrorPlan::of(decision) }))
     }
 
     fn refusal(&self, detail: &str) -> UpstreamError {

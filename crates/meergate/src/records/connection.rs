@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use super::transaction::BlockRecord;
 use crate::tls::{TlsFacts, UpstreamTls};
-use crate::words::ConnectionEnd;
+use crate::words::{ConnectionEnd, Mirrored};
 
 /// One line of the connection log.
 #[derive(Debug, Serialize)]
@@ -41,6 +42,9 @@ pub struct ConnectionRecord<'a> {
     /// The TLS of both sides, where it was intercepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsRecord<'a>>,
+    /// What the services that take streams made of the TLS handshake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<&'a MirrorRecord>,
     /// Bytes that came from the client.
     pub bytes_from_client: u64,
     /// Bytes that came from the server.
@@ -54,6 +58,16 @@ pub struct ConnectionRecord<'a> {
     pub detail: Option<&'a str>,
     /// Milliseconds that it was open.
     pub ms: f64,
+}
+
+/// What became of showing a TLS handshake to the services that take streams.
+#[derive(Debug, Serialize)]
+pub struct MirrorRecord {
+    /// In one word.
+    pub outcome: Mirrored,
+    /// The drop, if it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockRecord>,
 }
 
 /// The TLS of an intercepted connection.

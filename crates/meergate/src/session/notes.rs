@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Action, UpstreamProxy};
+use crate::records::MirrorRecord;
 use crate::tls::TlsFacts;
 
 /// Sums of one connection.
@@ -62,6 +63,8 @@ pub struct Notes {
     pub decision: Option<(Action, Option<Arc<str>>)>,
     /// The TLS of both sides.
     pub tls: Option<Arc<TlsFacts>>,
+    /// What the services that take streams made of the TLS handshake.
+    pub mirror: Option<MirrorRecord>,
     /// What went wrong.
     pub detail: Option<String>,
 }

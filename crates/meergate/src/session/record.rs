@@ -23,6 +23,7 @@ pub fn record(arrival: &Arrival, began: SystemTime, end: ConnectionEnd) {
         upstream_proxy: notes.proxy.as_ref().map(|proxy| &*proxy.name),
         action: notes.decision.as_ref().map(|(action, _)| action.as_str()),
         rule: notes.decision.as_ref().and_then(|(_, rule)| rule.as_deref()),
+        mirror: notes.mirror.as_ref(),
         tls: notes.tls.as_deref().map(TlsRecord::new),
         bytes_from_client,
         bytes_from_server,

@@ -44,6 +44,8 @@ pub struct ClientHello {
     pub rsa_only: bool,
     /// Whether an Encrypted ClientHello (or grease that looks like one) is there.
     pub encrypted: bool,
+    /// How many bytes its records take.
+    pub length: usize,
 }
 
 /// Bytes that are no acceptable ClientHello.
@@ -69,11 +71,17 @@ impl ClientHello {
     /// # Errors
     /// It can never become an acceptable ClientHello, or is longer than [`MAX_HELLO`].
     pub fn read(bytes: &[u8]) -> Result<Option<Self>, HelloError> {
-        let Some(message) = join_records(bytes)? else { return Ok(None) };
+        let Some((message, length)) = join_records(bytes)? else { return Ok(None) };
         let mut message = Reader(&message);
         message.u8()?;
         let mut hello = Reader(message.vector24()?);
-        Self::read_body(&mut hello).map(Some)
+        Self::read_body(&mut hello).map(|read| Some(Self { length, ..read }))
+    }
+
+    /// Whether it may follow `first` after a HelloRetryRequest: in what rules and signatures look at it
+    /// must be the same (RFC 8446 section 4.1.2).
+    pub fn repeats(&self, first: &Self) -> bool {
+        *self == Self { length: self.length, ..first.clone() }
     }
 
     fn read_body(hello: &mut Reader<'_>) -> Result<Self, HelloError> {
@@ -125,8 +133,8 @@ impl ClientHello {
     }
 }
 
-/// The handshake message that the records at the start of `bytes` carry.
-fn join_records(bytes: &[u8]) -> Result<Option<Vec<u8>>, HelloError> {
+/// The handshake message that the records at the start of `bytes` carry, and how long these are.
+fn join_records(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, HelloError> {
     let mut records = Reader(bytes);
     let mut message = Vec::new();
     loop {
@@ -163,7 +171,7 @@ fn join_records(bytes: &[u8]) -> Result<Option<Vec<u8>>, HelloError> {
                 return Err(HelloError("more than one message"));
             }
             if message.len() == 4 + body {
-                return Ok(Some(message));
+                return Ok(Some((message, bytes.len() - records.0.len() + 5 + length)));
             }
         }
         if arrived.len() < length {

@@ -20,7 +20,6 @@ use shares::Client;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::fault::Fault;
@@ -28,8 +27,10 @@ use super::identity::Identity;
 use super::observed::{Observed, note, observe};
 use super::odd::readable;
 use super::plan::TlsPlan;
-use super::staple;
+use super::recorded::Recorded;
+use super::server_side::ServerSide;
 use super::trust::{Doubt, Trust};
+use super::{OriginStream, staple};
 use crate::config::{Config, InvalidCertificate};
 use crate::error::StartError;
 use crate::words::{Alpn, SERVED, Target, UpstreamError, UpstreamErrorKind};
@@ -117,7 +118,7 @@ impl Origins {
         tcp: TcpStream,
         client: Option<Client>,
         limit: Duration,
-    ) -> Result<(TlsStream<TcpStream>, UpstreamTls), UpstreamError> {
+    ) -> Result<(OriginStream, UpstreamTls, ServerSide), UpstreamError> {
         let fail = |kind, detail: String| UpstreamError::new(kind, target, detail);
         let key = (plan.identity.clone(), plan.alpn.clone());
         let config = self.configs.get(&key).ok_or_else(|| {
@@ -127,12 +128,13 @@ impl Origins {
             fail(UpstreamErrorKind::Tls, format!("{:?} cannot be a server name", plan.server_name))
         })?;
         let began = Instant::now();
-        let handshake = TlsConnector::from(config.clone()).connect(name.clone(), tcp);
+        let handshake =
+            TlsConnector::from(config.clone()).connect(name.clone(), Recorded::new(tcp));
         let (done, observed) = timeout(limit, observe(handshake)).await.map_err(|_| {
             fail(UpstreamErrorKind::Timeout, "the TLS handshake took too long".into())
         })?;
         let certificate_asked = observed.certificate_asked && plan.identity.is_none();
-        let stream = match done {
+        let mut stream = match done {
             Ok(stream) => stream,
             Err(e) => {
                 let error = fail(UpstreamErrorKind::Tls, why_none(&e));
@@ -143,6 +145,7 @@ impl Origins {
             }
         };
         let took = began.elapsed();
+        let hello = stream.get_mut().0.take_hello();
         let connection = stream.get_ref().1;
         let chain = connection.peer_certificates().unwrap_or_default();
         // Checked before a single byte of the client's goes there. Resumed sessions are checked
@@ -181,7 +184,8 @@ impl Origins {
             certificate_asked,
             took,
         };
-        Ok((stream, facts))
+        let side = ServerSide { hello, chain: chain.to_vec() };
+        Ok((stream, facts, side))
     }
 
     /// Whether the origin of a handshake that failed later had proved to be one that we would have

@@ -48,6 +48,19 @@ pub struct Connector<'a> {
     pub metrics: &'a Metrics,
 }
 
+/// A connection on which nothing of an origin's TLS was said yet.
+#[derive(Debug)]
+pub struct Reached {
+    tcp: TcpStream,
+    /// What came of a tunnel's far end already.
+    ahead: BytesMut,
+    /// The origin's real address; behind a proxy that resolved its name, the proxy's.
+    pub address: SocketAddr,
+    local: SocketAddr,
+    forwards: Option<Arc<UpstreamProxy>>,
+    began: Instant,
+}
+
 impl Connector<'_> {
     /// Connects along `route`: name, TCP (all addresses, RFC 8305), the proxy's tunnel and TLS where
     /// the route has them.
@@ -65,6 +78,23 @@ impl Connector<'_> {
     /// As [`Connector::connect`].
     pub async fn connect_for_requests(&self, route: &Route) -> Result<Upstream, UpstreamError> {
         self.count(self.open(route, route.forwards().cloned()).await)
+    }
+
+    /// The first half of [`Connector::connect`]: what comes before TLS.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn reach(&self, route: &Route) -> Result<Reached, UpstreamError> {
+        let reached = self.open_tcp(route, None).await;
+        reached.inspect_err(|e| self.count_outcome(Connected::Failed(e.kind())))
+    }
+
+    /// The second half: TLS, where the route has it.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn shake(&self, route: &Route, reached: Reached) -> Result<Upstream, UpstreamError> {
+        self.count(self.open_tls(route, reached).await)
     }
 
     /// Looks up the name that `route` leads to, if that is not done yet. A name that has no address
@@ -98,12 +128,15 @@ impl Connector<'_> {
     }
 
     fn count(&self, result: Result<Upstream, UpstreamError>) -> Result<Upstream, UpstreamError> {
-        let outcome = match &result {
+        self.count_outcome(match &result {
             Ok(_) => Connected::Open,
             Err(e) => Connected::Failed(e.kind()),
-        };
-        self.metrics.upstream_connects.get_or_create(&ConnectLabels { outcome }).inc();
+        });
         result
+    }
+
+    fn count_outcome(&self, outcome: Connected) {
+        self.metrics.upstream_connects.get_or_create(&ConnectLabels { outcome }).inc();
     }
 
     async fn open(
@@ -111,10 +144,19 @@ impl Connector<'_> {
         route: &Route,
         forwards: Option<Arc<UpstreamProxy>>,
     ) -> Result<Upstream, UpstreamError> {
+        let reached = self.open_tcp(route, forwards).await?;
+        self.open_tls(route, reached).await
+    }
+
+    async fn open_tcp(
+        &self,
+        route: &Route,
+        forwards: Option<Arc<UpstreamProxy>>,
+    ) -> Result<Reached, UpstreamError> {
         let began = Instant::now();
         let deadline = began + self.limits.connect_timeout.0;
         let (tcp, ahead) = match &route.proxy {
-            None => (self.reach(route, deadline).await?, BytesMut::new()),
+            None => (self.reach_target(route, deadline).await?, BytesMut::new()),
             Some(proxy) => self.through(proxy, route, forwards.is_some(), deadline).await?,
         };
         let of_socket = |e: io::Error| UpstreamError::from_io(&route.target, &e);
@@ -125,6 +167,12 @@ impl Connector<'_> {
             Some(_) => route.address.or_else(known).unwrap_or(peer),
         };
         let local = tcp.local_addr().map_err(of_socket)?;
+        Ok(Reached { tcp, ahead, address, local, forwards, began })
+    }
+
+    async fn open_tls(&self, route: &Route, reached: Reached) -> Result<Upstream, UpstreamError> {
+        let Reached { tcp, ahead, address, local, forwards, began } = reached;
+        let mut side = None;
         let (io, tls): (Io, _) = match &route.tls {
             None if ahead.is_empty() => (Box::new(tcp), None),
             None => (Box::new(Prefixed::new(ahead.freeze(), tcp)), None),
@@ -136,7 +184,9 @@ impl Connector<'_> {
             Some(plan) => {
                 let limit = self.limits.handshake_timeout.0;
                 let client = route.client.map(Client::from);
-                let (io, tls) = self.tls.connect(&route.target, plan, tcp, client, limit).await?;
+                let (io, tls, shown) =
+                    self.tls.connect(&route.target, plan, tcp, client, limit).await?;
+                side = Some(Box::new(shown));
                 let kind = Handshake::of(tls.resumed);
                 let labels = HandshakeLabels { side: Side::Upstream, kind };
                 self.metrics.handshakes.get_or_create(&labels).inc();
@@ -144,12 +194,16 @@ impl Connector<'_> {
             }
         };
         let alpn = tls.as_ref().and_then(|tls| tls.alpn);
-        Ok(Upstream { io, address, local, alpn, tls, forwards, took: began.elapsed() })
+        Ok(Upstream { io, address, local, alpn, tls, side, forwards, took: began.elapsed() })
     }
 
     /// TCP to the route's target, at its address where that is known already. The addresses that are
     /// judged are those that are connected to.
-    async fn reach(&self, route: &Route, deadline: Instant) -> Result<TcpStream, UpstreamError> {
+    async fn reach_target(
+        &self,
+        route: &Route,
+        deadline: Instant,
+    ) -> Result<TcpStream, UpstreamError> {
         let Route { target, address, source, chooser, .. } = route;
         let permitted = |addresses: Arc<[IpAddr]>| async move {
             self.bounds().permitted(target, &addresses, *chooser, deadline).await
@@ -188,7 +242,7 @@ impl Connector<'_> {
         }
         let way = Route { chooser: Chooser::Operator, ..Route::plain(proxy.target.clone()) };
         let mut tcp =
-            self.reach(&way, deadline).await.map_err(|e| refuse(e.detail().to_owned()))?;
+            self.reach_target(&way, deadline).await.map_err(|e| refuse(e.detail().to_owned()))?;
         if forwards {
             return Ok((tcp, BytesMut::new()));
         }

@@ -52,6 +52,26 @@ enumerated! {
 }
 
 enumerated! {
+    /// What became of showing a connection's TLS handshake to the services that take streams.
+    Mirrored {
+        /// One of them dropped it.
+        Blocked => "blocked",
+        /// It could not be shown, or not be judged: nothing passed.
+        Failed => "failed",
+        /// None of the services takes streams.
+        NoService => "no-service",
+        /// A rule says that it is not shown.
+        Off => "off",
+        /// They passed it.
+        Passed => "passed",
+        /// It went on without a service that failed.
+        ServiceBypassed => "service-bypassed",
+        /// It was passed as far as it went: the handshake with the origin failed, or the client left.
+        Unfinished => "unfinished",
+    }
+}
+
+enumerated! {
     /// What became of a password that was hashed.
     Password {
         /// It is the user's.

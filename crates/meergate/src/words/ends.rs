@@ -31,6 +31,8 @@ enumerated! {
         Cut => "cut",
         /// The last response that it takes is complete.
         Done => "done",
+        /// An inspection service dropped its TLS handshake, on the way around us.
+        Dropped => "dropped",
         /// It could not be handed on.
         Failed => "failed",
         /// HTTP/2 frames without end.
@@ -59,6 +61,8 @@ enumerated! {
         Timeout => "timeout",
         /// What the client sent is not acceptable TLS.
         Tls => "tls",
+        /// Its TLS handshake could not be shown to the inspection services, on the way around us.
+        Uninspected => "uninspected",
         /// The client did not say who it is.
         Unidentified => "unidentified",
         /// Neither TLS nor HTTP.

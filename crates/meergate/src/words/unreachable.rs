@@ -26,6 +26,8 @@ enumerated! {
         Connect => "connect",
         /// Nobody is led there, whatever the rules say.
         Destination => "destination",
+        /// An inspection service dropped the TLS handshake.
+        Dropped => "dropped",
         /// The name has no address.
         Name => "name",
         /// The upstream proxy cannot be reached or refuses.
@@ -34,6 +36,8 @@ enumerated! {
         Timeout => "timeout",
         /// The TLS handshake failed.
         Tls => "tls",
+        /// The TLS handshake could not be shown to the inspection services.
+        Uninspected => "uninspected",
     }
 }
 
@@ -41,7 +45,7 @@ impl UpstreamErrorKind {
     /// The HTTP status that a client is answered with: 403 for what is not allowed, 504 for time limits, else 502.
     pub fn status(self) -> u16 {
         match self {
-            Self::Blocked | Self::Destination => 403,
+            Self::Blocked | Self::Destination | Self::Dropped => 403,
             Self::Timeout => 504,
             _ => 502,
         }
@@ -99,10 +103,12 @@ impl fmt::Display for UpstreamError {
             UpstreamErrorKind::Certificate => "the certificate is not valid",
             UpstreamErrorKind::Connect => "cannot connect",
             UpstreamErrorKind::Destination => "nobody is led there",
+            UpstreamErrorKind::Dropped => "an inspection service dropped the TLS handshake",
             UpstreamErrorKind::Name => "the name has no address",
             UpstreamErrorKind::Proxy => "the upstream proxy does not lead there",
             UpstreamErrorKind::Timeout => "no answer in time",
             UpstreamErrorKind::Tls => "the TLS handshake failed",
+            UpstreamErrorKind::Uninspected => "the TLS handshake could not be inspected",
         };
         write!(f, "{}: {what}: {}", self.target, self.detail)
     }

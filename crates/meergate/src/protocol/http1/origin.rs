@@ -16,7 +16,7 @@ use super::sink::WireSink;
 use super::wire::SharedWire;
 use crate::capture::Tap;
 use crate::config::{Destinations, Responses, UpstreamProxy};
-use crate::exchange::{Origin, Progress, Trouble};
+use crate::exchange::{Origin, Progress, Trouble, mirror_again};
 use crate::io::Io;
 use crate::pages::Page;
 use crate::session::Session;
@@ -182,7 +182,12 @@ impl Origin for WireOrigin<'_> {
             return Err(Trouble::OriginGone(io::Error::other("no origin is named")));
         };
         // Most requests find a connection: they are not to carry the room for opening one.
-        let mut upstream = Box::pin(open(self.session, route)).await?;
+        let mut upstream = Box::pin(async {
+            let mut upstream = open(self.session, route).await?;
+            mirror_again(self.session, route, &mut upstream).await?;
+            Ok::<_, Trouble>(upstream)
+        })
+        .await?;
         if let Some(capture) = &self.session.shared.capture
             && route.capture
             && self.session.tls.is_none()

@@ -18,7 +18,7 @@ use super::body::StreamBody;
 use super::sink::StreamSink;
 use super::windows::Windows;
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, head};
-use crate::exchange::{Counted, Origin, Progress, Sink, Trouble};
+use crate::exchange::{Counted, Origin, Progress, Sink, Trouble, mirror_again};
 use crate::io::Io;
 use crate::pages::Page;
 use crate::protocol::http1::{WireOrigin, WireSink};
@@ -170,7 +170,9 @@ impl<'a> Origins<'a> {
         let Some(route) = self.route(if http1_only { &both[1..] } else { both }) else {
             return Err(Trouble::OriginGone(io::Error::other("no origin is named")));
         };
-        Ok(open(self.session, &route).await?)
+        let mut upstream = open(self.session, &route).await?;
+        mirror_again(self.session, &route, &mut upstream).await?;
+        Ok(upstream)
     }
 
     fn route(&self, alpn: &[Alpn]) -> Option<Route> {
