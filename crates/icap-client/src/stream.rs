@@ -19,8 +19,8 @@ use crate::incoming::Incoming;
 use crate::metrics::Level;
 use crate::transaction::Transaction;
 use crate::{
-    BodyError, BodySource, Failure, FailureKind, Frame, OnOverload, Service, TransactionInfo,
-    request,
+    BodyError, BodySource, Capabilities, Failure, FailureKind, Frame, OnOverload, Service,
+    TransactionInfo, request,
 };
 
 /// Silence after which a sign of life is asked for.
@@ -221,53 +221,21 @@ impl Service {
             return Err(endpoint.failure(FailureKind::Overload, detail));
         };
         let active = Level::raise(self.metrics());
-        // Nothing of a stream may be lost to a connection that was stale.
-        let connection = endpoint.connect(info, &capabilities, on_overload, true).await?;
-        let head =
-            request::stream(&endpoint.uri, authority, &capabilities, self.config().identity, info);
-        let terms = Terms {
-            method: Method::Reqmod,
-            has_body: true,
-            preview: None,
-            allow_204: false,
-            allow_206: false,
-            send_trailers: false,
-            keep: 0,
-            wait_at_keep: false,
-        };
         let outbox = Outbox::default();
-        let mut transaction = Transaction::start(
-            endpoint,
-            connection,
-            terms,
-            head,
-            Some(Incoming::new(Box::pin(outbox.clone()))),
-            info.connection_id.clone(),
-            endpoint.begin(),
-        );
-        let limit = self.config().timeouts.answer.0;
-        let answer = timeout(limit, transaction.event()).await;
-        let wrong = |detail: String| Err(endpoint.failure(FailureKind::Protocol, detail));
-        match answer {
-            Ok(Ok(Event::Reply(Reply { head, res_hdr: Some(_), has_body: true, .. }))) => {
-                endpoint.note_istag(head.headers().text("ISTag"));
-                let version = head.headers().text("X-Meergate-Stream").map(str::trim);
-                if version.and_then(|version| version.parse().ok()) != Some(VERSION) {
-                    let label = &endpoint.label;
-                    return wrong(format!("{label} answered a stream as if it was a message"));
-                }
+        let ask =
+            |fresh| self.ask_for_stream(endpoint, info, authority, &capabilities, &outbox, fresh);
+        let transaction = match ask(false).await {
+            // Nothing of the stream was shown by then.
+            Err(Unasked::Stale) => ask(true).await,
+            asked => asked,
+        };
+        let transaction = transaction.map_err(|unasked| match unasked {
+            Unasked::Failed(failure) => failure,
+            Unasked::Stale => {
+                let detail = format!("{} closes each connection", endpoint.label);
+                endpoint.failure(FailureKind::Closed, detail)
             }
-            Ok(Ok(Event::Refused(head))) => return Err(endpoint.refusal(head.status(), "a stream")),
-            Ok(Ok(_)) => {
-                return wrong(format!("{} answered a stream with something else", endpoint.label));
-            }
-            Ok(Err(trouble)) => return Err(trouble.into_failure(endpoint)),
-            Err(_) => {
-                let detail =
-                    format!("{} has not answered a stream within {limit:?}", endpoint.label);
-                return Err(endpoint.failure(FailureKind::Timeout, detail));
-            }
-        }
+        })?;
         self.metrics().transactions.add(1);
         let now = Instant::now();
         Ok(Some(Stream {
@@ -284,6 +252,77 @@ impl Service {
             _place: place,
             _active: active,
         }))
+    }
+
+    /// Asks for a stream, on a `fresh` connection or on one that was kept.
+    async fn ask_for_stream(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        info: &TransactionInfo,
+        authority: &str,
+        capabilities: &Capabilities,
+        outbox: &Outbox,
+        fresh: bool,
+    ) -> Result<Box<Transaction>, Unasked> {
+        let on_overload = self.config().on_overload;
+        let connection = endpoint.connect(info, capabilities, on_overload, fresh).await?;
+        let head =
+            request::stream(&endpoint.uri, authority, capabilities, self.config().identity, info);
+        let terms = Terms {
+            method: Method::Reqmod,
+            has_body: true,
+            preview: None,
+            allow_204: false,
+            allow_206: false,
+            send_trailers: false,
+            keep: 0,
+            wait_at_keep: false,
+        };
+        let mut transaction = Transaction::start(
+            endpoint,
+            connection,
+            terms,
+            head,
+            Some(Incoming::new(Box::pin(outbox.clone()))),
+            info.connection_id.clone(),
+            endpoint.begin(),
+        );
+        let limit = self.config().timeouts.answer.0;
+        let label = &endpoint.label;
+        let wrong = |detail: String| Err(endpoint.failure(FailureKind::Protocol, detail).into());
+        match timeout(limit, transaction.event()).await {
+            Ok(Ok(Event::Reply(Reply { head, res_hdr: Some(_), has_body: true, .. }))) => {
+                endpoint.note_istag(head.headers().text("ISTag"));
+                let version = head.headers().text("X-Meergate-Stream").map(str::trim);
+                match version.and_then(|version| version.parse().ok()) == Some(VERSION) {
+                    true => Ok(transaction),
+                    false => wrong(format!("{label} answered a stream as if it was a message")),
+                }
+            }
+            Ok(Ok(Event::Refused(head))) => Err(endpoint.refusal(head.status(), "a stream").into()),
+            Ok(Ok(_)) => wrong(format!("{label} answered a stream with something else")),
+            Ok(Err(trouble)) if trouble.is_loss() && transaction.ran_on_kept_connection() => {
+                Err(Unasked::Stale)
+            }
+            Ok(Err(trouble)) => Err(trouble.into_failure(endpoint).into()),
+            Err(_) => {
+                let detail = format!("{label} has not answered a stream within {limit:?}");
+                Err(endpoint.failure(FailureKind::Timeout, detail).into())
+            }
+        }
+    }
+}
+
+/// Why there is no stream.
+enum Unasked {
+    Failed(Failure),
+    /// The connection was kept, and had ended.
+    Stale,
+}
+
+impl From<Failure> for Unasked {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 

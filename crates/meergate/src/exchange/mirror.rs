@@ -148,6 +148,13 @@ impl<'a> Mirror<'a> {
         matches!(self.looking, Looking::Services { .. })
     }
 
+    /// The connection goes on without anybody who looks.
+    pub(crate) fn go_on_unseen(mut self) {
+        if matches!(self.looking, Looking::Bypassed(_)) {
+            self.settle(Mirrored::ServiceBypassed);
+        }
+    }
+
     /// Shows what the handshake with the origin told, which is the last of it, and awaits the verdict.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::handshake::alert;
 use super::opening::{Opening, open};
-use crate::config::Action;
+use crate::config::{self, Action};
 use crate::exchange::{Mirror, MirrorPlan, Stopped, count_relayed, relay_unseen};
 use crate::io::{Direction, Io, Prefixed, RelayEnd};
 use crate::policy::Decision;
@@ -156,10 +156,18 @@ async fn shown(
         None => Vec::new(),
     };
     let target = &past.route.target;
-    let begun = Mirror::begin(arrival, &past.mirror, target, upstream.address, &records).await;
+    let mut plan = past.mirror.clone();
+    if hello.is_none() && plan.extent == config::Mirror::Hello {
+        // Whether anybody would look is to be found out.
+        plan.extent = config::Mirror::Full;
+    }
+    let begun = Mirror::begin(arrival, &plan, target, upstream.address, &records).await;
     let stopped = match begun {
         Err(stopped) => stopped,
-        Ok(mirror) if !mirror.is_open() => return handshake.relayed().await,
+        Ok(mirror) if !mirror.is_open() => {
+            mirror.go_on_unseen();
+            return handshake.relayed().await;
+        }
         Ok(mut mirror) => {
             let went = match hello {
                 Some(hello) => handshake.show(&mut mirror, hello).await,
