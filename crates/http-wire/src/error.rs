@@ -17,7 +17,7 @@ pub enum ErrorKind {
     ChunkEnd,
     /// A chunk line, or all chunk extensions of a body together, exceed the limit.
     ChunkExtension,
-    /// `Connection` names a field that must not be removed on the way.
+    /// `Connection` names a field that must not be removed on the way, or more than 64 names.
     Connection,
     /// Content-Length that is not one plain decimal number that fits 63 bits.
     ContentLength,
@@ -108,7 +108,7 @@ impl fmt::Display for Error {
             ErrorKind::ChunkSize => "malformed chunk size",
             ErrorKind::ChunkEnd => "chunk data is not followed by CRLF",
             ErrorKind::ChunkExtension => "chunk extensions too long",
-            ErrorKind::Connection => "Connection names a field that must be kept",
+            ErrorKind::Connection => "Connection names a field that must be kept, or too many",
             ErrorKind::ContentLength => "Content-Length is not one plain number",
             ErrorKind::ContentNotAllowed => "content where none is allowed",
             ErrorKind::ControlCharacter => "control character in the head",

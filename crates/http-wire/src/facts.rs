@@ -17,6 +17,9 @@ pub enum Expectation {
     Unknown,
 }
 
+/// Names that `Connection` may list. Each is compared with each field, and real ones list three.
+const MOST_LISTED: u8 = 64;
+
 /// Fields whose removal, because `Connection` lists them, would change the message's meaning.
 pub(crate) const KEPT: [&[u8]; 3] = [b"content-length", b"host", b"transfer-encoding"];
 
@@ -44,9 +47,11 @@ pub(crate) struct Facts {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
     pub(crate) upgrade: bool,
-    /// `Connection` lists a field whose removal would change the message's meaning.
+    /// `Connection` lists a field whose removal would change the message's meaning, or too many.
     pub(crate) bad_connection: bool,
     pub(crate) hosts: u8,
+    /// How many names `Connection` lists.
+    listed: u8,
     /// The marks of all names, see [`mark`].
     names: u64,
 }
@@ -87,6 +92,8 @@ impl Facts {
 
     fn note_connection(&mut self, value: &[u8]) {
         for token in tokens(value) {
+            self.listed = self.listed.saturating_add(1);
+            self.bad_connection |= self.listed > MOST_LISTED;
             if token.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if token.eq_ignore_ascii_case(b"keep-alive") {

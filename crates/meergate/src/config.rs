@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::StartError;
+use crate::words::HttpUrl;
 
 pub use capture::Capture;
 pub use destinations::{Destinations, Ports};
@@ -32,6 +33,7 @@ pub use listen::{Listen, Way};
 pub(crate) use rule::is_every_host;
 pub use rule::{
     Action, CertificateAsked, ClientCertificate, InvalidCertificate, Mirror, Pinned, Rule,
+    UnsupportedTls,
 };
 pub use sandbox::Sandbox;
 pub(crate) use texts::Texts;
@@ -111,6 +113,8 @@ pub struct Upstream {
     /// Files (PEM) with certificates of CAs that origins may leave out of their chains. None of them is
     /// trusted for that.
     pub intermediates: Vec<PathBuf>,
+    /// Whether those that origins leave out are fetched from where their certificates say that they are.
+    pub fetch_intermediates: bool,
     /// Of how many CAs the certificates that origins showed are remembered, for origins that don't.
     pub intermediate_cache: usize,
     /// Whether the system's CAs are trusted.
@@ -130,6 +134,7 @@ impl Default for Upstream {
         Self {
             ca: Vec::new(),
             intermediates: Vec::new(),
+            fetch_intermediates: true,
             intermediate_cache: 1024,
             system_ca: true,
             proxy: None,
@@ -147,6 +152,8 @@ pub struct Tls {
     /// A file that secrets of all TLS connections are appended to (NSS key log format), for
     /// debugging. Also read from `SSLKEYLOGFILE` when `--keylog` is given without a file.
     pub keylog: Option<PathBuf>,
+    /// Where leaves say that their revocations are listed; a request for it that comes through is answered here.
+    pub crl_url: Option<HttpUrl>,
     /// How many forged leaves are kept.
     pub leaf_cache: usize,
     /// How many upstream TLS sessions are kept for resumption.
@@ -157,7 +164,13 @@ pub struct Tls {
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { keylog: None, leaf_cache: 4096, session_cache: 4096, mirror: Mirror::default() }
+        Self {
+            keylog: None,
+            crl_url: None,
+            leaf_cache: 4096,
+            session_cache: 4096,
+            mirror: Mirror::default(),
+        }
     }
 }
 
@@ -171,8 +184,10 @@ pub struct Limits {
     pub connections_per_client: usize,
     /// How long a client may take to begin: first request head, TLS ClientHello and handshake.
     pub begin_timeout: Span,
-    /// How long a connection may be silent between requests or in a relay.
+    /// How long a connection may be silent between requests.
     pub idle_timeout: Span,
+    /// How long both sides of a relay may be silent: of what is bypassed, and after an upgrade.
+    pub relay_timeout: Span,
     /// The least that must come of a request's content, in bytes a second, while it is waited for;
     /// 0 for no such limit.
     pub min_rate: Bytes,
@@ -197,6 +212,7 @@ impl Default for Limits {
             connections_per_client: 0,
             begin_timeout: Span::seconds(20),
             idle_timeout: Span::seconds(120),
+            relay_timeout: Span::seconds(3600),
             min_rate: Bytes(240),
             min_rate_window: Span::seconds(120),
             stream_windows: Bytes(256 << 20),

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
@@ -34,6 +35,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .route("/ca.pem", get(ca_pem))
         .route("/ca.der", get(ca_der))
+        .route("/ca.crl", get(ca_crl))
         .route("/ca.mobileconfig", get(ca_mobileconfig))
         .with_state(console);
     door::serve(socket, gateway, router).await;
@@ -52,6 +54,14 @@ async fn ca_pem(State(console): State<Arc<Console>>) -> impl IntoResponse {
 async fn ca_der(State(console): State<Arc<Console>>) -> impl IntoResponse {
     let der = console.gateway.settings.load().tls.authority().trusted()[0].to_vec();
     download("application/x-x509-ca-cert", "meergate-ca.crt", der)
+}
+
+async fn ca_crl(State(console): State<Arc<Console>>) -> Result<impl IntoResponse, StatusCode> {
+    let list = console.gateway.settings.load().tls.revocation_list().map_err(|error| {
+        tracing::warn!(%error, "the list of revoked leaves");
+        StatusCode::INTERNAL_SERVER_ERROR
+    })?;
+    Ok(([(CONTENT_TYPE, "application/pkix-crl")], list.to_vec()))
 }
 
 async fn ca_mobileconfig(State(console): State<Arc<Console>>) -> impl IntoResponse {

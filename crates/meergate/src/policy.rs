@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 use crate::config::{
     Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Mirror, Pinned, Ranges, Rule,
-    Texts, UpstreamProxy,
+    Texts, UnsupportedTls, UpstreamProxy,
 };
 use crate::error::StartError;
 use crate::tls::UpstreamTls;
@@ -66,6 +66,8 @@ pub struct Decision {
     pub client_certificate: Option<Arc<str>>,
     /// What becomes of it when an origin asks for a certificate and none is set.
     pub certificate_asked: CertificateAsked,
+    /// What becomes of it when its TLS can't be intercepted.
+    pub unsupported_tls: UnsupportedTls,
     /// What becomes of it when the client pins the origin's certificate.
     pub pinned: Pinned,
     /// How much of its TLS handshake is shown to services that take streams.
@@ -156,6 +158,7 @@ impl Policy {
             invalid_certificate: InvalidCertificate::Refuse,
             client_certificate: None,
             certificate_asked: CertificateAsked::Ignore,
+            unsupported_tls: UnsupportedTls::Refuse,
             pinned: Pinned::Intercept,
             mirror: config.tls.mirror,
         };
@@ -359,6 +362,7 @@ impl Compiled {
                 invalid_certificate: rule.invalid_certificate,
                 client_certificate: rule.client_certificate.as_deref().map(Arc::from),
                 certificate_asked: rule.certificate_asked,
+                unsupported_tls: rule.unsupported_tls,
                 pinned: rule.pinned,
                 mirror: rule.mirror.unwrap_or(default.mirror),
             },

@@ -9,6 +9,7 @@ mod forge;
 mod hello;
 mod identity;
 mod intermediates;
+mod issuers;
 mod keylog;
 mod leaf_keys;
 mod leaves;
@@ -18,6 +19,7 @@ mod origin;
 mod pinning;
 mod plan;
 mod recorded;
+mod revocations;
 mod server_side;
 mod staple;
 mod trust;
@@ -41,12 +43,14 @@ use keylog::KeyLogFile;
 use leaves::Leaves;
 use origin::Origins;
 use recorded::Recorded;
+use revocations::Revocations;
 use trust::Trust;
 
 pub use facts::TlsFacts;
 pub use fault::Fault;
 pub use flight::{Progress, ServerFlight};
 pub use hello::{ClientHello, HelloError, MAX_HELLO, looks_like_tls};
+pub use issuers::Issuers;
 pub use leaf_keys::ForgeError;
 pub use origin::UpstreamTls;
 pub use pinning::{Pinning, Refuser};
@@ -61,6 +65,7 @@ pub type OriginStream = TlsStream<Recorded<TcpStream>>;
 pub struct Context {
     authority: Arc<Authority>,
     leaves: Leaves,
+    revocations: Revocations,
     origins: Origins,
 }
 
@@ -83,17 +88,28 @@ impl Context {
             authority.clone(),
             provider.clone(),
             key_log.clone(),
-            config.tls.leaf_cache,
+            &config.tls,
             metrics.forged.clone(),
         )?;
+        if config.tls.crl_url.is_some() {
+            revocations::may_be_listed(&authority)?;
+        }
         let trust = Trust::load(config, &provider, metrics)?;
         let origins = Origins::new(trust, &provider, &key_log, config)?;
-        Ok(Self { authority, leaves, origins })
+        Ok(Self { authority, leaves, revocations: Revocations::default(), origins })
     }
 
     /// The CA that signs forged leaves.
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
+    }
+
+    /// The list of forged leaves that are revoked, of which there are none, in DER.
+    ///
+    /// # Errors
+    /// It can't be signed.
+    pub fn revocation_list(&self) -> Result<Arc<[u8]>, ForgeError> {
+        self.revocations.list(&self.authority)
     }
 
     /// Keeps what the context before this one has learnt of origins, and that holds whatever the settings: their
@@ -103,7 +119,7 @@ impl Context {
     }
 
     /// Opens TLS over `tcp` towards `target` as `plan` says, within `limit`, and checks the
-    /// origin's certificate, at the expense of `client`.
+    /// origin's certificate, at the expense of `client`. What its chain lacks is asked of `issuers`.
     ///
     /// # Errors
     /// The handshake failed or took too long, or the certificate is not valid for the plan's name.
@@ -114,8 +130,9 @@ impl Context {
         tcp: TcpStream,
         client: Option<Client>,
         limit: Duration,
+        issuers: Option<&impl Issuers>,
     ) -> Result<(OriginStream, UpstreamTls, ServerSide), UpstreamError> {
-        self.origins.connect(target, plan, tcp, client, limit).await
+        self.origins.connect(target, plan, tcp, client, limit, issuers).await
     }
 
     /// The client's side for whoever said `hello`, with a leaf of `host` that is like the `origin`'s and

@@ -3,6 +3,7 @@
 mod connector;
 mod destinations;
 mod dns;
+mod issuers;
 mod proxy;
 mod route;
 
@@ -19,6 +20,7 @@ pub use connector::{Connector, Reached};
 pub use destinations::Own;
 pub(crate) use destinations::{near, permitted_by_name};
 pub use dns::Resolver;
+pub use issuers::Fetched;
 pub(crate) use proxy::basic;
 pub use route::{Chooser, Route};
 

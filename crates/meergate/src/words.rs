@@ -5,6 +5,7 @@ mod alpn;
 mod counted;
 mod ends;
 mod enumerated;
+mod http_url;
 mod limited;
 mod scheme;
 mod target;
@@ -17,6 +18,7 @@ pub use counted::{
     Checked, Deed, Handshake, LogName, Mirrored, Password, Protocol, Reloaded, Side,
 };
 pub use ends::{ConnectionEnd, Outcome};
+pub use http_url::HttpUrl;
 pub use limited::Limited;
 pub use scheme::Scheme;
 pub use target::{BadTarget, Target};

@@ -30,7 +30,7 @@ use rustls::{
 };
 use socket2::{Domain, Socket, Type};
 use support::icap::{Icap, Verdict};
-use support::{Gateway, PATIENCE, connect, read_until, wait_for};
+use support::{Gateway, PATIENCE, connect, read_until, text, wait_for};
 
 type Change = fn(&mut CertificateParams);
 /// Whether a client's complaint is the one that is expected.
@@ -1314,4 +1314,207 @@ fn of_an_origin_with_old_tls_alone_the_page_says_what_it_was_offered() {
         assert_eq!(seen.status, 502);
         assert!(seen.body.contains("none of TLS 1.2 and 1.3"), "{}", seen.body);
     }
+}
+
+/// A place where `answer` is to be had over HTTP, and how often it was asked for.
+fn place(address: &str, answer: Vec<u8>) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(address).unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = text(&read_until(&mut stream, b"\r\n\r\n"));
+            let host = format!("\r\nHost: {}\r\n", stream.local_addr().unwrap());
+            assert!(head.starts_with("GET /ca.crt HTTP/1.1\r\n") && head.contains(&host), "{head}");
+            count.fetch_add(1, Ordering::SeqCst);
+            // The question may be broken off where the answer is too long.
+            let _ = stream.write_all(&answer);
+        }
+    });
+    (address, asked)
+}
+
+fn answer(content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    [format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes(), content].concat()
+}
+
+/// An origin that shows its own certificate alone, which says where its issuer's is.
+fn origin_naming(between: &Between, name: &str, place: SocketAddr) -> Origin {
+    let url = format!("http://{place}/ca.crt");
+    let mut access = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x02\x86".to_vec();
+    access.push(url.len() as u8);
+    access.extend_from_slice(url.as_bytes());
+    let list = [&[0x30, access.len() as u8 + 2, 0x30, access.len() as u8], &access[..]].concat();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let oid = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+    params.custom_extensions.push(CustomExtension::from_oid_content(&oid, list));
+    let key = KeyPair::generate().unwrap();
+    let leaf = params.signed_by(&key, &between.issuer).unwrap().der().clone();
+    Origin::start(vec![leaf], &key)
+}
+
+#[test]
+fn an_intermediate_that_an_origin_leaves_out_is_fetched() {
+    let ca = Ca::new(plain);
+    let between = Between::new(&ca, plain);
+    let (fetching, off) = (gateway(&ca, ""), gateway(&ca, "fetch_intermediates = false\n"));
+    let status = |gateway: &Gateway, between: &Between, name: &str, place: SocketAddr| {
+        let origin = origin_naming(between, name, place);
+        Client::new(gateway).ask(gateway, origin.address, name).unwrap().status
+    };
+    let asked = |count: &AtomicUsize| count.load(Ordering::SeqCst);
+    let loopback = "127.0.0.1:0";
+    let (right, count) = place(loopback, answer(&between.certificate));
+    assert_eq!((status(&off, &between, "a.test", right), asked(&count)), (502, 0));
+    assert_eq!((status(&fetching, &between, "a.test", right), asked(&count)), (200, 1));
+    // It is known now, wherever others say that it is.
+    let (other, unasked) = place(loopback, answer(b"no certificate"));
+    assert_eq!((status(&fetching, &between, "b.test", other), asked(&unasked)), (200, 0));
+    // Once more it is believed as if the origin had shown it, and no more than that.
+    let stranger = Between::new(&Ca::new(plain), |params| {
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Strange");
+    });
+    let (strange, _) = place(loopback, answer(&stranger.certificate));
+    assert_eq!(status(&fetching, &stranger, "a.test", strange), 502);
+    for wrong in [
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        answer(b""),
+        answer(&[0x30; 40_000]),
+        b"ok, this is no HTTP".to_vec(),
+    ] {
+        let fresh = gateway(&ca, "");
+        let (wrong, count) = place(loopback, wrong);
+        assert_eq!(status(&fresh, &between, "a.test", wrong), 502);
+        // What is not there is not asked for again at once.
+        assert_eq!((status(&fresh, &between, "b.test", wrong), asked(&count)), (502, 1));
+    }
+}
+
+#[test]
+fn nobody_is_asked_for_an_intermediate_to_whom_clients_are_not_led() {
+    let ca = Ca::new(plain);
+    let between = Between::new(&ca, plain);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("origins.pem");
+    std::fs::write(&path, ca.0.pem()).unwrap();
+    let settings = |allowed: &str| {
+        format!(
+            "destinations = {{ allow = [{allowed}], connect_ports = [\"1-65535\"] }}\n\
+             [[listen]]\naddress = \"127.0.0.1:0\"\n[upstream]\nca = [{path:?}]\n"
+        )
+    };
+    for (allowed, status, questions) in
+        [("\"127.0.0.1\"", 502, 0), ("\"127.0.0.1\", \"127.0.0.2\"", 200, 1)]
+    {
+        let (there, count) = place("127.0.0.2:0", answer(&between.certificate));
+        let program = Program::start(&settings(allowed));
+        let pem = std::fs::read(program.authority()).unwrap();
+        let client = Client::trusting(CertificateDer::from_pem_slice(&pem).unwrap());
+        let origin = origin_naming(&between, "a.test", there);
+        let mut tcp = connect(program.at("proxy"));
+        write!(tcp, "CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address).unwrap();
+        assert!(read_until(&mut tcp, b"\r\n\r\n").starts_with(b"HTTP/1.1 200 "));
+        assert_eq!(client.talk(tcp, "a.test").unwrap().status, status);
+        assert_eq!(count.load(Ordering::SeqCst), questions, "{allowed}");
+    }
+}
+
+/// What one thinks of `leaf` who trusts `root` and believes nothing that is on no list.
+fn believes(
+    root: &CertificateDer<'static>,
+    leaf: &CertificateDer<'_>,
+    list: &[u8],
+) -> Result<(), rustls::Error> {
+    use rustls::client::danger::ServerCertVerifier;
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone()).unwrap();
+    let provider = Arc::new(default_provider());
+    let builder =
+        rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    let list = rustls::pki_types::CertificateRevocationListDer::from(list.to_vec());
+    let verifier = builder.with_crls([list]).enforce_revocation_expiration().build().unwrap();
+    let (name, now) = (ServerName::try_from("a.test").unwrap(), rustls::pki_types::UnixTime::now());
+    verifier.verify_server_cert(leaf, &[], &name, &[], now).map(drop)
+}
+
+#[test]
+fn leaves_say_where_their_revocations_are_listed_and_the_list_is_there() {
+    use x509_parser::prelude::{
+        CertificateRevocationList, FromDer, ParsedExtension, X509Certificate,
+    };
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let origin = Origin::start(chain, &key);
+    let listing = gateway(&ca, "[tls]\ncrl_url = \"http://pki.test/a.crl\"\n");
+    for (gateway, expected) in [(&listing, true), (&gateway(&ca, ""), false)] {
+        for name in ["a.test", "b.test"] {
+            let seen = Client::new(gateway).ask(gateway, origin.address, name).unwrap();
+            let (_, leaf) = X509Certificate::from_der(&seen.leaf).unwrap();
+            let named = leaf.extensions().iter().any(|extension| {
+                matches!(extension.parsed_extension(), ParsedExtension::CRLDistributionPoints(_))
+                    && extension.value.windows(21).any(|w| w == b"http://pki.test/a.crl")
+            });
+            assert_eq!(named, expected, "{name}");
+        }
+    }
+    // It is answered on every way that leads through, and nothing else of that host is.
+    let direct = |path: &str| {
+        let close = "Connection: close";
+        let request =
+            format!("GET http://pki.test{path} HTTP/1.1\r\nHost: pki.test\r\n{close}\r\n\r\n");
+        listing.ask(request.as_bytes())
+    };
+    let mut tunnel = listing.connect();
+    tunnel.write_all(b"CONNECT pki.test:80 HTTP/1.1\r\nHost: pki.test:80\r\n\r\n").unwrap();
+    read_until(&mut tunnel, b"\r\n\r\n");
+    tunnel.write_all(b"GET /a.crl HTTP/1.1\r\nHost: PKI.test\r\n\r\n").unwrap();
+    let other = gateway(&ca, "[tls]\ncrl_url = \"http://pki.test/a.crl\"\n");
+    let request = b"GET http://pki.test/a.crl HTTP/1.1\r\nHost: pki.test\r\n\r\n";
+    let of_another = other.ask(request);
+    let leaf = Client::new(&listing).ask(&listing, origin.address, "a.test").unwrap().leaf;
+    let root = std::fs::read(listing.dir.path().join("state/ca.pem")).unwrap();
+    let root = CertificateDer::from_pem_slice(&root).unwrap();
+    for (answer, convinces) in
+        [(direct("/a.crl"), true), (support::read_to_end(&mut tunnel), true), (of_another, false)]
+    {
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        let head = text(&answer[..end]);
+        assert!(
+            head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/pkix-crl"),
+            "{head}"
+        );
+        let (rest, list) = CertificateRevocationList::from_der(&answer[end..]).unwrap();
+        assert!(rest.is_empty());
+        assert_eq!(list.iter_revoked_certificates().count(), 0);
+        assert!(list.next_update().is_some());
+        assert_eq!(believes(&root, &leaf, &answer[end..]).is_ok(), convinces);
+    }
+    assert!(!text(&direct("/b.crl")).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn tls_that_cannot_be_intercepted_is_bypassed_where_rules_say_so() {
+    let ca = Ca::new(plain);
+    let rule = "[[rule]]\nhost = [\"127.0.0.1\", \"*.test\"]\nunsupported_tls = \"bypass\"\n";
+    let (bypassing, refusing) = (gateway(&ca, rule), gateway(&ca, ""));
+    let passed = "meergate_uninspected_bytes_total{reason=\"bypass\",direction=\"to_client\"}";
+
+    // An origin that finds nothing in what it is offered, whoever asks.
+    let listener = Origin::listener();
+    let old = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"\x15\x03\x03\0\x02\x02\x28");
+        }
+    });
+    let seen = Client::new(&refusing).ask(&refusing, old, "a.test").unwrap();
+    assert_eq!((seen.status, refusing.metric(passed)), (502, 0));
+    let error = Client::new(&bypassing).ask(&bypassing, old, "a.test").unwrap_err();
+    assert!(error.to_string().contains("HandshakeFailure"), "{error}");
+    wait_for("the count", || (bypassing.metric(passed) == 7).then_some(()));
 }

@@ -1,6 +1,7 @@
 //! Responses as servers send them: what the client gets is what the services were shown, in one reading, and
 //! what curl takes arrives.
-#![allow(clippy::unwrap_used, reason = "helpers fail the test that calls them")]
+// Helpers fail the test that calls them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
@@ -296,6 +297,37 @@ fn faults_behind_a_switch_of_protocols_hide_nothing() {
     let answer = text(&gateway.ask(request.as_bytes()));
     let expected = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nfromserver";
     assert_eq!(answer, expected);
+}
+
+#[test]
+fn heads_of_services_are_read_so_too() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let page = "HTTP/1.0 403 Forbidden\nX-Why : bad\n folded\nContent-Length: 5\nTransfer-Encoding: chunked\n\n";
+    let icap = Icap::start(|_| Verdict::Answer(page.to_owned(), b"no".to_vec()));
+    let gateway = Gateway::start(&icap.settings());
+    let o = origin.address;
+    let request = format!("GET http://{o}/ HTTP/1.1\r\nHost: {o}\r\nConnection: close\r\n\r\n");
+    let (head, body) = apart(&gateway.ask(request.as_bytes()));
+    assert_eq!(end_to_end(&head), ["HTTP/1.1 403 Forbidden", "X-Why: bad folded"]);
+    assert_eq!(text(&body), "no");
+}
+
+#[test]
+fn services_are_shown_every_field_that_arrives() {
+    let origin = Origin::answering(
+        "HTTP/1.1 200 OK\r\nConnection: X-Hidden, content-disposition\r\nX-Hidden: a\r\nX-Shown: b\r\n\
+         Content-Disposition: attachment\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let icap = Icap::start(|_| Verdict::Pass);
+    let gateway = Gateway::start(&icap.settings());
+    let o = origin.address;
+    let request = format!(
+        "GET http://{o}/ HTTP/1.1\r\nHost: {o}\r\nConnection: close, X-Hidden\r\nX-Hidden: a\r\n\r\n"
+    );
+    let answer = text(&gateway.ask(request.as_bytes()));
+    assert!(answer.contains("X-Shown: b") && !answer.contains("X-Hidden: a"), "{answer}");
+    assert!(!answer.contains("attachment"), "{answer}");
+    assert!(!text(&origin.seen().concat()).contains("X-Hidden: a"));
 }
 
 /// A generator whose numbers are the same in each run.

@@ -73,6 +73,8 @@ pub struct Rule {
     /// How much of TLS handshakes services that take streams are shown, instead of `tls.mirror`.
     /// Decided for connections, like `upstream_proxy`.
     pub mirror: Option<Mirror>,
+    /// What becomes of connections whose TLS can't be intercepted.
+    pub unsupported_tls: UnsupportedTls,
     /// What becomes of connections of clients that keep refusing the forged certificates of this
     /// host, although they take those of others.
     pub pinned: Pinned,
@@ -153,6 +155,18 @@ pub enum Mirror {
     /// The client's hello, the server's, and the certificates.
     #[default]
     Full,
+}
+
+/// What becomes of a connection whose TLS can't be intercepted: the origin takes no version or cipher suite that it is
+/// offered. The greater lets less pass.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+pub enum UnsupportedTls {
+    /// It is bypassed.
+    Bypass,
+    /// The client sees a page that says so.
+    #[default]
+    Refuse,
 }
 
 /// What a rule does.

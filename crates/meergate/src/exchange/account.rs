@@ -179,7 +179,7 @@ pub(crate) async fn relay_unseen<C: Stream + ?Sized, S: Stream + ?Sized>(
     origin: &mut S,
     why: Unseen,
 ) -> RelayEnd {
-    let idle = arrival.settings.config.limits.idle_timeout.0;
+    let idle = arrival.settings.config.limits.relay_timeout.0;
     relay(client, origin, idle, |direction, length| {
         count_relayed(arrival, why, direction, length);
     })

@@ -1,6 +1,6 @@
 //! What is changed in heads so that nothing slips past the services, and what is refused.
 
-use http_wire::{RequestHead, ResponseHead, Version, tokens};
+use http_wire::{HOP_BY_HOP, RequestHead, ResponseHead, Version, tokens};
 use icap_client::Chain;
 
 use super::codings::{Content, DICTIONARY_REQUEST, DICTIONARY_RESPONSE, Decoders};
@@ -99,10 +99,13 @@ impl<'a> Rules<'a> {
         } else {
             asked = Asked::AsItIs;
         }
+        let hidden = self.hidden(head.hop_by_hop(), |name| head.field(name).is_some());
         let mut edit = head.edit();
         let mut part = None;
         match asked {
-            Asked::AsItIs if codings.is_none() && dropped.is_empty() && !upgrade => {
+            Asked::AsItIs
+                if codings.is_none() && dropped.is_empty() && hidden.is_empty() && !upgrade =>
+            {
                 return Ok(Ready { head, opaque, part });
             }
             Asked::AsItIs => {}
@@ -116,6 +119,9 @@ impl<'a> Rules<'a> {
             edit.set("Accept-Encoding", codings);
         }
         for name in dropped {
+            edit.remove(name);
+        }
+        for name in hidden {
             edit.remove(name);
         }
         if upgrade {
@@ -146,7 +152,7 @@ impl<'a> Rules<'a> {
         };
         let mut asked = head.all("Upgrade").flat_map(|f| tokens(f.value)).peekable();
         head.version() == Version::Http11
-            && head.method() == b"GET"
+            && matches!(head.method(), b"GET" | b"POST")
             && head.connection_upgrade()
             && asked.peek().is_some()
             && asked.all(allowed)
@@ -179,10 +185,14 @@ impl<'a> Rules<'a> {
         }
         let dictionary = self.chain.is_some() && head.field(DICTIONARY_RESPONSE).is_some();
         let alt_svc = !self.http.alt_svc && head.field("Alt-Svc").is_some();
-        if !dictionary && !alt_svc {
+        let hidden = self.hidden(head.hop_by_hop(), |name| head.field(name).is_some());
+        if !dictionary && !alt_svc && hidden.is_empty() {
             return Ok((head, opaque));
         }
         let mut edit = head.edit();
+        for name in hidden {
+            edit.remove(name);
+        }
         if dictionary {
             edit.remove(DICTIONARY_RESPONSE);
         }
@@ -190,6 +200,23 @@ impl<'a> Rules<'a> {
             edit.remove("Alt-Svc");
         }
         Ok((edit.build().map_err(Trouble::OriginFault)?, opaque))
+    }
+
+    /// The fields of a head that its `Connection` lists and that services would not be shown for that, but whose receivers
+    /// read them all the same: they go no further (RFC 9110 section 7.6.1). What else concerns one connection
+    /// is told apart by its name.
+    fn hidden<'h>(
+        &self,
+        hop_by_hop: impl Iterator<Item = &'h [u8]>,
+        is_there: impl Fn(&[u8]) -> bool,
+    ) -> Vec<&'h [u8]> {
+        if self.chain.is_none() {
+            return Vec::new();
+        }
+        let is_known = |name: &[u8]| {
+            HOP_BY_HOP.iter().chain(&[&b"HTTP2-Settings"[..]]).any(|k| k.eq_ignore_ascii_case(name))
+        };
+        hop_by_hop.filter(|name| !is_known(name) && is_there(name)).collect()
     }
 
     fn request_coding(&self, head: &RequestHead) -> Result<Opaque, Trouble> {
@@ -337,6 +364,23 @@ mod tests {
     }
 
     #[test]
+    fn what_connection_lists_is_hidden_from_nobody() {
+        let http = Http::default();
+        let given = "Connection: close, TE, X-A, content-encoding\r\nTE: trailers\r\nx-a: 1\r\n\
+                     Content-Encoding: identity\r\nX-B: 2\r\n";
+        let left = "Connection: close, TE, X-A, content-encoding\r\nTE: trailers\r\nX-B: 2\r\n";
+        assert_eq!(sent(&http, Ranges::Overlap, given), left);
+        let empty = Chain::empty();
+        let head = |chain| {
+            let rules = Rules::new(&http, chain, Ranges::Overlap);
+            let (head, _) = rules.response(response(200, given), true, false).unwrap();
+            String::from_utf8(head.bytes().to_vec()).unwrap()
+        };
+        assert_eq!(head(Some(&empty)), format!("HTTP/1.1 200 X\r\n{left}\r\n"));
+        assert_eq!(head(None), format!("HTTP/1.1 200 X\r\n{given}\r\n"));
+    }
+
+    #[test]
     fn only_known_upgrades_are_asked_for() {
         let http = Http::default();
         let web_socket = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n";
@@ -347,6 +391,12 @@ mod tests {
         let both = "Connection: Upgrade, TE\r\nUpgrade: websocket, h2c\r\nTE: trailers\r\n";
         assert_eq!(sent(&http, Ranges::Overlap, both), "Connection: TE\r\nTE: trailers\r\n");
         assert_eq!(sent(&http, Ranges::Overlap, "Upgrade: websocket\r\n"), "");
+        let rules = Rules::new(&http, None, Ranges::Overlap);
+        for (method, may) in [("GET", true), ("POST", true), ("PUT", false), ("HEAD", false)] {
+            let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n{web_socket}\r\n");
+            let head = RequestHead::from_bytes(Bytes::from(text), &Limits::default()).unwrap();
+            assert_eq!(rules.may_upgrade(&head), may, "{method}");
+        }
     }
 
     #[test]

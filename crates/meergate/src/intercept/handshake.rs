@@ -162,6 +162,11 @@ impl Prepared {
         self.upstream.as_ref().is_err_and(|e| e.kind() == UpstreamErrorKind::Certificate)
     }
 
+    /// Whether nothing can be done with the origin's TLS here.
+    pub(super) fn is_unsupported(&self) -> bool {
+        self.upstream.as_ref().is_err_and(UpstreamError::is_unsupported_tls)
+    }
+
     /// Tells the client of `refusal` instead of what came of the origin.
     #[must_use]
     pub(super) fn refuse(mut self, refusal: UpstreamError) -> Self {

@@ -8,7 +8,7 @@ use super::bypass::{Past, bypass_tls, way_past};
 use super::handshake::{self, InterceptError, Intercepted, Prepared};
 use super::{finish, note};
 use crate::capture::Tap;
-use crate::config::{Action, CertificateAsked, InvalidCertificate, Pinned};
+use crate::config::{Action, CertificateAsked, InvalidCertificate, Pinned, UnsupportedTls};
 use crate::exchange::MirrorPlan;
 use crate::io::{Io, Prefixed};
 use crate::policy::Decision;
@@ -109,6 +109,10 @@ impl Way<'_> {
             && decision.invalid_certificate == InvalidCertificate::Bypass
         {
             let permits = |own: &Decision| own.invalid_certificate == InvalidCertificate::Bypass;
+            return Err(self.past(&decision, permits));
+        }
+        if prepared.is_unsupported() && decision.unsupported_tls == UnsupportedTls::Bypass {
+            let permits = |own: &Decision| own.unsupported_tls == UnsupportedTls::Bypass;
             return Err(self.past(&decision, permits));
         }
         let prepared = match decision.certificate_asked {

@@ -29,7 +29,7 @@ use crate::upstream::{Route, UpstreamSlot};
 use crate::words::{ConnectionEnd, Outcome, Protocol, Scheme, Unseen};
 use body::{Sender, WireBody};
 use client::WireClient;
-use target::{Destination, destination};
+use target::{Destination, destination, is_for_revocations};
 use wire::SharedWire;
 
 pub(super) use origin::WireOrigin;
@@ -80,6 +80,9 @@ pub(super) async fn serve(
         };
         if !connection.is_of_its_user(&head).await {
             return connection.close(ConnectionEnd::Unidentified).await;
+        }
+        if is_for_revocations(&head, session) {
+            return connection.list_revocations(&head).await;
         }
         let destination = match destination(&head, session).await {
             Ok(destination) => destination,
@@ -251,6 +254,32 @@ impl Connection<'_> {
             Ended::Cut => After::Cut(ConnectionEnd::Cut),
             Ended::Upgraded(head) => After::Relay(head),
         }
+    }
+
+    /// Answers with the list of forged leaves that are revoked, and ends the connection.
+    async fn list_revocations(self, head: &RequestHead) -> End {
+        let (status, list) = match self.session.settings.tls.revocation_list() {
+            Ok(list) => ("200 OK", list),
+            Err(error) => {
+                tracing::warn!(%error, "the list of revoked leaves");
+                ("500 Internal Server Error", Arc::default())
+            }
+        };
+        {
+            let out = &mut self.wire.lock().out;
+            let length = list.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/pkix-crl\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            out.put(answer.as_bytes());
+            if head.method() != b"HEAD" {
+                out.put(&list);
+            }
+        }
+        // Whether the client still listens shows when the connection is closed.
+        let _ = self.wire.flush().await;
+        self.close(ConnectionEnd::Done).await
     }
 
     async fn refuse(&mut self, head: Option<&RequestHead>, trouble: Trouble) {

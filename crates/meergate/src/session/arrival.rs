@@ -46,6 +46,7 @@ impl Arrival {
             destinations: &self.settings.config.destinations,
             limits: &self.settings.config.upstream,
             tls: &self.settings.tls,
+            fetched: &self.shared.fetched,
             metrics: &self.shared.metrics,
         }
     }

@@ -80,6 +80,7 @@ pub fn decide_tls(
     for other in [decision, asked, own] {
         strict.pinned = strict.pinned.max(other.pinned);
         strict.mirror = strict.mirror.max(other.mirror);
+        strict.unsupported_tls = strict.unsupported_tls.max(other.unsupported_tls);
         strict.certificate_asked = strict.certificate_asked.max(other.certificate_asked);
         if strict.invalid_certificate == InvalidCertificate::Bypass {
             strict.invalid_certificate = match other.invalid_certificate {

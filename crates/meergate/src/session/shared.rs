@@ -11,7 +11,7 @@ use crate::metrics::{LimitLabels, Metrics};
 use crate::policy::Attempts;
 use crate::records::Logs;
 use crate::tls::Pinning;
-use crate::upstream::{Own, Resolver};
+use crate::upstream::{Fetched, Own, Resolver};
 use crate::words::Limited;
 
 /// What all connections share for the life of the process.
@@ -21,6 +21,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Names to addresses, cached.
     pub resolver: Resolver,
+    /// Certificates of CAs that origins left out.
+    pub fetched: Fetched,
     /// Our own listeners, to which no client is led.
     pub own: Own,
     /// The connection and transaction logs.
@@ -49,6 +51,7 @@ impl Shared {
         Self {
             metrics,
             resolver: Resolver::new(waited),
+            fetched: Fetched::default(),
             own,
             logs,
             capture,

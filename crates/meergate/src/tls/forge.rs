@@ -17,7 +17,8 @@ const OID_SUBJECT_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x0e";
 const OID_KEY_USAGE: &[u8] = b"\x06\x03\x55\x1d\x0f";
 const OID_SUBJECT_ALT_NAME: &[u8] = b"\x06\x03\x55\x1d\x11";
 const OID_BASIC_CONSTRAINTS: &[u8] = b"\x06\x03\x55\x1d\x13";
-const OID_AUTHORITY_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x23";
+pub(super) const OID_AUTHORITY_KEY_IDENTIFIER: &[u8] = b"\x06\x03\x55\x1d\x23";
+const OID_CRL_DISTRIBUTION_POINTS: &[u8] = b"\x06\x03\x55\x1d\x1f";
 const OID_EXTENDED_KEY_USAGE: &[u8] = b"\x06\x03\x55\x1d\x25";
 /// ExtendedKeyUsage with serverAuth alone.
 const SERVER_AUTH: &[u8] = b"\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";
@@ -32,11 +33,13 @@ const DAY: i64 = 86_400;
 
 /// A leaf that says what `original` says: subject, alternative names, validity, byte for byte. It is
 /// for servers alone: what else the original is for (clients, mail, code) nobody is to do with our
-/// key. What else it has (SCTs, revocation pointers, policies) speaks of its own CA and is left out.
+/// key. What else it has (SCTs, revocation pointers, policies) speaks of its own CA and is left out. Its own
+/// revocations are listed at `list`.
 pub(super) fn mimic(
     authority: &Authority,
     key: &LeafKey,
     original: &CertificateDer<'_>,
+    list: Option<&str>,
 ) -> Result<CertificateDer<'static>, ForgeError> {
     let (_, original) = X509Certificate::from_der(original)
         .map_err(|e| ForgeError(format!("the origin's certificate cannot be read ({e})")))?;
@@ -51,6 +54,7 @@ pub(super) fn mimic(
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
             names: names.map(|extension| (extension.critical, extension.value.to_vec())),
+            list,
         },
     )
 }
@@ -77,6 +81,7 @@ pub(super) fn for_host(
     authority: &Authority,
     key: &LeafKey,
     host: &str,
+    list: Option<&str>,
 ) -> Result<CertificateDer<'static>, ForgeError> {
     let name = match host.parse() {
         Ok(IpAddr::V4(ip)) => element(tag::context(7), &[&ip.octets()]),
@@ -96,6 +101,7 @@ pub(super) fn for_host(
             not_before: now() - DAY,
             not_after: now() + 7 * DAY,
             names: Some((false, sequence(&[&name]))),
+            list,
         },
     )
 }
@@ -105,6 +111,7 @@ struct Content<'a> {
     not_before: i64,
     not_after: i64,
     names: Option<(bool, Vec<u8>)>,
+    list: Option<&'a str>,
 }
 
 fn sign(
@@ -122,6 +129,7 @@ fn sign(
         extension(OID_BASIC_CONSTRAINTS, true, &sequence(&[])),
         extension(OID_SUBJECT_KEY_IDENTIFIER, false, &key_id),
         names,
+        content.list.map_or_else(Vec::new, distribution_point),
     ];
     let validity = [content.not_before, content.not_after];
     issue(authority, validity, content.subject, &key.public_key_info, &extensions.concat())
@@ -135,8 +143,8 @@ fn issue(
     public_key_info: &[u8],
     extensions: &[u8],
 ) -> Result<CertificateDer<'static>, ForgeError> {
-    let authority_id = sequence(&[&element(tag::context(0), &[authority.key_identifier()])]);
-    let authority_id = extension(OID_AUTHORITY_KEY_IDENTIFIER, false, &authority_id);
+    let authority_id =
+        extension(OID_AUTHORITY_KEY_IDENTIFIER, false, &key_identifier_of(authority));
     let extensions = sequence(&[extensions, &authority_id]);
     let to_be_signed = sequence(&[
         &element(tag::context_constructed(0), &[&[tag::INTEGER, 1, 2]]),
@@ -156,6 +164,19 @@ fn issue(
     Ok(CertificateDer::from(whole))
 }
 
+/// AuthorityKeyIdentifier (RFC 5280 section 4.2.1.1).
+pub(super) fn key_identifier_of(authority: &Authority) -> Vec<u8> {
+    sequence(&[&element(tag::context(0), &[authority.key_identifier()])])
+}
+
+/// What names `url` as the place where a leaf's revocations are listed (RFC 5280 section 4.2.1.13).
+fn distribution_point(url: &str) -> Vec<u8> {
+    let uri = element(tag::context(6), &[url.as_bytes()]);
+    let full_name = element(tag::context_constructed(0), &[&uri]);
+    let name = element(tag::context_constructed(0), &[&full_name]);
+    extension(OID_CRL_DISTRIBUTION_POINTS, false, &sequence(&[&sequence(&[&name])]))
+}
+
 /// 126 random bits: unguessable, positive, never zero, at most 20 octets (RFC 5280 section 4.1.2.2).
 fn serial() -> Result<Vec<u8>, ForgeError> {
     let mut bytes = [0; 16];
@@ -165,7 +186,7 @@ fn serial() -> Result<Vec<u8>, ForgeError> {
 }
 
 /// RFC 5280 section 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.
-fn time(seconds: i64) -> Result<Vec<u8>, ForgeError> {
+pub(super) fn time(seconds: i64) -> Result<Vec<u8>, ForgeError> {
     let date = ASN1Time::from_timestamp(seconds)
         .map_err(|e| ForgeError(format!("a date of the origin's certificate ({e})")))?
         .to_datetime();

@@ -18,6 +18,7 @@ use super::forge;
 use super::hello::ClientHello;
 use super::leaf_keys::{ForgeError, KeyKind, LeafKey, LeafKeys};
 use super::origin::UpstreamTls;
+use crate::config::Tls;
 use crate::error::StartError;
 use crate::words::Alpn;
 
@@ -30,6 +31,8 @@ pub(super) struct Leaves {
     authority: Arc<Authority>,
     /// A CA that nobody trusts, for leaves of origins that nobody trusts.
     stranger: Authority,
+    /// Where leaves say that their revocations are listed.
+    list: Option<String>,
     keys: LeafKeys,
     tickets: Arc<dyn ProducesTickets>,
     provider: Arc<CryptoProvider>,
@@ -73,7 +76,7 @@ impl Leaves {
         authority: Arc<Authority>,
         provider: Arc<CryptoProvider>,
         key_log: Arc<dyn rustls::KeyLog>,
-        capacity: usize,
+        config: &Tls,
         forged: Counter,
     ) -> Result<Self, StartError> {
         let broken = |e: &dyn fmt::Display| {
@@ -86,9 +89,10 @@ impl Leaves {
         let keys = LeafKeys::new().map_err(|e| broken(&e.0))?;
         let tickets = Ticketer::new().map_err(|e| broken(&e))?;
         let stranger = Authority::generate()?;
-        let capacity = capacity.max(16);
+        let capacity = config.leaf_cache.max(16);
+        let list = config.crl_url.as_ref().map(|url| url.as_str().to_owned());
         let cache = Cache::with_weighter(capacity, capacity as u64 * AVERAGE_WEIGHT, ByLength);
-        Ok(Self { authority, stranger, keys, tickets, provider, key_log, cache, forged })
+        Ok(Self { authority, stranger, list, keys, tickets, provider, key_log, cache, forged })
     }
 
     /// The key for leaves that are shown to the client of this hello.
@@ -106,14 +110,15 @@ impl Leaves {
     ) -> Result<Arc<ServerConfig>, ForgeError> {
         let id = Id::Mimic(origin.fingerprint, origin.fault, alpn, key.kind);
         let leaf = self.cache.get_or_insert_with(&id, || {
-            let authority = match origin.fault {
-                Some(fault) if !fault.shows_in_leaf() => &self.stranger,
-                _ => &self.authority,
+            let list = self.list.as_deref();
+            let (authority, list) = match origin.fault {
+                Some(fault) if !fault.shows_in_leaf() => (&self.stranger, None),
+                _ => (&*self.authority, list),
             };
-            let der = forge::mimic(authority, key, &origin.certificate).or_else(|e| {
+            let der = forge::mimic(authority, key, &origin.certificate, list).or_else(|e| {
                 match origin.fault {
                     // Where it can't be read, clients are to see that it is not to be trusted.
-                    Some(_) => forge::for_host(&self.stranger, key, host),
+                    Some(_) => forge::for_host(&self.stranger, key, host, None),
                     None => Err(e),
                 }
             })?;
@@ -138,7 +143,7 @@ impl Leaves {
         {
             return Ok(leaf.config.clone());
         }
-        let der = forge::for_host(&self.authority, key, host)?;
+        let der = forge::for_host(&self.authority, key, host, self.list.as_deref())?;
         let leaf = self.leaf(der, key, alpn, false, now + 86_400)?;
         self.cache.insert(id, leaf.clone());
         Ok(leaf.config.clone())

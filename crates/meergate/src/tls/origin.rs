@@ -24,6 +24,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::fault::Fault;
 use super::identity::Identity;
+use super::issuers::{self, Issuers};
 use super::observed::{Observed, note, observe};
 use super::odd::readable;
 use super::plan::TlsPlan;
@@ -34,6 +35,9 @@ use super::{OriginStream, staple};
 use crate::config::{Config, InvalidCertificate};
 use crate::error::StartError;
 use crate::words::{Alpn, SERVED, Target, UpstreamError, UpstreamErrorKind};
+
+/// Certificates that are fetched for one chain.
+const MOST_FETCHED: usize = 3;
 
 /// What the handshake with the origin told.
 #[derive(Clone, Debug)]
@@ -118,6 +122,7 @@ impl Origins {
         tcp: TcpStream,
         client: Option<Client>,
         limit: Duration,
+        issuers: Option<&impl Issuers>,
     ) -> Result<(OriginStream, UpstreamTls, ServerSide), UpstreamError> {
         let fail = |kind, detail: String| UpstreamError::new(kind, target, detail);
         let key = (plan.identity.clone(), plan.alpn.clone());
@@ -138,6 +143,10 @@ impl Origins {
             Ok(stream) => stream,
             Err(e) => {
                 let error = fail(UpstreamErrorKind::Tls, why_none(&e));
+                // Of one that asked for a certificate the same alert says that it misses that.
+                if is_unsupported(&e) && !observed.certificate_asked {
+                    return Err(error.unsupported_tls());
+                }
                 // Anybody can ask for a certificate and go: it counts only of who was known by then.
                 let known =
                     certificate_asked && self.believes(&observed, plan, &name, client, limit).await;
@@ -158,7 +167,14 @@ impl Origins {
         if observed.revoked {
             self.trust.revoke(fingerprint);
         }
-        let fault = match self.trust.check(chain, &fingerprint, &name, client, limit).await {
+        let mut judged = self.trust.check(chain, &fingerprint, &name, client, limit).await;
+        if let (Err(Doubt::Fault(Fault::Untrusted, _)), Some(issuers)) = (&judged, issuers) {
+            let who = (&name, client, limit);
+            if self.is_completed(chain, &fingerprint, who, issuers).await {
+                judged = Ok(());
+            }
+        }
+        let fault = match judged {
             Ok(()) => None,
             Err(Doubt::Unchecked) => {
                 let why = "too many certificates had to be checked for this client";
@@ -186,6 +202,34 @@ impl Origins {
         };
         let side = ServerSide { hello, chain: chain.to_vec() };
         Ok((stream, facts, side))
+    }
+
+    /// Whether the chain is valid with certificates that `issuers` find, each where the one below it says. They are judged
+    /// as if the origin had shown them.
+    async fn is_completed(
+        &self,
+        chain: &[CertificateDer<'_>],
+        fingerprint: &[u8; 32],
+        (name, client, limit): (&ServerName<'_>, Option<Client>, Duration),
+        issuers: &impl Issuers,
+    ) -> bool {
+        let mut chain = chain.to_vec();
+        'next: for _ in 0..MOST_FETCHED {
+            for place in issuers::places(&chain) {
+                let Some(found) = issuers.fetch(&place).await.filter(|der| !chain.contains(der))
+                else {
+                    continue;
+                };
+                chain.push(found);
+                match self.trust.check(&chain, fingerprint, name, client, limit).await {
+                    Ok(()) => return true,
+                    Err(Doubt::Fault(Fault::Untrusted, _)) => continue 'next,
+                    Err(_) => return false,
+                }
+            }
+            return false;
+        }
+        false
     }
 
     /// Whether the origin of a handshake that failed later had proved to be one that we would have
@@ -322,10 +366,10 @@ fn proved(_: &HandshakeSignatureValid) {
     note(|observed| observed.proved = true);
 }
 
-/// Why there was no handshake. Of one that failed for what the origin can, also what it was offered.
-fn why_none(error: &io::Error) -> String {
+/// Whether a handshake failed for what the origin can.
+fn is_unsupported(error: &io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-    let is_old = matches!(
+    matches!(
         cause,
         Some(
             rustls::Error::AlertReceived(
@@ -334,8 +378,12 @@ fn why_none(error: &io::Error) -> String {
                     | AlertDescription::ProtocolVersion
             ) | rustls::Error::PeerIncompatible(_)
         )
-    );
-    match is_old {
+    )
+}
+
+/// Why there was no handshake. Of one that failed for what the origin can, also what it was offered.
+fn why_none(error: &io::Error) -> String {
+    match is_unsupported(error) {
         true => format!(
             "{error}; it seems to have none of TLS 1.2 and 1.3 with AES-GCM or ChaCha20-Poly1305 and ephemeral keys, \
              and only a rule that bypasses it leads there"

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use nix::sys::socket::sockopt;
+use rustls_pki_types::CertificateDer;
 use shares::Client;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
@@ -16,13 +17,14 @@ use tokio::time::{Instant, timeout_at};
 use super::Upstream;
 use super::destinations::{Bounds, Own, permitted_by_name};
 use super::dns::Resolver;
+use super::issuers::Fetched;
 use super::proxy;
 use super::route::{Chooser, Route};
 use crate::config::{self, Destinations, UpstreamProxy};
 use crate::io::{Io, Prefixed};
 use crate::metrics::{ConnectLabels, Connected, HandshakeLabels, Metrics};
 use crate::tls;
-use crate::words::{Handshake, Side, Target, UpstreamError, UpstreamErrorKind};
+use crate::words::{Handshake, HttpUrl, Side, Target, UpstreamError, UpstreamErrorKind};
 
 /// The head start of each address over the next one (RFC 8305 section 8).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -44,6 +46,8 @@ pub struct Connector<'a> {
     pub limits: &'a config::Upstream,
     /// TLS towards origins.
     pub tls: &'a tls::Context,
+    /// Certificates that origins left out.
+    pub fetched: &'a Fetched,
     /// What is counted.
     pub metrics: &'a Metrics,
 }
@@ -59,6 +63,24 @@ pub struct Reached {
     local: SocketAddr,
     forwards: Option<Arc<UpstreamProxy>>,
     began: Instant,
+}
+
+/// Fetches them the way that leads to the origin.
+struct Along<'a>(&'a Connector<'a>, &'a Route);
+
+impl tls::Issuers for Along<'_> {
+    async fn fetch(&self, url: &HttpUrl) -> Option<CertificateDer<'static>> {
+        let Self(connector, Route { proxy, client, chooser, .. }) = self;
+        let way = Route {
+            proxy: proxy.clone(),
+            client: *client,
+            chooser: *chooser,
+            ..Route::plain(url.target().clone())
+        };
+        let connect = async { connector.open_tcp(&way, None).await.map(|reached| reached.tcp) };
+        let by = way.proxy.as_ref().map_or("", |proxy| &proxy.name);
+        connector.fetched.fetch(by, url, connect).await
+    }
 }
 
 impl Connector<'_> {
@@ -184,8 +206,10 @@ impl Connector<'_> {
             Some(plan) => {
                 let limit = self.limits.handshake_timeout.0;
                 let client = route.client.map(Client::from);
-                let (io, tls, shown) =
-                    self.tls.connect(&route.target, plan, tcp, client, limit).await?;
+                let along = Along(self, route);
+                let issuers = self.limits.fetch_intermediates.then_some(&along);
+                let handshake = self.tls.connect(&route.target, plan, tcp, client, limit, issuers);
+                let (io, tls, shown) = handshake.await?;
                 side = Some(Box::new(shown));
                 let kind = Handshake::of(tls.resumed);
                 let labels = HandshakeLabels { side: Side::Upstream, kind };
@@ -378,6 +402,7 @@ mod tests {
         resolver: Resolver,
         own: Own,
         tls: tls::Context,
+        fetched: Fetched,
         metrics: Metrics,
     }
 
@@ -392,7 +417,14 @@ mod tests {
             let authority = Arc::new(Authority::generate().unwrap());
             let tls = tls::Context::new(&config, authority, &metrics).unwrap();
             let resolver = Resolver::asking(move |host| Ok(asked(host)));
-            Self { config, resolver, own: Own::default(), tls, metrics }
+            Self {
+                config,
+                resolver,
+                own: Own::default(),
+                tls,
+                fetched: Fetched::default(),
+                metrics,
+            }
         }
 
         fn connector(&self) -> Connector<'_> {
@@ -403,6 +435,7 @@ mod tests {
                 destinations: &self.config.destinations,
                 limits: &self.config.upstream,
                 tls: &self.tls,
+                fetched: &self.fetched,
                 metrics: &self.metrics,
             }
         }

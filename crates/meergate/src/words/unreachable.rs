@@ -13,6 +13,7 @@ pub struct UpstreamError {
     target: Target,
     detail: String,
     certificate_asked: bool,
+    unsupported_tls: bool,
 }
 
 enumerated! {
@@ -55,7 +56,13 @@ impl UpstreamErrorKind {
 impl UpstreamError {
     /// `kind` happened on the way to `target`; `detail` is for people.
     pub fn new(kind: UpstreamErrorKind, target: &Target, detail: impl Into<String>) -> Self {
-        Self { kind, target: target.clone(), detail: detail.into(), certificate_asked: false }
+        Self {
+            kind,
+            target: target.clone(),
+            detail: detail.into(),
+            certificate_asked: false,
+            unsupported_tls: false,
+        }
     }
 
     /// TCP or TLS failed with `error`.
@@ -78,6 +85,18 @@ impl UpstreamError {
     /// Whether the origin had asked for a client's certificate and got none.
     pub fn is_certificate_asked(&self) -> bool {
         self.certificate_asked
+    }
+
+    /// The same, of TLS with which nothing can be done here, whatever the origin's certificate.
+    #[must_use]
+    pub fn unsupported_tls(mut self) -> Self {
+        self.unsupported_tls = true;
+        self
+    }
+
+    /// Whether nothing can be done with the origin's TLS here.
+    pub fn is_unsupported_tls(&self) -> bool {
+        self.unsupported_tls
     }
 
     /// What failed.

@@ -96,6 +96,31 @@ pub(super) async fn destination(
     }
 }
 
+/// Whether the request is for the list of forged leaves that are revoked, which leaves say is at `tls.crl_url`.
+pub(super) fn is_for_revocations(head: &RequestHead, session: &Session) -> bool {
+    let Some(url) = &session.settings.config.tls.crl_url else { return false };
+    if session.scheme != Scheme::Http || !matches!(head.method(), b"GET" | b"HEAD") {
+        return false;
+    }
+    let names_it = |authority: &Authority<'_>, default_port| {
+        target(authority, default_port).is_ok_and(|target| target == *url.target())
+    };
+    match (head.target_form(), session.route()) {
+        (Ok(TargetForm::Absolute { scheme, authority, path }), _) => {
+            scheme.eq_ignore_ascii_case("http")
+                && path == url.path().as_bytes()
+                && names_it(&authority, 80)
+        }
+        (Ok(TargetForm::Origin), Some(route)) => {
+            let host = head.host().ok().flatten();
+            head.target() == url.path().as_bytes()
+                && route.target.port == url.target().port
+                && host.is_some_and(|host| names_it(&host, 80))
+        }
+        _ => false,
+    }
+}
+
 fn target(authority: &Authority<'_>, default_port: u16) -> Result<Target, Trouble> {
     Target::new(authority.host, authority.port.unwrap_or(default_port))
         .map_err(|e| refuse(400, "The host can't be read", &e.to_string()))

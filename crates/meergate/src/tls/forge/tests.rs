@@ -61,7 +61,7 @@ fn the_leaf_says_what_the_original_says() {
         p.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::CodeSigning, ExtendedKeyUsagePurpose::ServerAuth];
     });
-    let leaf = mimic(&authority, &key, &original).unwrap();
+    let leaf = mimic(&authority, &key, &original, None).unwrap();
     for name in ["a.example", "x.b.example", "192.0.2.7", "2001:db8::7"] {
         accepts(&authority, &leaf, name).unwrap();
     }
@@ -84,9 +84,9 @@ fn an_original_without_key_usage_or_names_is_no_obstacle() {
         p.key_usages.clear();
         p.extended_key_usages.clear();
     });
-    accepts(&authority, &mimic(&authority, &key, &bare).unwrap(), "a.example").unwrap();
+    accepts(&authority, &mimic(&authority, &key, &bare, None).unwrap(), "a.example").unwrap();
     let nameless = original(&[], |_| {});
-    let leaf = mimic(&authority, &key, &nameless).unwrap();
+    let leaf = mimic(&authority, &key, &nameless, None).unwrap();
     assert!(accepts(&authority, &leaf, "a.example").is_err());
 }
 
@@ -94,8 +94,8 @@ fn an_original_without_key_usage_or_names_is_no_obstacle() {
 fn serials_do_not_repeat() {
     let authority = Authority::generate().unwrap();
     let key = LeafKey::generate(KeyKind::P256).unwrap();
-    let first = for_host(&authority, &key, "a.example").unwrap();
-    let second = for_host(&authority, &key, "a.example").unwrap();
+    let first = for_host(&authority, &key, "a.example", None).unwrap();
+    let second = for_host(&authority, &key, "a.example", None).unwrap();
     let serial =
         |der: &CertificateDer<'_>| X509Certificate::from_der(der).unwrap().1.raw_serial().to_vec();
     assert_ne!(serial(&first), serial(&second));
@@ -108,7 +108,7 @@ fn hosts_of_all_kinds_get_leaves() {
     let key = LeafKey::generate(KeyKind::P256).unwrap();
     let long = format!("{}.example", "a".repeat(60));
     for host in ["a.example", "192.0.2.7", "2001:db8::7", &long] {
-        accepts(&authority, &for_host(&authority, &key, host).unwrap(), host).unwrap();
+        accepts(&authority, &for_host(&authority, &key, host, None).unwrap(), host).unwrap();
     }
 }
 
@@ -134,7 +134,7 @@ fn cas_of_other_key_kinds_sign() {
             "its key",
         )
         .unwrap();
-        let leaf = for_host(&authority, &key, "a.example").unwrap();
+        let leaf = for_host(&authority, &key, "a.example", None).unwrap();
         accepts(&authority, &leaf, "a.example").unwrap();
     }
 }
@@ -152,7 +152,8 @@ fn a_new_ca_is_believed_by_those_who_know_the_former_one() {
     assert_ne!(new.fingerprint(), old.fingerprint());
     assert_eq!(new.trusted(), [new.certificate(), old.certificate()]);
 
-    let leaf = for_host(&new, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example").unwrap();
+    let leaf =
+        for_host(&new, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example", None).unwrap();
     for root in [old.certificate(), new.certificate()] {
         trusts(root, &leaf, &new.presented(), "a.example").unwrap();
     }
@@ -160,7 +161,8 @@ fn a_new_ca_is_believed_by_those_who_know_the_former_one() {
 
     // The next one after that: the cross-certificate is of the one before it alone.
     let third = ca::rotate(&place, overlap, false).unwrap();
-    let leaf = for_host(&third, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example").unwrap();
+    let leaf =
+        for_host(&third, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example", None).unwrap();
     trusts(new.certificate(), &leaf, &third.presented(), "a.example").unwrap();
 
     // When the overlap is over, nothing is left of it.
@@ -194,8 +196,8 @@ fn an_intermediate_is_sent_along_and_its_root_is_to_be_trusted() {
         Authority::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), "chain", "key")
     };
     let authority = read(&chain).unwrap();
-    let leaf =
-        for_host(&authority, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example").unwrap();
+    let leaf = for_host(&authority, &LeafKey::generate(KeyKind::P256).unwrap(), "a.example", None)
+        .unwrap();
     let root = authority.trusted()[0];
     assert_eq!(authority.chain().len(), 2);
     assert_eq!(authority.presented(), [authority.certificate().clone()]);
