@@ -25,6 +25,9 @@ const SERVER: [&str; 2] = ["10.201.2.2", "fd00:201:2::2"];
 /// The client's interface of the gateway.
 const INTERFACE: &str = "inside";
 
+/// What is dropped in streams.
+const PLANTED: &str = "x-planted-signature-x";
+
 struct Network {
     names: [String; 3],
 }
@@ -172,6 +175,11 @@ impl Setup {
         let mut command = network.gateway(&inspector);
         command.args(["run", "--listen", "127.0.0.1:1344", "--eve"]).arg(at.join("eve.json"));
         command.arg("--rules").arg(test_rules());
+        let rule = format!(
+            "drop tcp any any -> any any (msg:\"planted\"; content:\"{PLANTED}\"; sid:4711001; rev:1;)\n"
+        );
+        fs::write(at.join("streams.rules"), rule).unwrap();
+        command.arg("--rules").arg(at.join("streams.rules"));
         let mut inspector = Process::start("meergate-inspector", &mut command);
         inspector.wait_for_line("ready");
 
@@ -361,6 +369,71 @@ fn the_server_sees_the_client_where_that_is_set() {
     assert!(setup.gateway.wait_for_end().success());
     let rules = ip(&["-n", &setup.network.names[1], "rule", "show"]);
     assert!(!text(&rules.stdout).contains("0x6d67"));
+}
+
+/// A server that speaks first and echoes, and a client of its that says whether it was cut.
+const SERVER_OF_STREAMS: &str = "\
+import socket, threading
+def serve(connection):
+    connection.sendall(b'<hello>')
+    while (got := connection.recv(65536)):
+        connection.sendall(got)
+    connection.shutdown(socket.SHUT_WR)
+listener = socket.create_server(('::', 5555), family=socket.AF_INET6, dualstack_ipv6=True)
+print('listening', flush=True)
+while True:
+    threading.Thread(target=serve, args=[listener.accept()[0]]).start()
+";
+const CLIENT_OF_STREAMS: &str = "\
+import socket, sys
+connection = socket.create_connection((sys.argv[1], 5555), timeout=100)
+got = b''
+while len(got) < 7:
+    got += connection.recv(7 - len(got))
+assert got == b'<hello>', got
+sent = sys.argv[2].encode() * 1000 if sys.argv[3] == 'clean' else sys.argv[2].encode()
+connection.sendall(sent)
+got = b''
+try:
+    while len(got) < len(sent) and (piece := connection.recv(65536)):
+        got += piece
+    connection.shutdown(socket.SHUT_WR)
+    print('same' if got == sent and connection.recv(1) == b'' else 'other')
+except ConnectionResetError:
+    print('cut', len(got) < len(sent))
+";
+
+#[test]
+fn streams_are_inspected_however_netfilter_brings_them() {
+    let rest = "address = \"[::]:3130\"\nports = [80, 443, 5555]\nprotocol = \"any\"";
+    for kind in ["redirect", "tproxy"] {
+        let Some(mut setup) = Setup::start(&format!("kind = \"{kind}\"\n{rest}")) else { return };
+        let mut command = setup.network.server("/usr/bin/python3");
+        let mut server = Process::start("python", command.args(["-c", SERVER_OF_STREAMS]));
+        server.wait_for_line("listening");
+        for (family, server) in SERVER.iter().enumerate() {
+            let talk = |text: &str, kind: &str| {
+                let mut client = setup.network.client("/usr/bin/python3");
+                client.args(["-c", CLIENT_OF_STREAMS, server, text, kind]);
+                let output = client.output().unwrap();
+                self::text(&output.stdout) + &self::text(&output.stderr)
+            };
+            assert_eq!(talk("a line\n", "clean"), "same\n", "{kind}");
+            assert_eq!(talk(PLANTED, "bad"), "cut True\n", "{kind}");
+            let is_from = |record: &Value| {
+                let client = record["client"].as_str().and_then(|at| at.parse::<SocketAddr>().ok());
+                client.is_some_and(|at| at.ip().to_canonical() == ip_of(CLIENT[family]))
+            };
+            let ended = |end: &'static str| move |record: &Value| record["end"] == end;
+            for end in ["stream-done", "stream-blocked"] {
+                let all = setup.records("connections.json", ended(end));
+                assert!(all.iter().any(is_from), "{kind}: {end}");
+            }
+        }
+        // HTTP on the same listener goes the way of HTTP.
+        assert_eq!(setup.status(0, "http://server.test/bad"), "403");
+        assert_eq!(setup.status(1, "https://server.test/bad"), "403");
+    }
 }
 
 #[test]

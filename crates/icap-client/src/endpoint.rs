@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use icap::client::{Event, Terms};
 use icap::{Headers, Method, ResponseHead};
+use shares::Ledger;
 use tokio::time::{Instant, timeout};
 
 use crate::capabilities::Capabilities;
 use crate::connection::Connection;
 use crate::health::{Breaker, Change};
 use crate::pool::{Lease, Leased, Lessee, Pool, Slot};
-use crate::stream::Places;
 use crate::transaction::{Transaction, Trouble};
 use crate::transport::Connector;
 use crate::uri::ServiceUri;
@@ -35,7 +35,7 @@ pub(crate) struct Endpoint {
     connector: Connector,
     outstanding: Arc<AtomicU32>,
     /// Streams that are open.
-    pub(crate) streams: Arc<Places>,
+    pub(crate) streams: Arc<Ledger>,
     known: Mutex<Option<Known>>,
     offered: Arc<Offered>,
     fetching: Arc<tokio::sync::Mutex<()>>,
@@ -87,7 +87,7 @@ impl Endpoint {
             breaker: Breaker::new(config.health),
             config: config.clone(),
             outstanding: Arc::default(),
-            streams: Arc::default(),
+            streams: Ledger::new(),
             known: Mutex::default(),
             offered: offered.clone(),
             fetching: Arc::default(),

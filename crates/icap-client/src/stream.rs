@@ -1,8 +1,7 @@
 //! A TCP stream shown to one service: `meergate-stream/1` within one exchange.
 
 use std::collections::VecDeque;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use icap::Method;
 use icap::client::{Event, Reply, Terms};
 use icap_stream::{Answer, Dropped, Gateway, Mark, Offer, Phase, Signature, VERSION, Way};
-use tokio::sync::Notify;
+use shares::{Limit, Share};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::endpoint::Endpoint;
@@ -75,7 +74,9 @@ pub(crate) struct Stream {
     asked: Asked,
     alarm: Pin<Box<Sleep>>,
     failed: Option<Failure>,
-    _place: Place,
+    /// One of the streams that the endpoint takes at once, of which a client gets no more than it
+    /// leaves to others.
+    _place: Share,
     _active: Level,
 }
 
@@ -86,46 +87,6 @@ enum Asked {
     Again,
     No,
     Once,
-}
-
-/// The streams that are open at an endpoint.
-#[derive(Default)]
-pub(crate) struct Places {
-    taken: AtomicU32,
-    freed: Notify,
-}
-
-/// One of the streams that an endpoint takes at once.
-struct Place(Arc<Places>);
-
-impl Place {
-    fn take(of: &Arc<Places>, most: u32) -> Option<Self> {
-        let taken = of.taken.fetch_update(Relaxed, Relaxed, |n| (n < most).then(|| n + 1));
-        taken.ok().map(|_| Self(of.clone()))
-    }
-
-    /// Waits for one, no longer than `limit`.
-    async fn wait(of: &Arc<Places>, most: u32, limit: Duration) -> Option<Self> {
-        let wait = async {
-            loop {
-                let mut freed = pin!(of.freed.notified());
-                // From here on none is missed.
-                freed.as_mut().enable();
-                match Self::take(of, most) {
-                    Some(place) => return place,
-                    None => freed.await,
-                }
-            }
-        };
-        timeout(limit, wait).await.ok()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
-        self.0.freed.notify_one();
-    }
 }
 
 /// Frames on their way into the request's body. Filled and emptied by one task.
@@ -208,16 +169,21 @@ impl Service {
             };
         };
         let on_overload = self.config().on_overload;
-        let most = streams.unwrap_or(u32::MAX);
+        let limit = Limit::of(streams.unwrap_or(u32::MAX).into());
+        let (places, client) = (&endpoint.streams, info.client.map(Into::into));
         let place = match on_overload {
             OnOverload::Wait => {
-                Place::wait(&endpoint.streams, most, self.config().timeouts.wait.0).await
+                let patience = self.config().timeouts.wait.0;
+                timeout(patience, places.wait(client, 1, limit)).await.ok()
             }
-            OnOverload::Force => Place::take(&endpoint.streams, u32::MAX),
-            OnOverload::Block | OnOverload::Bypass => Place::take(&endpoint.streams, most),
+            OnOverload::Force => Some(places.force(client, 1)),
+            OnOverload::Block | OnOverload::Bypass => places.take(client, 1, limit).ok(),
         };
         let Some(place) = place else {
-            let detail = format!("{} has all the streams that it takes at once", endpoint.label);
+            let detail = format!(
+                "{} has all the streams that it takes at once, or all that one client gets",
+                endpoint.label
+            );
             return Err(endpoint.failure(FailureKind::Overload, detail));
         };
         let active = Level::raise(self.metrics());

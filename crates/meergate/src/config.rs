@@ -29,7 +29,7 @@ pub use firewall::Firewall;
 pub(crate) use flags::Flags;
 pub use http::{Http, Ranges, Responses, Uninspectable};
 pub use icap::Icap;
-pub use listen::{Listen, Way};
+pub use listen::{Listen, ListenProtocol, Way};
 pub(crate) use rule::is_every_host;
 pub use rule::{
     Action, CertificateAsked, ClientCertificate, InvalidCertificate, Mirror, Pinned, Rule,
@@ -188,6 +188,8 @@ pub struct Limits {
     pub idle_timeout: Span,
     /// How long both sides of a relay may be silent: of what is bypassed, and after an upgrade.
     pub relay_timeout: Span,
+    /// How long a stream that is not HTTP may be silent.
+    pub stream_idle_timeout: Span,
     /// The least that must come of a request's content, in bytes a second, while it is waited for;
     /// 0 for no such limit.
     pub min_rate: Bytes,
@@ -213,6 +215,7 @@ impl Default for Limits {
             begin_timeout: Span::seconds(20),
             idle_timeout: Span::seconds(120),
             relay_timeout: Span::seconds(3600),
+            stream_idle_timeout: Span::seconds(3600),
             min_rate: Bytes(240),
             min_rate_window: Span::seconds(120),
             stream_windows: Bytes(256 << 20),

@@ -43,7 +43,6 @@ pub(crate) use drive::Watch;
 pub(crate) use mirror::{Mirror, MirrorPlan, Stopped, mirror_again};
 pub(crate) use pump::{Counted, Progress};
 pub(crate) use record::Transaction;
-#[allow(unused_imports, reason = "for other protocols than TLS, which come next")]
 pub(crate) use stream::{Audience, StreamSubject, block_record, count_unseen, stream_id};
 pub(crate) use transact::{Ended, refuse, transact};
 pub(crate) use trouble::Trouble;

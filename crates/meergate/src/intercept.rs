@@ -1,8 +1,10 @@
 //! A connection whose target is known: what is spoken on it is found out from its first bytes.
 
+mod any;
 mod bypass;
 mod handshake;
 mod opening;
+mod stream;
 mod tls;
 
 use std::time::Duration;
@@ -10,14 +12,15 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
-use crate::config::Action;
+use crate::config::{Action, ListenProtocol};
 use crate::io::Io;
 use crate::policy::Decision;
 use crate::protocol::{self, End};
 use crate::session::{Arrival, Session, as_decided, decide_connection};
 use crate::upstream::{Route, UpstreamSlot};
-use crate::words::{ConnectionEnd, Target};
+use crate::words::{ConnectionEnd, Spoken, Target};
 
+use any::serve_any;
 use bypass::bypass;
 use opening::{Opening, open};
 use tls::intercept;
@@ -32,14 +35,19 @@ pub(crate) async fn serve(
     mut read_ahead: BytesMut,
     mut route: Route,
 ) -> ConnectionEnd {
+    if arrival.protocol == ListenProtocol::Any {
+        return serve_any(arrival, client, read_ahead, route).await;
+    }
     let limit = arrival.settings.config.limits.begin_timeout.0;
-    let opening = match timeout(limit.min(SILENCE), open(&mut client, &mut read_ahead)).await {
+    let protocol = arrival.protocol;
+    let at_once = open(&mut client, &mut read_ahead, protocol);
+    let opening = match timeout(limit.min(SILENCE), at_once).await {
         Ok(opening) => opening,
         // Where the server speaks first, only a bypass leads on.
         Err(_) if decide_and_note(&arrival, &mut route).await == Action::Bypass => {
             return bypass(&arrival, client, read_ahead, route).await;
         }
-        Err(_) => match timeout(limit, open(&mut client, &mut read_ahead)).await {
+        Err(_) => match timeout(limit, open(&mut client, &mut read_ahead, protocol)).await {
             Ok(opening) => opening,
             Err(_) => return ConnectionEnd::Silent,
         },
@@ -48,20 +56,32 @@ pub(crate) async fn serve(
         Err(_) => ConnectionEnd::ClientClosed,
         Ok(Opening::Hello(hello)) => intercept(arrival, hello, client, read_ahead, route).await,
         Ok(Opening::Http) => {
+            route.spoken = Spoken::HTTP;
             decide_and_note(&arrival, &mut route).await;
             let session = Session::plain(arrival, route);
             finish(client, read_ahead, &session, UpstreamSlot::Unconnected).await
         }
-        Ok(Opening::Unknown) => match decide_and_note(&arrival, &mut route).await {
-            Action::Bypass => bypass(&arrival, client, read_ahead, route).await,
-            _ => {
-                tracing::warn!(
-                    target = %route.target,
-                    "closed: neither TLS nor HTTP, so nobody can inspect it"
-                );
-                ConnectionEnd::UnknownProtocol
-            }
-        },
+        Ok(Opening::Unknown) => unknown(arrival, client, read_ahead, route).await,
+    }
+}
+
+/// What is neither TLS nor HTTP, where nothing else may be spoken: only a bypass leads on.
+async fn unknown(
+    arrival: Arrival,
+    client: Io,
+    read_ahead: BytesMut,
+    mut route: Route,
+) -> ConnectionEnd {
+    route.spoken = Spoken::TCP;
+    match decide_and_note(&arrival, &mut route).await {
+        Action::Bypass => bypass(&arrival, client, read_ahead, route).await,
+        _ => {
+            tracing::warn!(
+                target = %route.target,
+                "closed: neither TLS nor HTTP, so nobody can inspect it"
+            );
+            ConnectionEnd::UnknownProtocol
+        }
     }
 }
 
@@ -73,7 +93,8 @@ pub(crate) async fn serve_by_name(
     port: u16,
 ) -> ConnectionEnd {
     let limit = arrival.settings.config.limits.begin_timeout.0;
-    let hello = match timeout(limit, open(&mut client, &mut read_ahead)).await {
+    let first = open(&mut client, &mut read_ahead, ListenProtocol::Http);
+    let hello = match timeout(limit, first).await {
         Err(_) => return ConnectionEnd::Silent,
         Ok(Err(_)) => return ConnectionEnd::ClientClosed,
         Ok(Ok(Opening::Hello(hello))) => hello,

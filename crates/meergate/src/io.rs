@@ -2,6 +2,7 @@
 
 mod blocks;
 mod relay;
+mod socket;
 
 use std::future::Future;
 use std::io;
@@ -14,6 +15,7 @@ use tokio::task::yield_now;
 
 pub use blocks::{BLOCK, block};
 pub use relay::{Direction, RelayEnd, relay};
+pub use socket::{Cut, Socket};
 
 /// Wakes the task when the thread's other connections had their turn, those too for which something
 /// has come since. A waker that is woken at once would not do: the event loop looks for what came

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use crate::config::{Listen, Way};
+use crate::config::{Listen, ListenProtocol, Way};
 use crate::error::StartError;
 use crate::metrics::ListenerLabels;
 use crate::session::{Settings, Shared};
@@ -66,6 +66,7 @@ pub(crate) struct Listener {
 struct Entry {
     way: Way,
     proxy_protocol: Vec<IpNet>,
+    protocol: ListenProtocol,
     /// The listener's own address: connections for it itself lead nowhere.
     own: SocketAddr,
 }
@@ -96,8 +97,12 @@ impl Listener {
             };
             StartError::new(format!("cannot listen ({e})"), address.to_string(), advice)
         })?;
-        let entry =
-            Entry { way: listen.way.clone(), proxy_protocol: listen.proxy_protocol.clone(), own };
+        let entry = Entry {
+            way: listen.way.clone(),
+            proxy_protocol: listen.proxy_protocol.clone(),
+            protocol: listen.protocol,
+            own,
+        };
         Ok(Self { socket, entry: Arc::new(entry) })
     }
 

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub upstream_connects: Family<ConnectLabels, Counter>,
     /// HTTP transactions finished, by protocol and outcome.
     pub transactions: Family<TransactionLabels, Counter>,
+    /// TCP streams ended, by how.
+    pub streams: Family<StreamLabels, Counter>,
     /// Seconds from a request's head to the end of its response.
     pub transaction_seconds: Histogram,
     /// Bytes that passed without inspection, by reason and direction.
@@ -163,6 +165,13 @@ pub struct TransactionLabels {
     pub outcome: Outcome,
 }
 
+/// Labels of [`Metrics::streams`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct StreamLabels {
+    /// How it ended.
+    pub outcome: ConnectionEnd,
+}
+
 /// Labels of [`Metrics::uninspected_bytes`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct UninspectedLabels {
@@ -198,6 +207,7 @@ impl Metrics {
             ca_expires: Gauge::default(),
             upstream_connects: Family::default(),
             transactions: Family::default(),
+            streams: Family::default(),
             transaction_seconds,
             uninspected_bytes: Family::default(),
             responses_mended: Counter::default(),
@@ -286,6 +296,7 @@ impl Metrics {
             self.upstream_connects.clone(),
         );
         r.register("transactions", "HTTP transactions finished", self.transactions.clone());
+        r.register("streams", "TCP streams that are not HTTP ended", self.streams.clone());
         r.register_with_unit(
             "transaction",
             "Time from a request's head to the end of its response",

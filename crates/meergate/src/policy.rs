@@ -24,7 +24,7 @@ use crate::config::{
 };
 use crate::error::StartError;
 use crate::tls::UpstreamTls;
-use crate::words::Target;
+use crate::words::{Speech, Spoken, Target};
 use hosts::HostSet;
 
 pub use attempts::Attempts;
@@ -102,6 +102,8 @@ pub struct Subject<'a> {
     pub address: Option<IpAddr>,
     /// The destination's port.
     pub port: u16,
+    /// What is spoken, as far as that is known.
+    pub spoken: Spoken,
     /// The origin's certificate, if it is known.
     pub certificate: Option<&'a UpstreamTls>,
     /// The request, if it is known.
@@ -125,6 +127,7 @@ struct Compiled {
     hosts: HostSet,
     address: Vec<IpNet>,
     port: Vec<u16>,
+    protocol: Vec<Speech>,
     method: Vec<String>,
     path: Vec<String>,
     content_type: Vec<String>,
@@ -347,6 +350,7 @@ impl Compiled {
             hosts,
             address: rule.address.clone(),
             port: rule.port.clone(),
+            protocol: rule.protocol.clone(),
             method: rule.method.clone(),
             path: rule.path.clone(),
             content_type: lower_case(&rule.content_type),
@@ -381,6 +385,11 @@ impl Compiled {
                     || subject.user.is_some_and(|user| self.user.iter().any(|u| u == user)),
             ),
             ("port", self.port.is_empty() || self.port.contains(&subject.port)),
+            (
+                "protocol",
+                self.protocol.is_empty()
+                    || self.protocol.iter().any(|speech| subject.spoken.is(*speech)),
+            ),
             (
                 "address",
                 self.address.is_empty()

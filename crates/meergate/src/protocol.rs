@@ -1,7 +1,9 @@
 //! What is spoken inside a connection.
 
+mod first_line;
 mod http1;
 mod http2;
+mod streams;
 
 use bytes::BytesMut;
 use http_wire::RequestHead;
@@ -10,6 +12,9 @@ use crate::io::{Io, Prefixed};
 use crate::session::Session;
 use crate::upstream::UpstreamSlot;
 use crate::words::{Alpn, ConnectionEnd, Target};
+
+pub(crate) use first_line::FirstLine;
+pub(crate) use streams::{TcpStreams, serve as serve_stream};
 
 /// How a client connection left its protocol.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::capture::Capture;
 use crate::config::Flags;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, ListenProtocol};
 use crate::console;
 use crate::error::StartError;
 use crate::listen::Workers;
@@ -287,6 +287,12 @@ fn settings_with(
     let policy = Policy::new(&config)?;
     if policy.default_decision().chain.is_none() {
         tracing::warn!("no ICAP service is set: all traffic passes uninspected, and is counted so");
+    }
+    let takes_any = config.listen.iter().any(|listen| listen.protocol == ListenProtocol::Any);
+    if takes_any && policy.chains().all(Chain::is_empty) {
+        tracing::warn!(
+            "a listener has protocol = \"any\", and no ICAP service is set: what is not HTTP is refused"
+        );
     }
     let users = match &config.users.file {
         Some(path) => Some(Arc::new(Users::load(path, &config.users)?)),

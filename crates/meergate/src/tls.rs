@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use shares::Client;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
 use crate::config::Config;
@@ -57,8 +57,8 @@ pub use pinning::{Pinning, Refuser};
 pub use plan::TlsPlan;
 pub use server_side::ServerSide;
 
-/// TLS over TCP towards an origin.
-pub type OriginStream = TlsStream<Recorded<TcpStream>>;
+/// TLS towards an origin.
+pub type OriginStream<S> = TlsStream<Recorded<S>>;
 
 /// What TLS needs beyond one connection: the CA, forged leaves, and how origins are spoken to.
 #[derive(Debug)]
@@ -123,15 +123,15 @@ impl Context {
     ///
     /// # Errors
     /// The handshake failed or took too long, or the certificate is not valid for the plan's name.
-    pub async fn connect(
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         target: &Target,
         plan: &TlsPlan,
-        tcp: TcpStream,
+        tcp: S,
         client: Option<Client>,
         limit: Duration,
         issuers: Option<&impl Issuers>,
-    ) -> Result<(OriginStream, UpstreamTls, ServerSide), UpstreamError> {
+    ) -> Result<(OriginStream<S>, UpstreamTls, ServerSide), UpstreamError> {
         self.origins.connect(target, plan, tcp, client, limit, issuers).await
     }
 

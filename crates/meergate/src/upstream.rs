@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::UpstreamProxy;
-use crate::io::Io;
+use crate::io::{Cut, Io};
 use crate::tls::{ServerSide, UpstreamTls};
 use crate::words::{Alpn, UpstreamError};
 
@@ -38,6 +38,8 @@ pub struct Upstream {
     pub tls: Option<Arc<UpstreamTls>>,
     /// The server's part of the handshake, until it was shown to whom it may concern.
     pub side: Option<Box<ServerSide>>,
+    /// Whether the connection ends with a reset.
+    pub cut: Cut,
     /// The HTTP proxy at the other end, which wants requests with absolute targets.
     pub forwards: Option<Arc<UpstreamProxy>>,
     /// How long opening it took, from name to handshake.

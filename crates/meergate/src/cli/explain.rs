@@ -7,7 +7,7 @@ use crate::error::StartError;
 use crate::policy::{Policy, Request, Subject, path_forms, stricter};
 use crate::say::say;
 use crate::upstream::near;
-use crate::words::{Scheme, Target};
+use crate::words::{Scheme, Spoken, Target};
 
 /// Whose request is explained.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,7 @@ pub(super) fn explain(config: &Config, url: &str, who: Who<'_>) -> Result<(), St
         host: &target.host,
         address: None,
         port: target.port,
+        spoken: Spoken::TLS,
         certificate: None,
         request: None,
         content_type: None,
@@ -55,12 +56,16 @@ pub(super) fn explain(config: &Config, url: &str, who: Who<'_>) -> Result<(), St
         let subjects = addresses.iter().map(|ip| Subject { address: Some(*ip), ..connection });
         stage(&policy, "connection", strictest(&policy, connection, subjects))?;
     }
+    let spoken = match scheme {
+        Scheme::Http => Spoken::HTTP,
+        Scheme::Https => Spoken::HTTP.in_tls(),
+    };
     let paths = path_forms(path.as_bytes());
     let requests = paths.iter().flat_map(|path| {
         let request = Some(Request { method: who.method.as_bytes(), path });
         let places =
             addresses.iter().map(|ip| Some(*ip)).chain(addresses.is_empty().then_some(None));
-        places.map(move |address| Subject { address, request, ..connection })
+        places.map(move |address| Subject { address, request, spoken, ..connection })
     });
     stage(&policy, "request", strictest(&policy, connection, requests))
 }

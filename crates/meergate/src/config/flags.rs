@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ipnet::IpNet;
 
-use super::{Config, Listen, Ports, Way};
+use super::{Config, Listen, ListenProtocol, Ports, Way};
 use crate::error::StartError;
 
 /// Settings on the command line; they win over the file's.
@@ -72,7 +72,13 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 fn explicit(address: SocketAddr) -> Listen {
-    Listen { address, way: Way::Proxy, proxy_protocol: Vec::new(), ports: Vec::new() }
+    Listen {
+        address,
+        way: Way::Proxy,
+        protocol: ListenProtocol::Http,
+        proxy_protocol: Vec::new(),
+        ports: Vec::new(),
+    }
 }
 
 impl Flags {

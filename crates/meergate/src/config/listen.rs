@@ -19,6 +19,8 @@ pub struct Listen {
     /// Peers (load balancers) whose connections begin with a PROXY protocol header, version 1 or
     /// 2, that names the client. Nobody else's header is believed.
     pub proxy_protocol: Vec<IpNet>,
+    /// What may be spoken.
+    pub protocol: ListenProtocol,
     /// The TCP ports whose connections `meergate nft` has netfilter bring here (redirect, tproxy).
     pub ports: Vec<u16>,
 }
@@ -70,6 +72,17 @@ impl Way {
     }
 }
 
+/// What may be spoken on connections of a listener.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ListenProtocol {
+    /// Anything: what is not HTTP is inspected as a stream.
+    Any,
+    /// HTTP, also inside TLS. Anything else needs a rule that bypasses it.
+    #[default]
+    Http,
+}
+
 /// The keys as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +93,8 @@ struct Keys {
     target: Option<String>,
     port: Option<u16>,
     keep_client_address: Option<bool>,
+    #[serde(default)]
+    protocol: ListenProtocol,
     #[serde(default, deserialize_with = "networks")]
     proxy_protocol: Vec<IpNet>,
     ports: Option<Vec<u16>>,
@@ -101,7 +116,16 @@ impl TryFrom<Keys> for Listen {
     type Error = String;
 
     fn try_from(keys: Keys) -> Result<Self, String> {
-        let Keys { address, kind, target, port, keep_client_address, proxy_protocol, ports } = keys;
+        let Keys {
+            address,
+            kind,
+            target,
+            port,
+            keep_client_address,
+            protocol,
+            proxy_protocol,
+            ports,
+        } = keys;
         let transparent = matches!(kind, Kind::Redirect | Kind::Tproxy);
         let foreign = [
             (target.is_some() && kind != Kind::Target, "target", "target"),
@@ -138,7 +162,7 @@ impl TryFrom<Keys> for Listen {
         if ports.is_empty() || ports.contains(&0) {
             return Err("`ports` is a list of at least one port".into());
         }
-        Ok(Self { address, way, proxy_protocol, ports })
+        Ok(Self { address, way, proxy_protocol, protocol, ports })
     }
 }
 
@@ -179,6 +203,7 @@ mod tests {
             ("proxy_protocol = [\"10.0.0.0/99\"]", "an address or a network"),
             ("ports = [1]", "\"redirect\" or \"tproxy\" only"),
             ("kind = \"redirect\"\nports = []", "at least one"),
+            ("protocol = \"smtp\"", "unknown variant"),
             ("magic = 1", "unknown field"),
         ] {
             let e = listen(text).unwrap_err();

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::http::Ranges;
 use super::value::{fingerprints, networks};
+use crate::words::Speech;
 
 /// One rule. All conditions that are set must hold, and one entry of a list is enough; the first
 /// rule that matches decides. Without a match: intercept, with the default chain.
@@ -32,6 +33,9 @@ pub struct Rule {
     pub address: Vec<IpNet>,
     /// Destination ports.
     pub port: Vec<u16>,
+    /// What is spoken: TLS and what is inside it are two, and either will do. It is known when the first
+    /// bytes have come.
+    pub protocol: Vec<Speech>,
     /// Request methods. Like `path`, it can be told only after interception.
     pub method: Vec<String>,
     /// Request paths without the query: `/admin` alone, `/admin*` for all that begin so; `*` stands
@@ -91,6 +95,7 @@ impl Rule {
             names_hosts && !every_host,
             !self.address.is_empty(),
             !self.port.is_empty(),
+            !self.protocol.is_empty(),
             !self.method.is_empty(),
             !self.path.is_empty(),
             !self.content_type.is_empty(),

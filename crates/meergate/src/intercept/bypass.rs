@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::handshake::alert;
 use super::opening::{Opening, open};
-use crate::config::{self, Action};
+use crate::config::{self, Action, ListenProtocol};
 use crate::exchange::{Mirror, MirrorPlan, Stopped, count_relayed, relay_unseen};
 use crate::io::{Direction, Io, Prefixed, RelayEnd};
 use crate::policy::Decision;
@@ -80,7 +80,7 @@ pub(super) async fn bypass(
         return relayed(arrival, client, read_ahead, upstream.io).await;
     }
     let limit = arrival.settings.config.limits.begin_timeout.0;
-    let opening = timeout(limit, open(&mut client, &mut read_ahead)).await;
+    let opening = timeout(limit, open(&mut client, &mut read_ahead, ListenProtocol::Http)).await;
     let mirror = MirrorPlan::of(decide_connection(arrival, &route, None));
     let past = Past { route, mirror };
     match opening {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::config::InvalidCertificate;
+use crate::config::{InvalidCertificate, ListenProtocol};
 use crate::exchange::{Mirror, MirrorPlan, Stopped};
 use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
@@ -21,6 +21,9 @@ use crate::session::Arrival;
 use crate::tls::{ClientHello, ForgeError, TlsFacts, TlsPlan, UpstreamTls};
 use crate::upstream::{Route, Upstream};
 use crate::words::{Alpn, ConnectionEnd, Handshake, Side, UpstreamError, UpstreamErrorKind};
+
+/// Protocols of a client's that are offered to an origin at most.
+const MOST_OFFERED: usize = 8;
 
 /// An intercepted connection.
 #[derive(Debug)]
@@ -122,7 +125,7 @@ impl Prepared {
         refusal: Option<UpstreamError>,
         records: &[u8],
     ) -> Result<Self, InterceptError> {
-        let Some(offered) = offered(hello) else {
+        let Some(offered) = offered(hello, arrival.protocol) else {
             return Err(count(arrival, InterceptError::NoProtocol));
         };
         let host = hello.server_name.clone().unwrap_or_else(|| route.target.host.clone());
@@ -273,17 +276,21 @@ fn count(arrival: &Arrival, error: InterceptError) -> InterceptError {
     error
 }
 
-/// The served protocols among those that the client offers, in its order; `None` if it offers
-/// others only.
-fn offered(hello: &ClientHello) -> Option<Vec<Alpn>> {
+/// The served protocols among those that the client offers, in its order. If it offers others only,
+/// those where any may be spoken, else `None`.
+fn offered(hello: &ClientHello, protocol: ListenProtocol) -> Option<Vec<Alpn>> {
     let Some(wire) = &hello.alpn else { return Some(Vec::new()) };
-    let mut served = Vec::new();
+    let mut all = Vec::new();
     for alpn in wire.iter().filter_map(|wire| Alpn::from_wire(wire)) {
-        if !served.contains(&alpn) {
-            served.push(alpn);
+        if !all.contains(&alpn) {
+            all.push(alpn);
         }
     }
-    (!served.is_empty()).then_some(served)
+    if all.iter().any(|alpn| alpn.is_served()) || protocol == ListenProtocol::Http {
+        all.retain(|alpn| alpn.is_served());
+    }
+    all.truncate(MOST_OFFERED);
+    (!all.is_empty()).then_some(all)
 }
 
 /// What a page is served over: HTTP/1.1 where the client can.

@@ -6,16 +6,19 @@ use bytes::BytesMut;
 
 use super::bypass::{Past, bypass_tls, way_past};
 use super::handshake::{self, InterceptError, Intercepted, Prepared};
+use super::stream::serve_inside;
 use super::{finish, note};
 use crate::capture::Tap;
-use crate::config::{Action, CertificateAsked, InvalidCertificate, Pinned, UnsupportedTls};
+use crate::config::{
+    Action, CertificateAsked, InvalidCertificate, ListenProtocol, Pinned, UnsupportedTls,
+};
 use crate::exchange::MirrorPlan;
 use crate::io::{Io, Prefixed};
 use crate::policy::Decision;
 use crate::session::{Arrival, CERTIFICATE_ASKED, Session, as_decided, decide_tls};
 use crate::tls::{ClientHello, Refuser, TlsFacts};
 use crate::upstream::{Route, Upstream, UpstreamSlot};
-use crate::words::{ConnectionEnd, UpstreamError, UpstreamErrorKind};
+use crate::words::{Alpn, ConnectionEnd, Spoken, UpstreamError, UpstreamErrorKind};
 
 /// What is known of the connection before its handshakes.
 struct Way<'a> {
@@ -47,6 +50,7 @@ pub(super) async fn intercept(
     read_ahead: BytesMut,
     mut route: Route,
 ) -> ConnectionEnd {
+    route.spoken = Spoken::TLS;
     arrival.look_up(&mut route).await;
     let asked = route.clone();
     let decision = decide_tls(&arrival, hello.server_name.as_ref(), &mut route, None);
@@ -78,7 +82,11 @@ pub(super) async fn intercept(
                 Err(error) => UpstreamSlot::Failed(error),
             };
             let client = captured(&arrival, &decision, &upstream, Box::new(client));
+            let is_http = facts.alpn.is_some_and(Alpn::is_served);
             let session = Session::intercepted(arrival, route, facts, records);
+            if session.protocol == ListenProtocol::Any && !is_http {
+                return serve_inside(session, client, upstream).await;
+            }
             finish(client, BytesMut::new(), &session, upstream).await
         }
         Err(error) => {

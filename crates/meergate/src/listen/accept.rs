@@ -14,7 +14,7 @@ use super::proxy_header::{self, Header};
 use super::{Entry, Gateway, explicit, original, socks};
 use crate::config::Way;
 use crate::intercept;
-use crate::io::Io;
+use crate::io::{Cut, Io, Socket};
 use crate::metrics::LimitLabels;
 use crate::session::{Arrival, Settings, Totals, record_connection};
 use crate::upstream::{Chooser, Route};
@@ -43,6 +43,7 @@ impl Gateway {
                 Ok(stream) => Accepted::new(stream, peer, is_balancer, &entry, &settings).await,
                 Err(error) => Err(error),
             };
+            let cut = Cut::default();
             let mut accepted = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => return tracing::info!(%peer, %error, "refused"),
@@ -57,6 +58,8 @@ impl Gateway {
                 client: accepted.client,
                 local: accepted.local,
                 listener: entry.way.as_str(),
+                protocol: entry.protocol,
+                cut: cut.clone(),
                 user: None,
                 settings,
                 shared: gateway.shared.clone(),
@@ -67,7 +70,8 @@ impl Gateway {
                 tracing::debug_span!("connection", id = %arrival.id, client = %arrival.client);
             gateway.shared.metrics.connections.inc();
             let read_ahead = std::mem::take(&mut accepted.read_ahead);
-            let why = lead(&entry, arrival, accepted.stream, read_ahead).instrument(span).await;
+            let stream = Socket::new(accepted.stream, cut);
+            let why = lead(&entry, arrival, stream, read_ahead).instrument(span).await;
             tracing::debug!(%why, "closed");
             record_connection(&ended, began, why);
             gateway.shared.metrics.connections.dec();
@@ -126,7 +130,7 @@ impl Accepted {
 async fn lead(
     entry: &Entry,
     arrival: Arrival,
-    stream: TcpStream,
+    stream: Socket,
     read_ahead: BytesMut,
 ) -> ConnectionEnd {
     let client: Io = Box::new(stream);

@@ -13,6 +13,7 @@ fn subject(host: &str) -> Subject<'_> {
         host,
         address: None,
         port: 443,
+        spoken: Spoken::UNKNOWN,
         certificate: None,
         request: None,
         content_type: None,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::transaction::BlockRecord;
 use crate::tls::{TlsFacts, UpstreamTls};
-use crate::words::{ConnectionEnd, Mirrored};
+use crate::words::{Alpn, ConnectionEnd, Mirrored};
 
 /// One line of the connection log.
 #[derive(Debug, Serialize)]
@@ -45,6 +45,12 @@ pub struct ConnectionRecord<'a> {
     /// What the services that take streams made of the TLS handshake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<&'a MirrorRecord>,
+    /// The protocol of a stream, where a service recognised it: `ssh`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<&'a str>,
+    /// Why a service blocked a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<&'a BlockRecord>,
     /// Bytes that came from the client.
     pub bytes_from_client: u64,
     /// Bytes that came from the server.
@@ -79,7 +85,7 @@ pub struct TlsRecord<'a> {
     cipher: &'static str,
     resumed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    alpn: Option<&'static str>,
+    alpn: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<UpstreamRecord>,
 }
@@ -105,7 +111,7 @@ impl<'a> TlsRecord<'a> {
             version: facts.client_version,
             cipher: facts.client_cipher,
             resumed: facts.client_resumed,
-            alpn: facts.alpn.map(|alpn| alpn.as_str()),
+            alpn: facts.alpn.as_ref().map(Alpn::as_str),
             upstream: facts.upstream.as_deref().map(UpstreamRecord::new),
         }
     }

@@ -8,6 +8,8 @@ use shares::Client;
 use super::notes::Totals;
 use super::settings::Settings;
 use super::shared::Shared;
+use crate::config::ListenProtocol;
+use crate::io::Cut;
 use crate::upstream::{Connector, Route};
 
 /// One client connection: who it is, and by which settings. Cloning is cheap.
@@ -21,6 +23,10 @@ pub struct Arrival {
     pub local: SocketAddr,
     /// The way the connection came in, as listeners print it: `proxy`, `redirect`, ...
     pub listener: &'static str,
+    /// What may be spoken on it.
+    pub protocol: ListenProtocol,
+    /// Whether it ends with a reset.
+    pub cut: Cut,
     /// The user, where one is known.
     pub user: Option<Arc<str>>,
     /// The settings in force when the connection was accepted.

@@ -11,7 +11,7 @@ use crate::config::{Action, InvalidCertificate};
 use crate::policy::{Decision, PathForms, Subject, decide_paths, path_forms, stricter, strictest};
 use crate::tls::UpstreamTls;
 use crate::upstream::Route;
-use crate::words::Target;
+use crate::words::{Scheme, Spoken, Target};
 
 /// `route`, led on as `decision` says.
 #[must_use]
@@ -40,6 +40,7 @@ pub fn decide_connection<'a>(
             host: &route.target.host,
             address,
             port: route.target.port,
+            spoken: route.spoken,
             certificate,
             request: None,
             content_type: None,
@@ -141,6 +142,10 @@ fn decide_exchange<'a>(
         true => path_forms(head.target()),
         false => PathForms { likely: Cow::Borrowed(head.target()), others: Vec::new() },
     };
+    let spoken = match session.scheme {
+        Scheme::Http => Spoken::HTTP,
+        Scheme::Https => Spoken::HTTP.in_tls(),
+    };
     let about = |host: &str, addresses: &[IpAddr]| {
         strictest(addresses, |address| {
             let subject = Subject {
@@ -149,6 +154,7 @@ fn decide_exchange<'a>(
                 host,
                 address,
                 port: target.port,
+                spoken,
                 certificate,
                 request: None,
                 content_type,

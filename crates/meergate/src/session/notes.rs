@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Action, UpstreamProxy};
-use crate::records::MirrorRecord;
+use crate::records::{BlockRecord, MirrorRecord};
 use crate::tls::TlsFacts;
 
 /// Sums of one connection.
@@ -65,6 +65,10 @@ pub struct Notes {
     pub tls: Option<Arc<TlsFacts>>,
     /// What the services that take streams made of the TLS handshake.
     pub mirror: Option<MirrorRecord>,
+    /// The protocol of a stream, as a service recognised it.
+    pub protocol: Option<String>,
+    /// Why a service blocked a stream.
+    pub block: Option<BlockRecord>,
     /// What went wrong.
     pub detail: Option<String>,
 }

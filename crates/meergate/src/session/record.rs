@@ -25,6 +25,8 @@ pub fn record(arrival: &Arrival, began: SystemTime, end: ConnectionEnd) {
         rule: notes.decision.as_ref().and_then(|(_, rule)| rule.as_deref()),
         mirror: notes.mirror.as_ref(),
         tls: notes.tls.as_deref().map(TlsRecord::new),
+        protocol: notes.protocol.as_deref(),
+        block: notes.block.as_ref(),
         bytes_from_client,
         bytes_from_server,
         transactions,

@@ -17,7 +17,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use shares::Client;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -115,26 +115,24 @@ impl Origins {
         self.trust.learn_from(&former.trust);
     }
 
-    pub(super) async fn connect(
+    pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         target: &Target,
         plan: &TlsPlan,
-        tcp: TcpStream,
+        tcp: S,
         client: Option<Client>,
         limit: Duration,
         issuers: Option<&impl Issuers>,
-    ) -> Result<(OriginStream, UpstreamTls, ServerSide), UpstreamError> {
+    ) -> Result<(OriginStream<S>, UpstreamTls, ServerSide), UpstreamError> {
         let fail = |kind, detail: String| UpstreamError::new(kind, target, detail);
-        let key = (plan.identity.clone(), plan.alpn.clone());
-        let config = self.configs.get(&key).ok_or_else(|| {
+        let config = self.config(plan).ok_or_else(|| {
             fail(UpstreamErrorKind::Tls, "no such protocols or client certificate".into())
         })?;
         let name = ServerName::try_from(plan.server_name.to_string()).map_err(|_| {
             fail(UpstreamErrorKind::Tls, format!("{:?} cannot be a server name", plan.server_name))
         })?;
         let began = Instant::now();
-        let handshake =
-            TlsConnector::from(config.clone()).connect(name.clone(), Recorded::new(tcp));
+        let handshake = TlsConnector::from(config).connect(name.clone(), Recorded::new(tcp));
         let (done, observed) = timeout(limit, observe(handshake)).await.map_err(|_| {
             fail(UpstreamErrorKind::Timeout, "the TLS handshake took too long".into())
         })?;
@@ -230,6 +228,20 @@ impl Origins {
             return false;
         }
         false
+    }
+
+    fn config(&self, plan: &TlsPlan) -> Option<Arc<ClientConfig>> {
+        let served = plan.alpn.iter().all(|alpn| alpn.is_served());
+        let offered = if served { plan.alpn.clone() } else { Vec::new() };
+        let config = self.configs.get(&(plan.identity.clone(), offered))?;
+        if served {
+            return Some(config.clone());
+        }
+        // Clients may offer any others: their sessions are not kept.
+        let mut config = ClientConfig::clone(config);
+        config.alpn_protocols = plan.alpn.iter().map(|alpn| alpn.wire().to_vec()).collect();
+        config.resumption = Resumption::disabled();
+        Some(Arc::new(config))
     }
 
     /// Whether the origin of a handshake that failed later had proved to be one that we would have

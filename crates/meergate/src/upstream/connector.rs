@@ -21,7 +21,7 @@ use super::issuers::Fetched;
 use super::proxy;
 use super::route::{Chooser, Route};
 use crate::config::{self, Destinations, UpstreamProxy};
-use crate::io::{Io, Prefixed};
+use crate::io::{Cut, Io, Prefixed, Socket};
 use crate::metrics::{ConnectLabels, Connected, HandshakeLabels, Metrics};
 use crate::tls;
 use crate::words::{Handshake, HttpUrl, Side, Target, UpstreamError, UpstreamErrorKind};
@@ -195,6 +195,8 @@ impl Connector<'_> {
     async fn open_tls(&self, route: &Route, reached: Reached) -> Result<Upstream, UpstreamError> {
         let Reached { tcp, ahead, address, local, forwards, began } = reached;
         let mut side = None;
+        let cut = Cut::default();
+        let tcp = Socket::new(tcp, cut.clone());
         let (io, tls): (Io, _) = match &route.tls {
             None if ahead.is_empty() => (Box::new(tcp), None),
             None => (Box::new(Prefixed::new(ahead.freeze(), tcp)), None),
@@ -218,7 +220,7 @@ impl Connector<'_> {
             }
         };
         let alpn = tls.as_ref().and_then(|tls| tls.alpn);
-        Ok(Upstream { io, address, local, alpn, tls, side, forwards, took: began.elapsed() })
+        Ok(Upstream { io, address, local, alpn, tls, side, cut, forwards, took: began.elapsed() })
     }
 
     /// TCP to the route's target, at its address where that is known already. The addresses that are

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{InvalidCertificate, ProxyKind, UpstreamProxy};
 use crate::tls::TlsPlan;
-use crate::words::Target;
+use crate::words::{Spoken, Target};
 
 /// Who says where a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Route {
     pub client: Option<IpAddr>,
     /// Our end's address where it is not ours (TPROXY with `keep_client_address`).
     pub source: Option<IpAddr>,
+    /// What the client speaks along it, as far as that is known.
+    pub spoken: Spoken,
     /// TLS over the connection.
     pub tls: Option<TlsPlan>,
     /// The proxy that leads there. It is reached from our own address, whatever `source` says.
@@ -52,6 +54,7 @@ impl Route {
             chooser: Chooser::Client,
             client: None,
             source: None,
+            spoken: Spoken::UNKNOWN,
             tls: None,
             proxy: None,
             capture: false,

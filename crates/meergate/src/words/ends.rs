@@ -39,12 +39,16 @@ enumerated! {
         Flood => "flood",
         /// No certificate could be forged.
         Forge => "forge",
+        /// A stream that is HTTP, and can't be read as that.
+        HttpInside => "http-inside",
         /// Nothing was asked in time.
         Idle => "idle",
         /// The client offers only protocols that cannot be inspected.
         NoProtocol => "no-protocol",
         /// The ClientHello names no host, where that is to say where it goes.
         NoServerName => "no-server-name",
+        /// A stream that no service could look into, or not to its end.
+        NotInspected => "not-inspected",
         /// Something else than TLS, where only that is taken.
         NotTls => "not-tls",
         /// The origin of a bypass cannot be reached.
@@ -57,10 +61,20 @@ enumerated! {
         Silent => "silent",
         /// A request's head did not come in time.
         SlowClient => "slow-client",
+        /// A service blocked a stream.
+        StreamBlocked => "stream-blocked",
+        /// A stream went to its end.
+        StreamDone => "stream-done",
+        /// A stream, until one of the connections failed.
+        StreamFailed => "stream-failed",
+        /// A stream, until nothing moved in time.
+        StreamIdle => "stream-idle",
         /// The client's handshake took too long.
         Timeout => "timeout",
         /// What the client sent is not acceptable TLS.
         Tls => "tls",
+        /// A stream in which TLS began.
+        TlsInside => "tls-inside",
         /// Its TLS handshake could not be shown to the inspection services, on the way around us.
         Uninspected => "uninspected",
         /// The client did not say who it is.

@@ -9,7 +9,7 @@ use crate::pages::Page;
 use crate::session::{Session, as_decided, decide_connection};
 use crate::tls::TlsPlan;
 use crate::upstream::Route;
-use crate::words::{Alpn, Scheme, Target};
+use crate::words::{Alpn, Scheme, Spoken, Target};
 
 /// Where a request goes.
 pub(super) enum Destination {
@@ -85,6 +85,7 @@ pub(super) async fn destination(
             }
             let head = origin_form(head, path, &authority).map_err(Trouble::RequestFault)?;
             let mut route = Route::plain(target).of(session.client);
+            route.spoken = Spoken::HTTP;
             if scheme == Scheme::Https {
                 let server_name = Arc::clone(&route.target.host);
                 route.tls = Some(TlsPlan::new(server_name, vec![Alpn::Http1]));

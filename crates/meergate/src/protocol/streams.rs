@@ -1,0 +1,219 @@
+//! TCP streams that are not HTTP: relayed, each byte after the services have seen and passed it.
+//!
+//! ```text
+//!   client ──read──► shown ──PASS──► written ──► server      and the other way round, in one task:
+//!                      │DROP, FAIL                            the services see what was read in the
+//!                      └──────────► both ends are reset       order in which it was read
+//! ```
+//!
+//! At most 256 KiB of each direction are held, and nothing is where nothing moves.
+
+mod lane;
+mod relay;
+mod within;
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use icap_client::{Chain, StreamDrop, StreamEvent, Streams, Way};
+use tokio::time::timeout;
+
+use crate::exchange::{
+    Audience, StreamSubject, block_record, count_unseen, relay_unseen, stream_id,
+};
+use crate::io::{Cut, Io, RelayEnd};
+use crate::metrics::StreamLabels;
+use crate::session::Arrival;
+use crate::upstream::Upstream;
+use crate::words::{ConnectionEnd, Target, Towards, Unseen};
+
+use relay::{End, Listener, Relay};
+
+pub(crate) use within::Found;
+
+/// How long a service may take to end a stream that is over.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// A stream between two connections.
+pub(crate) struct TcpStreams<'a> {
+    /// The client's connection.
+    pub(crate) client: Io,
+    /// The server's.
+    pub(crate) upstream: Upstream,
+    /// Who spoke first.
+    pub(crate) first: Way,
+    /// Where the client wants to go.
+    pub(crate) target: &'a Target,
+    /// Who is to look.
+    pub(crate) chain: Option<&'a Chain>,
+}
+
+/// Relays a stream to its end; why it ended. Unless that is in order, both connections end with a
+/// reset: their ends are not to take for complete what is not.
+pub(crate) async fn serve(arrival: &Arrival, stream: TcpStreams<'_>) -> ConnectionEnd {
+    let cuts = [arrival.cut.clone(), stream.upstream.cut.clone()];
+    let in_order = |is: bool| cuts.iter().for_each(|cut: &Cut| cut.set(!is));
+    // Also if the task is dropped.
+    in_order(false);
+    let end = run(arrival, stream, &in_order).await;
+    arrival.shared.metrics.streams.get_or_create(&StreamLabels { outcome: end }).inc();
+    end
+}
+
+async fn run(
+    arrival: &Arrival,
+    stream: TcpStreams<'_>,
+    in_order: &(dyn Fn(bool) + Sync),
+) -> ConnectionEnd {
+    let TcpStreams { mut client, upstream, first, target, chain } = stream;
+    let number = arrival.totals.next_transaction();
+    let subject = StreamSubject {
+        protocol: "tcp",
+        id: stream_id(arrival, &number.to_string()),
+        target,
+        server: upstream.address,
+    };
+    let mut server = upstream.io;
+    let idle = arrival.settings.config.limits.stream_idle_timeout.0;
+    let audience = match Audience::find(arrival, chain, &subject).await {
+        Ok(audience) => audience,
+        Err(failure) => return not_inspected(arrival, target, &failure.to_string()),
+    };
+    let unseen = audience.unseen();
+    let mut streams = match audience {
+        Audience::Services(streams) => *streams,
+        Audience::Nobody => {
+            let why = "no service of its chain takes streams: add one that does, or bypass this \
+                       traffic by rule";
+            return not_inspected(arrival, target, why);
+        }
+        Audience::Bypassed => {
+            let why = Unseen::ServiceBypassed;
+            let end = relay_unseen(arrival, &mut client, &mut server, why).await;
+            in_order(matches!(end, RelayEnd::Finished));
+            return match end {
+                RelayEnd::Finished => ConnectionEnd::StreamDone,
+                RelayEnd::Idle => ConnectionEnd::StreamIdle,
+                RelayEnd::Failed(_) => ConnectionEnd::StreamFailed,
+            };
+        }
+    };
+    let listener = Notes { arrival, unseen };
+    let mut relay = Relay::new((client, server), &mut streams, first, idle, listener);
+    let end = poll_fn(|cx| relay.poll(cx)).await;
+    in_order(matches!(end, End::Finished));
+    // The connections end now; the services have time.
+    drop(relay);
+    let end = match end {
+        End::Finished => ConnectionEnd::StreamDone,
+        End::Idle => {
+            streams.cancel("nothing moves");
+            ConnectionEnd::StreamIdle
+        }
+        End::Broken(error) => {
+            streams.cancel("a connection failed");
+            arrival.totals.notes().detail = Some(error.to_string());
+            ConnectionEnd::StreamFailed
+        }
+        End::Dropped(dropped) => blocked(arrival, target, &dropped),
+        End::Hides(found) => {
+            streams.cancel("it can't be inspected");
+            hides(arrival, target, found)
+        }
+        End::NotInspected(failure) => {
+            return not_inspected(arrival, target, &failure.to_string());
+        }
+    };
+    farewell(streams).await;
+    end
+}
+
+/// Gives the services' connections back, if they are done in time.
+async fn farewell(streams: Streams) {
+    match timeout(FAREWELL, streams.finish()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => tracing::debug!(%failure, "a stream's services did not end with it"),
+        Err(_) => tracing::debug!("a stream's services did not end with it in time"),
+    }
+}
+
+fn blocked(arrival: &Arrival, target: &Target, dropped: &StreamDrop) -> ConnectionEnd {
+    let signature = dropped.why.signature.as_ref();
+    tracing::info!(
+        connection = %arrival.id,
+        client = %arrival.client,
+        %target,
+        service = %dropped.service,
+        sid = signature.map(|signature| signature.id),
+        message = signature.map(|signature| &*signature.message),
+        reason = dropped.why.reason,
+        "a stream is blocked"
+    );
+    let mut notes = arrival.totals.notes();
+    notes.detail = signature.is_none().then(|| dropped.why.reason.clone());
+    notes.block = Some(block_record(dropped));
+    ConnectionEnd::StreamBlocked
+}
+
+fn hides(arrival: &Arrival, target: &Target, found: Found) -> ConnectionEnd {
+    let (why, end) = match found {
+        Found::Http => (
+            "it is HTTP, whose server spoke first, or whose client paused within the \
+                         first line",
+            ConnectionEnd::HttpInside,
+        ),
+        Found::Tls => ("TLS begins within it", ConnectionEnd::TlsInside),
+    };
+    tracing::warn!(connection = %arrival.id, client = %arrival.client, %target, why, "a stream is cut: it can't be inspected; a rule may bypass it");
+    arrival.totals.notes().detail = Some(why.to_owned());
+    end
+}
+
+fn not_inspected(arrival: &Arrival, target: &Target, why: &str) -> ConnectionEnd {
+    tracing::warn!(connection = %arrival.id, client = %arrival.client, %target, why, "a stream is cut: it is not inspected");
+    arrival.totals.notes().detail = Some(why.to_owned());
+    ConnectionEnd::NotInspected
+}
+
+/// What is noted of a stream.
+struct Notes<'a> {
+    arrival: &'a Arrival,
+    /// Why not all who should look do, if that is so.
+    unseen: Option<Unseen>,
+}
+
+impl Listener for Notes<'_> {
+    fn read(&mut self, way: Way, bytes: usize) {
+        match way {
+            Way::ToClient => self.arrival.totals.add_from_server(bytes as u64),
+            Way::ToServer => self.arrival.totals.add_from_client(bytes as u64),
+        }
+    }
+
+    fn left(&mut self, way: Way, bytes: usize) {
+        let Some(why) = self.unseen else { return };
+        let towards = match way {
+            Way::ToClient => Towards::Client,
+            Way::ToServer => Towards::Server,
+        };
+        count_unseen(self.arrival, why, towards, bytes);
+    }
+
+    fn said(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Proto(name) => self.arrival.totals.notes().protocol = Some(name),
+            StreamEvent::Alert(signature) => tracing::debug!(
+                connection = %self.arrival.id,
+                sid = signature.id,
+                message = signature.message,
+                "a rule matched"
+            ),
+            // What is drained ends soon, and is not gone on with elsewhere: half of what a rule looks
+            // for would be here, and half there.
+            StreamEvent::Drain
+            | StreamEvent::Dropped(_)
+            | StreamEvent::Passed(_)
+            | StreamEvent::Pong => {}
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What must not hide in a stream: TLS that begins within it, and HTTP.
+
+use icap_client::Way;
+use memchr::{memchr_iter, memchr2_iter};
+
+use crate::protocol::first_line::FirstLine;
+
+/// Bytes of a hello that tell it: the record's head, the message's, and its version.
+const HELLO: usize = 11;
+/// Bytes of a line that are looked at as they come.
+const SHORT: usize = 64;
+
+/// What is found within a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A request of HTTP, which is not to be read as a stream: rules look at it, and services see it
+    /// decoded.
+    Http,
+    /// A handshake of TLS: what follows is encrypted.
+    Tls,
+}
+
+/// Looks for what hides in a stream.
+///
+/// A handshake is looked for at the start of a turn, that is in the first bytes of one side after some of
+/// the other's: there honest clients begin it, and nothing of it goes on. One that hides its hello behind something
+/// else is found by the server's answer, wherever that stands.
+#[derive(Debug, Default)]
+pub(super) struct Within {
+    /// The client's first line, until it is known what that is.
+    line: Option<Vec<u8>>,
+    is_line_known: bool,
+    turn: Option<Way>,
+    /// The turn's first bytes.
+    first: [u8; HELLO],
+    length: usize,
+    /// The last bytes of either side, in which a hello may have begun.
+    tails: [Vec<u8>; 2],
+    /// The client has sent what every hello begins with.
+    has_records: bool,
+}
+
+impl Within {
+    /// Takes in what was read, in the order of reading. With something found, none of it may go on.
+    pub(super) fn look(&mut self, way: Way, bytes: &[u8]) -> Option<Found> {
+        if self.turn != Some(way) {
+            self.turn = Some(way);
+            self.length = 0;
+        }
+        let missing = HELLO - self.length;
+        if missing > 0 {
+            let taken = missing.min(bytes.len());
+            self.first[self.length..self.length + taken].copy_from_slice(&bytes[..taken]);
+            self.length += taken;
+            if self.length == HELLO && is_hello(&self.first, way) {
+                return Some(Found::Tls);
+            }
+        }
+        if self.is_answered(way, bytes) {
+            return Some(Found::Tls);
+        }
+        if way == Way::ToServer && !self.is_line_known {
+            let line = self.line.get_or_insert_default();
+            line.extend_from_slice(bytes);
+            // Whoever comes byte by byte does not have it read anew each time.
+            let tells =
+                line.len() <= SHORT || line.len() >= FirstLine::MAX || bytes.contains(&b'\n');
+            match if tells { FirstLine::of(line) } else { FirstLine::Unknown } {
+                FirstLine::Http => return Some(Found::Http),
+                FirstLine::Unknown => {}
+                FirstLine::Other => {
+                    self.is_line_known = true;
+                    self.line = None;
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether the server says its hello, to a client that may have said one.
+    fn is_answered(&mut self, way: Way, bytes: &[u8]) -> bool {
+        let tail = &mut self.tails[way as usize];
+        tail.extend_from_slice(&bytes[..bytes.len().min(HELLO - 1)]);
+        let found = match way {
+            Way::ToServer => {
+                self.has_records = self.has_records || has_record(tail) || has_record(bytes);
+                false
+            }
+            Way::ToClient => self.has_records && (has_answer(tail) || has_answer(bytes)),
+        };
+        match bytes.len() < HELLO {
+            true => drop(tail.drain(..tail.len().saturating_sub(HELLO - 1))),
+            false => {
+                tail.clear();
+                tail.extend_from_slice(&bytes[bytes.len() - (HELLO - 1)..]);
+            }
+        }
+        found
+    }
+}
+
+/// Whether a record of a handshake may begin somewhere in these bytes, in either form.
+fn has_record(bytes: &[u8]) -> bool {
+    memchr2_iter(1, 22, bytes).any(|at| matches!(bytes.get(at + 1..at + 3), Some([3, 0..=4])))
+}
+
+/// Whether a ServerHello stands somewhere in these bytes.
+fn has_answer(bytes: &[u8]) -> bool {
+    let is_answer =
+        |at: usize| bytes[at..].first_chunk().is_some_and(|first| is_hello(first, Way::ToClient));
+    memchr_iter(22, bytes).any(is_answer)
+}
+
+/// Whether these are the first bytes of a ClientHello or ServerHello, by who speaks. (A false one
+/// among random bytes comes once in 2^50.)
+fn is_hello(first: &[u8; HELLO], way: Way) -> bool {
+    let message = match way {
+        Way::ToServer => 1,
+        Way::ToClient => 2,
+    };
+    let is_record = first[0] == 22 && first[1] == 3 && first[2] <= 4;
+    let is_message = first[5] == message && first[6] == 0 && first[9] == 3 && first[10] <= 4;
+    (is_record && is_message) || (way == Way::ToServer && is_old_hello(first))
+}
+
+/// A ClientHello in the form of SSL 2.0, which servers may take for TLS 1.2 (RFC 5246 appendix E.2).
+fn is_old_hello(first: &[u8; HELLO]) -> bool {
+    let at = |i: usize| usize::from(u16::from_be_bytes([first[i], first[i + 1]]));
+    let (ciphers, session, challenge) = (at(5), at(7), at(9));
+    first[0] & 0x80 != 0
+        && first[2] == 1
+        && first[3] == 3
+        && first[4] <= 4
+        && ciphers % 3 == 0
+        && (16..=32).contains(&challenge)
+        && at(0) & 0x7fff == 9 + ciphers + session + challenge
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and so on";
+    const SERVER: &[u8] = b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03 and so on";
+    const OLD: &[u8] = b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10";
+
+    fn find(said: &[(Way, &[u8])], cut: usize) -> Option<(Found, usize)> {
+        let mut within = Within::default();
+        let mut at = 0;
+        for (way, bytes) in said {
+            for piece in bytes.chunks(cut) {
+                if let Some(found) = within.look(*way, piece) {
+                    return Some((found, at));
+                }
+                at += piece.len();
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_hello_is_found_at_the_start_of_a_turn_however_it_is_cut() {
+        use Way::{ToClient, ToServer};
+        for cut in 1..30 {
+            for hello in [CLIENT, OLD] {
+                let said: &[(_, &[u8])] = &[
+                    (ToServer, b"EHLO a\r\n"),
+                    (ToClient, b"250 a\r\n"),
+                    (ToServer, b"STARTTLS\r\n"),
+                    (ToClient, b"220 go\r\n"),
+                    (ToServer, hello),
+                ];
+                let (found, at) = find(said, cut).unwrap();
+                assert_eq!(found, Found::Tls);
+                assert!(at < 33 + HELLO, "what tells it has not gone on: {at}");
+            }
+            // Behind something of the same turn the server's is found.
+            let behind = [&b"ask\0"[..], CLIENT].concat();
+            let said: &[(_, &[u8])] =
+                &[(ToServer, b"\0"), (ToClient, b"\0"), (ToServer, &behind), (ToClient, SERVER)];
+            assert_eq!(find(said, cut).unwrap().0, Found::Tls);
+        }
+    }
+
+    #[test]
+    fn a_hello_behind_something_else_is_found_by_its_answer() {
+        for cut in 1..30 {
+            for hello in [&b"\x16\x03\x01\x00\x01\x01\x16\x03\x01 in small records"[..], OLD] {
+                let pipelined = [b"AUTH TLS\r\n", hello].concat();
+                let answer = [b"234 go on\r\n", SERVER].concat();
+                let said: &[(_, &[u8])] = &[
+                    (Way::ToClient, b"220 here\r\n"),
+                    (Way::ToServer, &pipelined),
+                    (Way::ToClient, &answer),
+                ];
+                assert_eq!(find(said, cut).unwrap().0, Found::Tls, "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_is_found_whenever_it_comes_first() {
+        let request = b"GET / HTTP/1.1\r\n\r\n";
+        for cut in 1..20 {
+            for greeting in [&b""[..], b"HTTP/1.1 200 OK\r\n\r\n"] {
+                let said: &[(_, &[u8])] = &[(Way::ToClient, greeting), (Way::ToServer, request)];
+                let (found, at) = find(said, cut).unwrap();
+                assert_eq!(found, Found::Http);
+                assert!(at < greeting.len() + 16, "its first line has not gone on");
+            }
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_let_alone() {
+        let said: &[(_, &[u8])] = &[
+            (Way::ToClient, b"220 mail\r\n"),
+            (Way::ToServer, b"EHLO a\r\nGET / HTTP/1.1\r\n"),
+            (Way::ToClient, CLIENT),
+            (Way::ToClient, SERVER),
+            (Way::ToServer, SERVER),
+            (Way::ToClient, OLD),
+            (Way::ToServer, b"\x16\x03\x01\x02\x00\x02\x00\x01\xfc\x03\x03"),
+        ];
+        for cut in 1..30 {
+            assert_eq!(find(said, cut), None);
+        }
+    }
+}
