@@ -5,7 +5,7 @@ mod any_protocol;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use e2e::process::DEADLINE;
 
 /// A server that tells of all that came on each of its connections, and of whether that ended in order.
 fn recorder() -> (u16, Receiver<(Vec<u8>, bool)>) {
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(100);
     let addr = serve(move |mut socket| tell.send(read_all(&mut socket)).unwrap());
     (addr.port(), told)
 }
@@ -43,7 +43,7 @@ fn bytes_pass_both_ways_and_each_direction_ends_by_itself() {
     assert_eq!(setup.metric("meergate_streams_total{outcome=\"stream-done\"}"), 1);
 
     // The server ends first, and the client goes on.
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(100);
     let addr = serve(move |mut socket| {
         socket.write_all(b"all that I have\n").unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
@@ -83,7 +83,7 @@ fn a_signature_is_cut_before_its_last_byte_either_way() {
         .wait_for_alert(SID.parse().unwrap(), |event| event["alert"]["action"] == "blocked");
 
     // From the server, in pieces.
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(100);
     let addr = serve(move |mut socket| {
         socket.write_all(b"220 ready\n").unwrap();
         for byte in BAD {
@@ -169,7 +169,7 @@ fn http_goes_the_way_of_http_and_never_as_a_stream() {
     assert!(origin.requests().iter().all(|request| !request.target.contains("secret")));
 
     // A server that speaks first does not have its client's request taken for something else.
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(100);
     let addr = serve(move |mut socket| {
         socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
         tell.send(read_all(&mut socket).0).unwrap();
@@ -271,7 +271,7 @@ fn a_service_that_fails_fails_as_it_is_set() {
 
 #[test]
 fn an_engine_that_dies_passes_nothing_more() {
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(100);
     let addr = serve(move |mut socket| {
         let mut first = [0; 9];
         socket.read_exact(&mut first).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use e2e::content;
@@ -41,7 +41,7 @@ impl Random {
 #[test]
 fn no_cut_gets_a_signature_through() {
     let cuts: usize = std::env::var("MEERGATE_E2E_CUTS").map_or(300, |n| n.parse().unwrap());
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(100);
     // The first byte says who sends the rest.
     let addr = serve(move |mut socket| {
         let mut seed = [0; 9];

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn what_is_inside_tls_is_inspected_as_it_is_in_the_clear() {
     for alpn in [&["imap", "x-other"][..], &[]] {
         let authority = e2e::pki::Authority::new("Servers");
         let config = tls_server(&authority.leaf(&["localhost"]), &alpn[..alpn.len().min(1)]);
-        let (tell, told) = channel();
+        let (tell, told) = sync_channel(100);
         let addr = serve(move |socket| {
             let mut stream = accept(&config, socket);
             stream.write_all(b"<hello>").unwrap();
@@ -109,7 +109,7 @@ fn http_inside_tls_without_alpn_is_http_and_pages_say_what_is_wrong() {
 fn half_of_a_tls_stream_may_end_before_the_other_and_none_in_silence() {
     let authority = e2e::pki::Authority::new("Servers");
     let config = tls_server(&authority.leaf(&["localhost"]), &[]);
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(100);
     let addr = serve(move |socket| {
         let mut stream = accept(&config, socket);
         let (got, in_order) = read_all(&mut stream);
@@ -138,7 +138,7 @@ fn half_of_a_tls_stream_may_end_before_the_other_and_none_in_silence() {
 fn tls_within_a_stream_is_cut() {
     let authority = e2e::pki::Authority::new("Servers");
     let config = tls_server(&authority.leaf(&["localhost"]), &[]);
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(100);
     let addr = serve(move |mut socket| {
         socket.write_all(b"220 hello\r\n").unwrap();
         socket.read_exact(&mut [0; 10]).unwrap();
