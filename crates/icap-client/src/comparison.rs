@@ -37,6 +37,9 @@ struct State {
     /// Of what it gave back before it had got so much.
     behind: VecDeque<u64>,
     differs: bool,
+    /// Digests of the trailer fields on both sides.
+    given_trailers: Option<u64>,
+    returned_trailers: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +54,11 @@ impl Comparison {
     pub fn differs(&self) -> bool {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_whole = state.returned.is_over;
+        // Lost ones reach nobody.
+        let has_other_trailers =
+            state.returned_trailers.is_some() && state.returned_trailers != state.given_trailers;
         state.differs
+            || has_other_trailers
             || is_whole && (!state.given.is_over || !state.ahead.is_empty())
             || !state.behind.is_empty()
     }
@@ -68,6 +75,15 @@ impl Comparison {
             if content.filled == BLOCK {
                 state.close(side);
             }
+        }
+    }
+
+    pub(crate) fn add_trailers(&self, side: Side, trailers: &[u8]) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = Some(state.keys.hash_one(trailers));
+        match side {
+            Side::Given => state.given_trailers = digest,
+            Side::Returned => state.returned_trailers = digest,
         }
     }
 
@@ -126,7 +142,11 @@ impl BodySource for Compared {
                 // At most the length of the slice.
                 self.comparison.add(self.side, &data[skipped as usize..]);
             }
-            Some(Ok(Frame::Trailers(_))) | None => self.comparison.end(self.side),
+            Some(Ok(Frame::Trailers(trailers))) => {
+                self.comparison.add_trailers(self.side, trailers);
+                self.comparison.end(self.side);
+            }
+            None => self.comparison.end(self.side),
             Some(Err(_)) => {}
         }
         Poll::Ready(frame)
@@ -176,6 +196,18 @@ mod tests {
         assert!(differs(&[b"a"], &[b"b"], true));
         assert!(differs(&[b"a"], &[], true));
         assert!(differs(&[], &[b"a"], true));
+        let trailers = |given: &[u8], returned: &[u8]| {
+            let comparison = Comparison::default();
+            for (side, trailers) in [(Side::Given, given), (Side::Returned, returned)] {
+                if !trailers.is_empty() {
+                    comparison.add_trailers(side, trailers);
+                }
+                comparison.end(side);
+            }
+            comparison.differs()
+        };
+        assert!(!trailers(b"A: 1\r\n", b"A: 1\r\n") && !trailers(b"A: 1\r\n", b""));
+        assert!(trailers(b"A: 1\r\n", b"A: 2\r\n") && trailers(b"", b"A: 1\r\n"));
         // Cut off.
         assert!(!differs(&[&long], &[begin], false));
     }

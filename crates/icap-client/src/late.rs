@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http_wire::{Field, Fields, RequestHead, ResponseHead};
+use http_wire::{Field, Fields, HeadEdit, RequestHead, ResponseHead};
 
 use crate::comparison::{Comparison, Side};
 use crate::course::Course;
@@ -14,10 +14,10 @@ use crate::incoming::Incoming;
 use crate::{Did, LateChange, Service, TransactionInfo};
 
 /// Delimits the content anew whenever that changes; what is sent is always true to the content.
-const FRAMING: [&str; 3] = ["Content-Length", "Trailer", "Transfer-Encoding"];
+const FRAMING: [&str; 2] = ["Content-Length", "Transfer-Encoding"];
 
 /// Whoever passes a message on adds itself to it (RFC 9110 section 7.6.3), c-icap among them. That is
-/// no reason to stop a request, so it goes on with what was there before.
+/// no reason to stop a message, so it goes on with what was there before.
 const PASSED_ON_BY: &str = "Via";
 
 /// A service that had its turn with a request.
@@ -48,12 +48,20 @@ impl Before {
     fn is_changed(&self, now: &mut Message) -> bool {
         match (&self.message, now) {
             (Message::Request(before), Message::Request(head)) => {
-                is_changed(before, head) || take_back_via(before, head).is_err()
+                let mut edit = head.edit();
+                let put_back = put_back_via(before.fields(), head.fields(), &mut edit);
+                is_changed(before, head)
+                    || put_back && edit.build().map(|built| *head = built).is_err()
             }
             (
                 Message::Response { response: before, .. },
                 Message::Response { response: head, .. },
-            ) => is_other_response(before, head),
+            ) => {
+                let mut edit = head.edit();
+                let put_back = put_back_via(before.fields(), head.fields(), &mut edit);
+                is_other_response(before, head)
+                    || put_back && edit.build().map(|built| *head = built).is_err()
+            }
             _ => true,
         }
     }
@@ -133,10 +141,11 @@ fn is_changed(before: &RequestHead, after: &RequestHead) -> bool {
             || are_others(before.fields(), after.fields(), |name| before.is_hop_by_hop(name)))
 }
 
-/// The same of a response; its status has a meaning, its reason phrase has none.
+/// The same of a response, by its status and reason phrase: there are rules for either.
 fn is_other_response(before: &ResponseHead, after: &ResponseHead) -> bool {
     before.bytes() != after.bytes()
         && (before.status() != after.status()
+            || before.reason() != after.reason()
             || are_others(before.fields(), after.fields(), |name| before.is_hop_by_hop(name)))
 }
 
@@ -161,24 +170,21 @@ fn are_others(
         && now != sorted(before, &|field| !is_hop_by_hop(field.name))
 }
 
-/// Leaves of `Via` what `before` had.
-///
-/// # Errors
-/// The head with it is none.
-fn take_back_via(before: &RequestHead, after: &mut RequestHead) -> Result<(), http_wire::Error> {
-    let values =
-        |head: &RequestHead| head.all(PASSED_ON_BY).map(|f| f.value.to_vec()).collect::<Vec<_>>();
+/// Leaves of `Via` what there was before; whether that changes anything.
+fn put_back_via(before: Fields<'_>, after: Fields<'_>, edit: &mut HeadEdit) -> bool {
+    let values = |fields: Fields<'_>| {
+        let via = fields.filter(|field| field.is(PASSED_ON_BY));
+        via.map(|field| field.value.to_vec()).collect::<Vec<_>>()
+    };
     let via = values(before);
     if via == values(after) {
-        return Ok(());
+        return false;
     }
-    let mut edit = after.edit();
     edit.remove(PASSED_ON_BY);
     for value in via {
         edit.append(PASSED_ON_BY, value);
     }
-    *after = edit.build()?;
-    Ok(())
+    true
 }
 
 #[cfg(test)]
@@ -210,6 +216,29 @@ mod tests {
             (false, "POST /a HTTP/1.1\nHost: a\nB: 2\nB: 3\nConnection: Y\nY: 1"),
         ] {
             assert_eq!(is_changed(&before, &head(after)), !same, "{after}");
+        }
+    }
+
+    #[test]
+    fn a_response_keeps_its_via_and_is_another_by_its_reason() {
+        let response = |text: &str| {
+            let text = format!("{}\r\n\r\n", text.replace('\n', "\r\n"));
+            let response = ResponseHead::from_bytes(text.into(), &Limits::default()).unwrap();
+            Message::Response { request: head("GET / HTTP/1.1\nHost: a"), response }
+        };
+        let before =
+            Before { message: response("HTTP/1.1 200 OK\nVia: 1.1 a\nA: 1"), content: None };
+        for (same, after) in [
+            (true, "HTTP/1.1 200 OK\nA: 1\nVia: 1.1 a, ICAP/1.0 <b>evil</b>"),
+            (true, "HTTP/1.1 200 OK\nA: 1"),
+            (false, "HTTP/1.1 200 evil\nVia: 1.1 a\nA: 1"),
+            (false, "HTTP/1.1 200 OK\nVia: 1.1 a\nA: 1\nTrailer: evil"),
+        ] {
+            let mut now = response(after);
+            assert_eq!(before.is_changed(&mut now), !same, "{after}");
+            let Message::Response { response, .. } = now else { unreachable!() };
+            let via: Vec<_> = response.all("Via").map(|field| field.value.to_vec()).collect();
+            assert_eq!(via, [b"1.1 a"], "{after}");
         }
     }
 }
