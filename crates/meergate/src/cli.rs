@@ -116,7 +116,7 @@ fn reload(flags: &Flags) -> Result<(), StartError> {
     run::check(flags)?;
     let config = flags.config()?;
     let pid = rights::as_owner(&config, || takeover::reload(&config))?;
-    say(&format!("process {pid} reloads; its log says how it went"))
+    say(&format!("process {pid} has reloaded"))
 }
 
 fn nft(flags: &Flags, apply: bool, remove: bool) -> Result<(), StartError> {

@@ -17,7 +17,7 @@ use icap_client::Chain;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::capture::Capture;
@@ -124,7 +124,7 @@ pub(crate) fn run(flags: &Flags, replace: bool) -> Result<(), StartError> {
         done
     });
     let removes = match &served {
-        Ok(end) => *end != Order::Yield,
+        Ok(end) => *end != End::Yield,
         // A successor that fails leaves the former program's rules alone: it may go on serving.
         Err(_) => !replace,
     };
@@ -198,7 +198,7 @@ async fn serve(
     open: Open,
     succession: Succession,
     flags: &Flags,
-) -> Result<Order, StartError> {
+) -> Result<End, StartError> {
     let mut signals = Signals::catch().map_err(|e| {
         StartError::new(format!("cannot catch signals ({e})"), "the system", "report this as a bug")
     })?;
@@ -232,17 +232,22 @@ async fn serve(
 
     let end = loop {
         match signals.next().await {
-            Order::Reload(why) => {
+            Order::Reload(wish) => {
                 let (gateway, flags) = (gateway.clone(), flags.clone());
                 // A panic in there has been told; the former settings stay.
-                let _ = tokio::task::spawn_blocking(move || gateway.reload(&flags, why)).await;
+                let _ = tokio::task::spawn_blocking(move || match wish {
+                    None => drop(gateway.reload(&flags, "SIGHUP")),
+                    // Who asked may be gone.
+                    Some(wish) => drop(wish.send(gateway.reload(&flags, "`meergate reload`"))),
+                })
+                .await;
             }
-            end => break end,
+            Order::End(end) => break end,
         }
     };
     let limit = gateway.settings.load().config.limits.shutdown_timeout.0;
     tracing::info!(
-        replaced = end == Order::Yield,
+        replaced = end == End::Yield,
         seconds = limit.as_secs_f64(),
         "stopping when open connections end"
     );
@@ -334,22 +339,29 @@ fn console_error(error: &io::Error, place: &str) -> StartError {
 }
 
 /// What the program is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
-    /// Read the settings anew; who wants it.
-    Reload(&'static str),
-    /// End.
+    /// Read the settings anew, and tell whoever asked through the control socket.
+    Reload(Option<Wish>),
+    End(End),
+}
+
+/// What ends the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
     Stop,
-    /// End, since a successor serves.
+    /// A successor serves.
     Yield,
 }
 
-/// The signals that the program obeys, and the successor that it makes room for.
+/// Where the outcome of a reload goes.
+type Wish = oneshot::Sender<Result<(), StartError>>;
+
+/// The signals that the program obeys, and what others ask for through the control socket.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
-    asked: Arc<Notify>,
+    wishes: (mpsc::Sender<Wish>, mpsc::Receiver<Wish>),
     successor: Arc<Notify>,
 }
 
@@ -359,7 +371,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
-            asked: Arc::default(),
+            wishes: mpsc::channel(1),
             successor: Arc::default(),
         })
     }
@@ -367,8 +379,16 @@ impl Signals {
     /// Hands `sockets` to a successor that asks for them, and has the settings read anew for others who
     /// want that, in a thread of its own.
     fn wait_for_others(&self, offer: Offer, sockets: Sockets) {
-        let (asked, successor) = (self.asked.clone(), self.successor.clone());
-        let wait = move || match offer.wait(&sockets, || asked.notify_one()) {
+        let (wishes, successor) = (self.wishes.0.clone(), self.successor.clone());
+        let reload = move || {
+            let (wish, outcome) = oneshot::channel();
+            let asked = wishes.blocking_send(wish).ok();
+            let stopping = || {
+                StartError::new("the program is stopping", "the running program", "start it anew")
+            };
+            asked.and_then(|()| outcome.blocking_recv().ok()).unwrap_or_else(|| Err(stopping()))
+        };
+        let wait = move || match offer.wait(&sockets, reload) {
             Ok(()) => successor.notify_one(),
             Err(error) => tracing::warn!(%error, "nobody can take this program's place"),
         };
@@ -379,15 +399,16 @@ impl Signals {
 
     async fn next(&mut self) -> Order {
         tokio::select! {
-            _ = self.terminate.recv() => Order::Stop,
-            _ = self.interrupt.recv() => Order::Stop,
-            _ = self.hang_up.recv() => Order::Reload("SIGHUP"),
-            () = self.asked.notified() => Order::Reload("`meergate reload`"),
-            () = self.successor.notified() => Order::Yield,
+            _ = self.terminate.recv() => Order::End(End::Stop),
+            _ = self.interrupt.recv() => Order::End(End::Stop),
+            _ = self.hang_up.recv() => Order::Reload(None),
+            // Never all gone: one is held here.
+            Some(wish) = self.wishes.1.recv() => Order::Reload(Some(wish)),
+            () = self.successor.notified() => Order::End(End::Yield),
         }
     }
 
     async fn stop(&mut self) {
-        while self.next().await != Order::Stop {}
+        while !matches!(self.next().await, Order::End(End::Stop)) {}
     }
 }

@@ -223,9 +223,15 @@ fn settings_are_reloaded_while_connections_go_on() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("unknown field `nonsense`"));
     program.signal("HUP");
     program.wait_for_log("settings not reloaded", 1);
+    // Nor do those that only a reload refuses, and `meergate reload` says so.
+    program.write_settings("[[listen]]\naddress = \"127.0.0.1:0\"\n# no rule is left\n");
+    let said = run_to_end(&reload, "");
+    assert_eq!(said.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert!(told.contains("not reloaded: no rule is left"), "{told}");
     assert_eq!(status(&mut connect(program.at("proxy"))), "403");
     let metrics = program.console("/metrics");
-    assert!(metrics.contains("meergate_reloads_total{outcome=\"failed\"} 1"), "{metrics}");
+    assert!(metrics.contains("meergate_reloads_total{outcome=\"failed\"} 2"), "{metrics}");
 
     // A list that changes is noticed without being told.
     program.write_settings(&format!(
@@ -274,6 +280,14 @@ fn a_reload_takes_over_no_file_that_was_cut() {
         (
             "a new rule has no condition",
             format!("{all}[[rule]]\nhost = [\"*\"]\naction = \"bypass\"\n"),
+        ),
+        (
+            "a new rule has no condition",
+            format!("{all}[[rule]]\npath = [\"/*\"]\nhost = [\"*.*\"]\naction = \"bypass\"\n"),
+        ),
+        (
+            "a new rule has no condition",
+            format!("{all}[[rule]]\nclient = [\"0.0.0.0/0\", \"::/0\"]\naction = \"bypass\"\n"),
         ),
         (
             "in the default chain",

@@ -85,25 +85,39 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it has no condition, or none that anything fails.
+    /// Whether it has no condition, or none that (nearly) anything fails.
     pub(crate) fn is_for_all(&self) -> bool {
         let names_hosts = !self.host.is_empty() || !self.host_file.is_empty();
-        let every_host = self.host.iter().any(|host| is_every_host(host));
         let some = [
-            !self.client.is_empty(),
+            excludes(&self.client, is_every_address),
             !self.user.is_empty(),
-            names_hosts && !every_host,
-            !self.address.is_empty(),
+            names_hosts && !self.host.iter().any(|host| is_every_text(host)),
+            excludes(&self.address, is_every_address),
             !self.port.is_empty(),
             !self.protocol.is_empty(),
             !self.method.is_empty(),
-            !self.path.is_empty(),
-            !self.content_type.is_empty(),
-            !self.certificate_issuer.is_empty(),
+            excludes(&self.path, |text| is_every_text(text)),
+            excludes(&self.content_type, |text| is_every_text(text)),
+            excludes(&self.certificate_issuer, |text| is_every_text(text)),
             !self.certificate_fingerprint.is_empty(),
         ];
         !some.contains(&true)
     }
+}
+
+/// Whether a list of what a condition asks for leaves anything out.
+fn excludes<T>(list: &[T], is_every: impl Fn(&T) -> bool) -> bool {
+    !list.is_empty() && !list.iter().any(is_every)
+}
+
+/// Whether a pattern names nothing: `*`, `/*`, `*.*`.
+fn is_every_text(pattern: &str) -> bool {
+    pattern.contains('*') && pattern.bytes().all(|b| matches!(b, b'*' | b'.' | b'/'))
+}
+
+/// Whether a network has all addresses of its family.
+fn is_every_address(network: &IpNet) -> bool {
+    network.prefix_len() == 0
 }
 
 /// Whether a pattern for hosts leaves none out.

@@ -17,11 +17,14 @@ use crate::words::Reloaded;
 const WATCH: Duration = Duration::from_secs(5);
 
 impl Gateway {
-    /// Reads the settings anew and has new connections go by them. What is wrong with them is
-    /// logged, and the present ones stay in force.
-    pub(crate) fn reload(&self, flags: &Flags, why: &str) {
+    /// Reads the settings anew and has new connections go by them.
+    ///
+    /// # Errors
+    /// Something is wrong with them. It is logged too, and the present ones stay in force.
+    pub(crate) fn reload(&self, flags: &Flags, why: &str) -> Result<(), StartError> {
         let began = SystemTime::now();
-        let outcome = match self.replace(flags) {
+        let replaced = self.replace(flags);
+        let outcome = match &replaced {
             Ok(()) => {
                 let ms = began.elapsed().map_or(0, |took| took.as_millis());
                 tracing::info!(why, ms, "settings reloaded");
@@ -37,6 +40,7 @@ impl Gateway {
         for log in logs.into_iter().flatten() {
             log.reopen();
         }
+        replaced
     }
 
     fn replace(&self, flags: &Flags) -> Result<(), StartError> {
@@ -69,7 +73,7 @@ impl Gateway {
             if now != known && now == self.list_states_later().await {
                 let gateway = self.clone();
                 let flags = flags.clone();
-                let work = move || gateway.reload(&flags, "a list of hosts changed");
+                let work = move || drop(gateway.reload(&flags, "a list of hosts changed"));
                 if tokio::task::spawn_blocking(work).await.is_err() {
                     return;
                 }

@@ -6,7 +6,8 @@
 //! It is a Unix socket in the state directory, for its owner alone (and root). Whoever connects says a
 //! word. `SOCKETS`: the sockets come, each with the name of its setting, and the control socket itself;
 //! once the successor serves, it sends one byte. So the control socket changes hands last, and a
-//! successor that dies before leaves the old one as it was. `RELOAD`: the process id comes.
+//! successor that dies before leaves the old one as it was. `RELOAD`: the process id comes, and on the next
+//! line what is wrong with the settings, if anything is.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -59,7 +60,11 @@ impl Offer {
     }
 
     /// Blocks until a successor has taken `sockets` and serves. Calls `reload` for those who ask.
-    pub(crate) fn wait(&self, sockets: &Sockets, reload: impl Fn()) -> io::Result<()> {
+    pub(crate) fn wait(
+        &self,
+        sockets: &Sockets,
+        reload: impl Fn() -> Result<(), StartError>,
+    ) -> io::Result<()> {
         loop {
             let (stream, _) = self.0.accept()?;
             match self.serve(stream, sockets, &reload) {
@@ -77,7 +82,7 @@ impl Offer {
         &self,
         mut stream: UnixStream,
         sockets: &Sockets,
-        reload: impl Fn(),
+        reload: impl Fn() -> Result<(), StartError>,
     ) -> io::Result<bool> {
         is_ours(&stream)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -86,8 +91,8 @@ impl Offer {
         stream.read_exact(&mut word)?;
         match word {
             [RELOAD] => {
-                reload();
-                write!(stream, "{}", std::process::id()).map(|()| false)
+                let refused = reload().err().map(|error| error.to_string()).unwrap_or_default();
+                write!(stream, "{}\n{refused}", std::process::id()).map(|()| false)
             }
             [SOCKETS] => hand_over(stream, sockets, &self.0).map(|()| true),
             _ => Err(io::Error::other("an unknown word")),
@@ -116,27 +121,38 @@ fn is_ours(stream: &UnixStream) -> io::Result<()> {
     }
 }
 
+/// The most bytes of an answer that are read.
+const MAX_ANSWER: u64 = 64 * 1024;
+
 /// Has the program that runs with the state directory read its settings anew; its process id.
 ///
 /// # Errors
-/// None runs with it, or it does not answer.
+/// None runs with it, it does not answer, or it goes on with the former settings.
 pub(crate) fn reload(config: &Config) -> Result<String, StartError> {
     let path = path(config)?;
     let asked = connect(&path, RELOAD).and_then(|stream| {
-        let mut pid = String::new();
-        stream.take(32).read_to_string(&mut pid)?;
-        match pid.is_empty() {
-            true => Err(io::ErrorKind::UnexpectedEof.into()),
-            false => Ok(pid),
+        let mut answer = String::new();
+        stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
+        match answer.split_once('\n') {
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some((pid, refused)) => Ok((pid.to_owned(), refused.to_owned())),
         }
     });
-    asked.map_err(|e| {
+    let (pid, refused) = asked.map_err(|e| {
         StartError::new(
             format!("no program runs here ({e})"),
             path.display().to_string(),
             "name the state directory of a running meergate with --state-dir or --config",
         )
-    })
+    })?;
+    match refused.is_empty() {
+        true => Ok(pid),
+        false => Err(StartError::new(
+            format!("not reloaded: {refused}"),
+            format!("process {pid}"),
+            "until then it goes on with its former settings",
+        )),
+    }
 }
 
 fn connect(path: &Path, word: u8) -> io::Result<UnixStream> {
@@ -254,7 +270,7 @@ mod tests {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let sockets = vec![("one".to_owned(), bind()), ("two".to_owned(), bind())];
         let address = sockets[1].1.local_addr().unwrap();
-        let old = std::thread::spawn(move || offer.wait(&sockets, || ()));
+        let old = std::thread::spawn(move || offer.wait(&sockets, || Ok(())));
         // One that never serves changes nothing, whatever it got.
         for _ in 0..3 {
             drop(Inherited::ask(&config).unwrap());
@@ -270,7 +286,7 @@ mod tests {
         two.accept().unwrap();
         // The same socket leads to the successor now.
         let sockets = vec![("two".to_owned(), two)];
-        let new = std::thread::spawn(move || offer.wait(&sockets, || ()));
+        let new = std::thread::spawn(move || offer.wait(&sockets, || Ok(())));
         Inherited::ask(&config).unwrap().serves().unwrap();
         new.join().unwrap().unwrap();
     }
@@ -284,13 +300,16 @@ mod tests {
         let asked = std::sync::Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
         let program = std::thread::spawn(move || {
-            offer.wait(&Vec::new(), || {
-                count.fetch_add(1, Ordering::SeqCst);
+            offer.wait(&Vec::new(), || match count.fetch_add(1, Ordering::SeqCst) {
+                0 => Ok(()),
+                _ => Err(StartError::new("no rule is left", "meergate.toml", "complete it")),
             })
         });
         std::fs::write(dir.path().join("meergate.pid"), "-1\n").unwrap();
         assert_eq!(reload(&config).unwrap(), std::process::id().to_string());
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        let refused = reload(&config).unwrap_err().to_string();
+        assert!(refused.contains("not reloaded: no rule is left: meergate.toml"), "{refused}");
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
         // Nonsense is no word.
         drop(connect(&path(&config).unwrap(), b'x').unwrap());
         Inherited::ask(&config).unwrap().serves().unwrap();
