@@ -63,7 +63,7 @@ async fn no_client_takes_the_memory_for_all_that_is_unread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_that_no_one_reads_stop_no_other() {
     let origin = large().await;
-    // More than the 8 MiB that a connection has anyhow hold.
+    // Far more than the 128 KiB that a connection has anyhow hold.
     let dir = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(&origin.settings(dir.path()));
     let sender = connect(&gateway, &origin).await;
@@ -77,5 +77,26 @@ async fn many_streams_that_no_one_reads_stop_no_other() {
     let all = soon("an unread one", collect(unread.remove(30).into_body())).await.unwrap();
     assert_eq!(all.len(), 4 << 20);
     drop((unread, sender));
+    support::wait_for("the memory to be given back", || (reserved() == 0).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_was_granted_stays_reserved_until_its_connection_ends() {
+    let origin = large().await;
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(&origin.settings(dir.path()));
+    let reserved = || gateway.metric("meergate_stream_windows_bytes");
+    let sender = connect(&gateway, &origin).await;
+    for _ in 0..20 {
+        soon("an answer", get(&sender, &origin, "/")).await.unwrap();
+    }
+    assert_eq!(reserved(), 512 << 10, "one after the other need the room of one");
+    drop(unread(&sender, &origin, 10).await);
+    let granted = reserved();
+    assert!(granted >= 8 * (512 << 10), "{granted}");
+    // Those that come later have it.
+    drop(unread(&sender, &origin, 5).await);
+    assert_eq!(reserved(), granted);
+    drop(sender);
     support::wait_for("the memory to be given back", || (reserved() == 0).then_some(()));
 }

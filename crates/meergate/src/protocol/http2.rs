@@ -38,9 +38,9 @@ use client::{Back, StreamClient};
 use origin::{Origins, StreamOrigin};
 use windows::Windows;
 
-/// Unread bytes that one stream may hold, and all streams of a connection together; see `windows`.
+/// Unread bytes that one stream may hold, and all streams of a connection together to begin with; see `windows`.
 const STREAM_WINDOW: u32 = 512 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 128 * 1024;
 /// Bytes of one stream that wait to be written.
 const SEND_BUFFER: usize = 128 * 1024;
 /// Streams that a client opened and reset before we looked at them: more is rapid reset.
@@ -183,7 +183,7 @@ async fn serve_stream(
         Ok(Framing::Length(n)) => Some(n),
         _ => None,
     };
-    let room = windows.open(session);
+    let room = windows.open(if has_body { length } else { Some(0) }, session);
     let back = waits.then(|| {
         back.expect();
         back

@@ -278,7 +278,7 @@ impl<'o, 'a> StreamOrigin<'o, 'a> {
         let Some(Leased::Http2(shared)) = &self.way else { return Ok((head, None)) };
         let session = self.origins.session;
         let body = stream.and_then(|stream| {
-            let room = shared.windows.open(session);
+            let room = shared.windows.open(length, session);
             StreamBody::begin(stream, length, progress, Counted::FromOrigin, room, None)
         });
         Ok((head, body))
