@@ -22,8 +22,11 @@ const RULES: &str = "\
 drop tcp any any -> any any (msg:\"a bad word\"; content:\"EVIL\"; classtype:trojan-activity; sid:77; rev:2;)
 drop tcp 192.0.2.7 4711 -> 198.51.100.9 2525 (msg:\"the tuple\"; content:\"WHOAMI\"; sid:78;)
 drop tls any any -> any any (msg:\"a bad name\"; tls.sni; content:\"evil.example\"; sid:79;)
-drop http any any -> any any (msg:\"a small file\"; flow:to_client; filesize:5; sid:80;)
 ";
+
+/// What only a stream's end tells.
+const SMALL: &str = "drop tcp any any -> any any (msg:\"a small stream\"; flow:to_client; flags:F+; \
+    stream_size:server,<,10; sid:80;)\n";
 
 fn inspector(rules: &str, settings: &str) -> (Inspector, TempDir) {
     let folder = TempDir::new().expect("a folder");
@@ -65,7 +68,7 @@ async fn show(streams: &mut Streams, way: Way, bytes: &[u8], mark: Mark) -> Opti
                     return None;
                 }
             }
-            StreamEvent::Passed(_) => {}
+            StreamEvent::Passed(_) | StreamEvent::Proto(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -177,19 +180,87 @@ fn client_hello(name: &'static str) -> Vec<u8> {
     hello
 }
 
+/// A record of TLS that says to be encrypted.
+fn record(content: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(content.len()).expect("a record");
+    [&[23, 3, 3][..], &len.to_be_bytes(), content].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_says_to_be_encrypted_is_inspected_as_bytes() {
+    let (inspector, _folder) = inspector(RULES, "");
+    let chain = chain(&[inspector.url()]);
+    let (to_server, to_client) = (Way::ToServer, Way::ToClient);
+    let key_exchange = |code: u8| [&[0, 0, 0, 12, 4, code][..], &[0; 10]].concat();
+    let ssh = [
+        (to_server, b"SSH-2.0-ok\r\n".to_vec()),
+        (to_client, b"SSH-2.0-ok\r\n".to_vec()),
+        (to_server, key_exchange(20)),
+        (to_client, key_exchange(20)),
+        (to_server, key_exchange(21)),
+        (to_client, key_exchange(21)),
+        (to_server, content::noise(1, 100_000)),
+        (to_client, content::noise(2, 100_000)),
+    ];
+    let server_hello =
+        [&[22, 3, 3, 0, 46, 2, 0, 0, 42, 3, 3][..], &[7; 32], &[0, 0x13, 0x01, 0, 0, 2, 0x2b, 0]]
+            .concat();
+    let tls = [
+        (to_server, client_hello("good.example")),
+        (to_client, server_hello),
+        (to_client, record(&content::noise(3, 5_000))),
+        (to_server, record(&content::noise(4, 5_000))),
+    ];
+    for (steps, way) in
+        [(&ssh[..], to_server), (&ssh, to_client), (&tls, to_server), (&tls, to_client)]
+    {
+        let mut streams = open(&chain).await.expect("a stream");
+        for (way, bytes) in steps {
+            assert_eq!(show(&mut streams, *way, bytes, Mark::NONE).await, None);
+        }
+        let dropped = show(&mut streams, way, &record(b"EVIL"), Mark::NONE).await;
+        assert_eq!(dropped.as_ref().map(sid), Some(77), "{way:?} after {} steps", steps.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_in_a_stream_fails_when_it_is_recognised() {
+    let (inspector, _folder) = inspector(RULES, "");
+    let chain = chain(&[inspector.url()]);
+    let response: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
+    let empty_line: &[u8] = b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let unknown_method: &[u8] = b"QUERY / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let request: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let http2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for request in [request, http2, empty_line, unknown_method] {
+        let mut streams = open(&chain).await.expect("a stream");
+        for (way, bytes) in [(Way::ToServer, request), (Way::ToClient, response)] {
+            // The stream may be over already.
+            let _ = streams.show(way, bytes, Mark::NONE);
+        }
+        let failure = loop {
+            if let Err(failure) = event(&mut streams).await {
+                break failure;
+            }
+        };
+        assert!(failure.to_string().contains("HTTP within a stream"), "{failure}");
+        assert_eq!(streams.cleared(Way::ToClient), 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_is_passed_when_what_waited_for_it_was_judged() {
-    let (inspector, _folder) = inspector(RULES, "");
+    let (inspector, _folder) = inspector(&format!("{RULES}{SMALL}"), "");
     let chain = chain(&[inspector.url()]);
     for (body, expected) in [(&b"short"[..], Some(80)), (b"long enough", None)] {
         let mut streams = open(&chain).await.expect("a stream");
-        let request = b"GET / HTTP/1.1\r\nHost: o.test\r\n\r\n";
-        assert_eq!(show(&mut streams, Way::ToServer, request, Mark::END).await, None);
-        assert!(streams.end_cleared(Way::ToServer) && !streams.end_cleared(Way::ToClient));
-        let response = b"HTTP/1.1 200 OK\r\n\r\n";
-        assert_eq!(show(&mut streams, Way::ToClient, response, Mark::NONE).await, None);
+        assert_eq!(show(&mut streams, Way::ToServer, b"? ", Mark::NONE).await, None);
         let dropped = show(&mut streams, Way::ToClient, body, Mark::END).await;
         assert_eq!(dropped.as_ref().map(sid), expected);
+        if expected.is_none() {
+            assert!(streams.end_cleared(Way::ToClient) && !streams.end_cleared(Way::ToServer));
+            assert_eq!(show(&mut streams, Way::ToServer, b"", Mark::END).await, None);
+        }
         finish(streams).await;
     }
     let metrics = chain.services().next().expect("one").metrics().clone();

@@ -28,6 +28,7 @@ mod stream;
 mod transact;
 mod trouble;
 mod tunnel;
+mod turn;
 
 use std::future::Future;
 use std::io;

@@ -102,6 +102,8 @@ const char *mgs_conf_get(const char *name);
 int mgs_conf_force(const char *name, const char *value);
 /* Takes a setting away, with all below it; 1 if it was there, 0 if not. */
 int mgs_conf_remove(const char *name);
+/* Gives free memory of the whole process back to the system. Takes milliseconds, in which allocations wait. */
+void mgs_give_memory_back(void);
 /* A cache of compiled patterns is read, but nothing is put into it. */
 void mgs_keep_no_patterns(void);
 /* The lane whose flows never appear in EVE. */

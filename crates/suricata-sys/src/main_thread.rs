@@ -280,6 +280,13 @@ pub fn version() -> &'static str {
     unsafe { literal(ffi::mgs_version()) }
 }
 
+/// Gives memory that is free back to the system (`malloc_trim(3)`), that of the whole process. Takes milliseconds, in
+/// which allocations of other threads wait.
+pub fn give_memory_back() {
+    // SAFETY: takes nothing; the C library locks what it looks at.
+    unsafe { ffi::mgs_give_memory_back() }
+}
+
 /// The name that rules use for an engine event, such as `stream.wrong_thread`.
 pub fn event_name(event: u8) -> &'static str {
     // SAFETY: an entry of a constant table.

@@ -93,7 +93,7 @@ pub use reload::Reload;
 pub use rules::{BadRule, RuleStats};
 pub use seed::WorkerSeed;
 pub use stats::{EngineStats, WorkerStats};
-pub use suricata_sys::{SEAM_BEFORE, Seam};
+pub use suricata_sys::{SEAM_BEFORE, Seam, give_memory_back};
 pub use verdict::{Alert, DropReason, Dropped, Signature, Verdict};
 pub use worker::Worker;
 

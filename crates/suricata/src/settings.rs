@@ -41,6 +41,8 @@ const FORCED: &[(&str, &str, &str)] = &[
     ("flow-timeouts.tcp.emergency-closed", "0", OWNED),
     ("detect.delayed-detect", "false", ONE_ENGINE),
     ("multi-detect.enabled", "false", ONE_ENGINE),
+    ("app-layer.protocols.ssh.encryption-handling", "full", COMPLETE),
+    ("app-layer.protocols.tls.encryption-handling", "full", COMPLETE),
     ("app-layer.protocols.dns.tcp.enabled", "yes", "DNS messages within HTTP are shown to it"),
     ("engine.init-failure-fatal", "false", OLD_RULES),
     ("security.landlock.enabled", "no", PROCESS),

@@ -24,6 +24,8 @@ use crate::sockets::{Acceptor, Listening};
 const MAILBOX: usize = 1024;
 /// How often idle flows are looked for, and signs of life given.
 const TICK: Duration = Duration::from_secs(1);
+/// Ticks without traffic after which free memory goes back to the system.
+const REST: u32 = 5;
 /// Idle flows that are closed before traffic has its turn again: less than a millisecond's worth.
 const SWEEP: usize = 32;
 /// How often a worker without traffic helps a reload on.
@@ -184,6 +186,25 @@ fn config(state: &State) -> Config {
     config
 }
 
+/// Gives free memory back to the system once nothing was inspected for some ticks.
+#[derive(Default)]
+struct Rest {
+    inspected: u64,
+    ticks: u32,
+}
+
+impl Rest {
+    /// Whether it is time to.
+    fn is_due(&mut self, inspected: u64) -> bool {
+        match std::mem::replace(&mut self.inspected, inspected) == inspected {
+            // Once: until something is inspected there is nothing more.
+            true => self.ticks = self.ticks.saturating_add(1),
+            false => self.ticks = 0,
+        }
+        inspected > 0 && self.ticks == REST
+    }
+}
+
 /// Keeps flows from idling for ever, gives signs of life, and helps reloads on. Ends with the
 /// engine.
 async fn tend(
@@ -193,6 +214,7 @@ async fn tend(
 ) -> suricata::Error {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut rest = Rest::default();
     loop {
         let under_way = *reloading.borrow();
         tokio::select! {
@@ -205,6 +227,9 @@ async fn tend(
                     tokio::task::yield_now().await;
                 }
                 flows.counters().beats.one();
+                if flows.is_first() && rest.is_due(flows.state.metrics.inspected()) {
+                    suricata::give_memory_back();
+                }
             }
             Ok(()) = reloading.changed() => {
                 if !*reloading.borrow_and_update() {

@@ -97,7 +97,7 @@ impl Clients {
         let part = self.hasher.hash_one(client) as usize % PARTS;
         let usage = self.parts[part].lock().unwrap_or_else(PoisonError::into_inner).usage(client);
         let place = Place::take(usage, |usage| &usage.transactions, self.most.transactions)?;
-        Some(Share { place, flows: self.most.flows })
+        Some(Share { client, place, flows: self.most.flows })
     }
 }
 
@@ -117,11 +117,17 @@ impl Part {
 /// A transaction's part of its client's share, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
+    client: Client,
     place: Place,
     flows: usize,
 }
 
 impl Share {
+    /// Whose it is.
+    pub(crate) fn client(&self) -> Client {
+        self.client
+    }
+
     /// A place for a flow that later transactions may continue; `None` if the client has its share of them.
     pub(crate) fn flow(&self) -> Option<Place> {
         Place::take(self.place.usage.clone(), |usage| &usage.flows, self.flows)

@@ -277,6 +277,11 @@ impl Metrics {
         }
     }
 
+    /// Body bytes that the engine has passed or dropped.
+    pub(crate) fn inspected(&self) -> u64 {
+        self.sum(|worker| &worker.inspected)
+    }
+
     fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
         self.workers.iter().map(|w| counter(w).value()).sum()
     }

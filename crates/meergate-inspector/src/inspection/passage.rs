@@ -13,6 +13,7 @@ use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError};
 use suricata::Direction;
 
 use crate::inspection::aside;
+use crate::inspection::clients::Share;
 use crate::inspection::decoding::{Decoding, PIECE, Step};
 use crate::inspection::dialogue::Dialogue;
 use crate::inspection::dns::{DnsBody, DnsView};
@@ -38,6 +39,8 @@ pub(crate) struct Passage<'a> {
     pub(crate) flows: &'a WorkerFlows,
     /// The flow.
     pub(crate) lease: &'a FlowLease,
+    /// Of what its client may take.
+    pub(crate) share: &'a Share,
     /// Its direction.
     pub(crate) direction: Direction,
     /// What goes to the engine before the body, in one piece with its beginning.
@@ -150,7 +153,7 @@ impl Passage<'_> {
                             held.make_room(reply).await?;
                         }
                     }
-                    held.give_way().await;
+                    held.give_way(self.share).await;
                 }
                 BodyEvent::PreviewEnd => {
                     self.inspect(held, true).await?;
@@ -203,7 +206,7 @@ impl Passage<'_> {
                 }
                 return Ok(());
             }
-            held.give_way().await;
+            held.give_way(self.share).await;
         }
         Ok(())
     }
@@ -267,7 +270,7 @@ impl Passage<'_> {
             match decoding.finish()? {
                 Step::Full => self.feed(held, PIECE, [b"", b"", b""])?,
                 Step::Hungry => return Ok(()),
-                Step::More => held.give_way().await,
+                Step::More => held.give_way(self.share).await,
                 Step::Rewound => self.decode(held).await?,
             }
         }

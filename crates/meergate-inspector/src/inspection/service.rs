@@ -27,7 +27,7 @@ use crate::inspection::page::{Blocked, dns_head};
 use crate::inspection::passage::{Content, Passage};
 use crate::inspection::refusal::Refusal;
 use crate::inspection::stream;
-use crate::inspection::worker_flows::{EventTags, FlowLease, WorkerFlows};
+use crate::inspection::worker_flows::{BEGIN, EventTags, FlowLease, WorkerFlows};
 
 /// What is decoded here, so that others need not ask for content in less.
 const DECODES: &str = "aws-chunked+br+deflate+gzip+x-gzip+zstd";
@@ -96,8 +96,12 @@ impl Service for Inspection {
         });
         let client = Client::new(claims.client_ip, transaction.peer());
         let share = self.flows.state.clients.admit(client);
-        if let Some(_share) = share.as_ref().filter(|_| is_stream) {
-            let (outcome, result) = stream::serve(&self.flows, &claims, &tags, transaction).await;
+        if let Some(share) = &share {
+            self.flows.spend(share, BEGIN).await;
+        }
+        if let Some(share) = share.as_ref().filter(|_| is_stream) {
+            let (outcome, result) =
+                stream::serve(&self.flows, &claims, &tags, share, transaction).await;
             tally.outcome = outcome;
             return result;
         }
@@ -177,6 +181,7 @@ impl Inspecting<'_> {
         let passage = Passage {
             flows: self.flows,
             lease: &lease,
+            share,
             direction: Direction::ToServer,
             lead: [first, second],
             fields: head.fields(),
@@ -258,6 +263,7 @@ impl Inspecting<'_> {
         let passage = Passage {
             flows: self.flows,
             lease: &lease,
+            share,
             direction: Direction::ToClient,
             lead: [first, second],
             fields: head.fields(),

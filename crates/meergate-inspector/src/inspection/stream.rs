@@ -12,10 +12,10 @@ use icap::{Headers, Method};
 use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError, Transaction};
 use icap_stream::{Command, Inspector, Mark, Phase, Signature, VERSION, Way};
 use suricata::{Direction, Dropped, Tuple};
-use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::inspection::claims::{Claims, identifier};
+use crate::inspection::clients::Share;
 use crate::inspection::halt::Halt;
 use crate::inspection::metrics::{Outcome, Uninspected};
 use crate::inspection::state::State;
@@ -25,8 +25,6 @@ use crate::inspection::worker_flows::{EventTags, StreamFlow, WorkerFlows};
 pub(crate) const HEADER: &str = "X-Meergate-Stream";
 /// Silence after which the gateway is taken for dead: it would have asked for a sign of life.
 const DEAD_AFTER: Duration = Duration::from_secs(60);
-/// Bytes after which the worker's other connections have their turn.
-const TURN: usize = 512 << 10;
 /// Bytes of frames that wait to be sent at most, before room for them is waited for.
 const MOST_WAITING: usize = 16 << 10;
 
@@ -47,11 +45,15 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Suricata's names for HTTP. Codings of contents are undone in messages (`decoding`), not in streams.
+const HTTP: [&str; 3] = ["http", "http2", "doh2"];
+
 /// Serves a transaction that asks for a stream, and says how it ended.
 pub(crate) async fn serve(
     flows: &Rc<WorkerFlows>,
     claims: &Claims<'_>,
     tags: &Rc<EventTags>,
+    share: &Share,
     transaction: &mut Transaction<'_>,
 ) -> (Outcome, Result<(), TransactError>) {
     let connect = asked(transaction);
@@ -76,10 +78,12 @@ pub(crate) async fn serve(
     flows.counters().streams.one();
     let mut stream = Stream {
         flows,
+        share,
         tags: tags.clone(),
         flow,
         inspector: Inspector::new(flows.state.settings.limits.window()),
         out: Vec::new(),
+        protocol: None,
         state: Ending::Open,
     };
     let result = stream.run(body, reply).await;
@@ -111,11 +115,14 @@ enum Ending {
 
 struct Stream<'a> {
     flows: &'a Rc<WorkerFlows>,
+    share: &'a Share,
     tags: Rc<EventTags>,
     flow: StreamFlow,
     inspector: Inspector,
     /// Frames that wait to be sent.
     out: Vec<u8>,
+    /// What the flow was recognised as.
+    protocol: Option<&'static str>,
     state: Ending,
 }
 
@@ -139,8 +146,8 @@ impl Stream<'_> {
         headers.push(HEADER, VERSION.to_string())?;
         let http = Http::Response(b"HTTP/1.1 200 OK\r\n\r\n");
         reply.start(&ReplyHead { status: 200, headers: &headers, http, has_body: true })?;
-        let mut turn = 0;
         loop {
+            let mut spent = 0;
             let mut next = pin!(body.next());
             let at_once = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
             let event = match at_once {
@@ -154,7 +161,7 @@ impl Stream<'_> {
             };
             match event {
                 BodyEvent::Data(bytes) => {
-                    turn += bytes.len();
+                    spent = bytes.len();
                     self.judge(bytes);
                 }
                 BodyEvent::PreviewEnd => self.fail("a preview"),
@@ -177,10 +184,7 @@ impl Stream<'_> {
                 poll_fn(|cx| reply.poll_ready(cx)).await?;
                 self.send(reply)?;
             }
-            if turn >= TURN {
-                turn = 0;
-                yield_now().await;
-            }
+            self.flows.spend(self.share, spent).await;
         }
     }
 
@@ -229,6 +233,10 @@ impl Stream<'_> {
                     return self.fail(&reason);
                 }
             };
+            self.recognise();
+            if shown.is_ok() && self.protocol.is_some_and(|name| HTTP.contains(&name)) {
+                return self.fail("HTTP within a stream: it is inspected as messages alone");
+            }
             match shown {
                 Ok(Shown::Replayed) => {}
                 Ok(Shown::Counted) => self.answer(|inspector, _| inspector.pass(way)),
@@ -240,6 +248,17 @@ impl Stream<'_> {
                 Err(halt) => return self.fail(&halt.to_string()),
             }
         }
+    }
+
+    /// Says what protocol it is, once that is known.
+    fn recognise(&mut self) {
+        let protocol = self.flow.protocol();
+        if let Some(name) = protocol
+            && protocol != self.protocol
+        {
+            self.inspector.proto(name, &mut self.out);
+        }
+        self.protocol = protocol;
     }
 
     /// Ends the flow and begins another.

@@ -11,10 +11,12 @@ use std::time::Instant;
 
 use dual_ring::{Pool, PooledRing};
 use http_wire::RequestHead;
+use shares::Turns;
 use suricata::{Direction, Error, Expect, Flow, Tuple, Worker};
+use tokio::task::yield_now;
 
 use crate::inspection::claims::{Claims, Correlation, Endpoints, FlowKey};
-use crate::inspection::clients::{Place, Share};
+use crate::inspection::clients::{Client, Place, Share};
 use crate::inspection::decoding::Buffers;
 use crate::inspection::dialogue::{Asked, Turn};
 use crate::inspection::flows::{Removed, Shared, Table};
@@ -46,6 +48,8 @@ pub(crate) struct WorkerFlows {
     rings: Rings,
     /// For decoded content.
     pub(crate) buffers: Buffers,
+    /// Whose turn it is.
+    turns: Arc<Turns<Client>>,
     /// Flows of the engine that are open here.
     open: Cell<u64>,
     /// The transaction that the engine's events are marked with.
@@ -62,6 +66,13 @@ struct Leased {
 /// Bytes that a ring has beyond what is held, so that reading goes on while the engine looks and
 /// the client takes.
 const SLACK: usize = 256 << 10;
+
+/// Bytes, decoded ones counted too, after which a client's transactions wait for those of others: a quarter of a
+/// millisecond's worth with few rules, one with many.
+const TURN: u64 = 512 << 10;
+
+/// What a transaction counts for before its first byte.
+pub(crate) const BEGIN: usize = 32 << 10;
 
 /// Rings kept by a worker while nobody uses them.
 const KEPT: usize = 32;
@@ -104,15 +115,31 @@ impl WorkerFlows {
             table: RefCell::new(table),
             rings: Rings::new(&state.settings),
             buffers: Buffers::default(),
+            turns: Turns::of(TURN),
             open: Cell::new(0),
             annotated: RefCell::default(),
             state,
         })
     }
 
+    /// Counts bytes to a client's turn with this worker, and waits for its next one if that is used up.
+    pub(crate) async fn spend(&self, share: &Share, bytes: usize) {
+        if !self.turns.spend(share.client(), bytes as u64) {
+            let next = self.turns.wait(share.client()).await;
+            // Those for whom something has come go first.
+            yield_now().await;
+            drop(next);
+        }
+    }
+
     /// This worker's counters.
     pub(crate) fn counters(&self) -> &Counters {
         &self.state.metrics.workers[self.index]
+    }
+
+    /// Whether it does what one of the workers does for all.
+    pub(crate) fn is_first(&self) -> bool {
+        self.index == 0
     }
 
     /// A ring for a body; a `small` one if nothing is to be held in it.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use icap_client::Body;
+use shares::Client as Party;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::pump::{Counted, Progress, Pump, Stopped};
@@ -67,6 +68,7 @@ pub(super) struct Drive<'a, S> {
     hold: Hold,
     watch: &'a mut Watch,
     progress: Arc<Progress>,
+    party: Party,
 }
 
 /// Whether content waits to be sent.
@@ -81,7 +83,7 @@ enum Hold {
 }
 
 impl<'a, S: Sink> Drive<'a, S> {
-    pub(super) fn new(watch: &'a mut Watch, progress: &Arc<Progress>) -> Self {
+    pub(super) fn new(watch: &'a mut Watch, progress: &Arc<Progress>, party: Party) -> Self {
         Self {
             pump: None,
             refused: false,
@@ -89,6 +91,7 @@ impl<'a, S: Sink> Drive<'a, S> {
             hold: Hold::None,
             watch,
             progress: progress.clone(),
+            party,
         }
     }
 
@@ -99,7 +102,7 @@ impl<'a, S: Sink> Drive<'a, S> {
             true => Hold::Until(Box::pin(sleep(CONTINUE_WAIT))),
             false => Hold::None,
         };
-        self.pump = Some(Pump::new(body, sink, Counted::ToOrigin));
+        self.pump = Some(Pump::new(body, sink, Counted::ToOrigin, self.party));
     }
 
     /// Gives the content back, to be sent anew, if nothing of it was read yet.

@@ -5,15 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use icap_client::{Body, BodyError, Frame};
+use shares::Client;
 
 use super::Sink;
+use super::turn::{TURN, Turn};
 use crate::io::give_way;
 
 /// Frames moved before others get their turn.
 const BUDGET: usize = 32;
-/// The same in bytes, which take a millisecond.
-const TURN: usize = 1 << 20;
-
 /// Content bytes of one connection or stream, at the four places where they are counted, and apart
 /// from them the bytes of trailers.
 #[derive(Debug, Default)]
@@ -72,11 +71,16 @@ pub(crate) struct Pump<S> {
     failed: Option<BodyError>,
     /// Something of the content was read.
     begun: bool,
+    turn: Turn,
+    /// Bytes that are not counted to the turn yet.
+    moved: usize,
 }
 
 impl<S: Sink> Pump<S> {
-    pub(crate) fn new(body: Option<Body>, sink: S, counted: Counted) -> Self {
-        Self { body, ahead: None, sink, counted, failed: None, begun: false }
+    /// At the expense of the client `party`.
+    pub(crate) fn new(body: Option<Body>, sink: S, counted: Counted, party: Client) -> Self {
+        let turn = Turn::of(party);
+        Self { body, ahead: None, sink, counted, failed: None, begun: false, turn, moved: 0 }
     }
 
     /// The content, if nothing of it was read yet.
@@ -122,7 +126,7 @@ impl<S: Sink> Pump<S> {
         cx: &mut Context<'_>,
         progress: &Progress,
     ) -> Poll<Result<(), Stopped>> {
-        let mut moved = 0;
+        ready!(self.turn.poll_spend(cx, std::mem::take(&mut self.moved)));
         for _ in 0..BUDGET {
             // One frame is read ahead, so that the last one and the end share a write.
             if self.ahead.is_none()
@@ -149,7 +153,7 @@ impl<S: Sink> Pump<S> {
                 match &frame {
                     Frame::Data(data) => {
                         progress.add(self.counted, data.len() as u64);
-                        moved += data.len();
+                        self.moved += data.len();
                     }
                     Frame::Trailers(lines) => {
                         progress.add_trailers(self.counted, lines.len() as u64);
@@ -157,7 +161,7 @@ impl<S: Sink> Pump<S> {
                 }
                 self.sink.push(frame).map_err(Stopped::Sink)?;
             }
-            if moved >= TURN {
+            if self.moved >= TURN {
                 break;
             }
         }

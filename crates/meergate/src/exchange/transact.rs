@@ -74,7 +74,7 @@ async fn run<C: Client, O: Origin>(
     let looks_at_responses = settings.policy.looks_at_responses();
     let rules = Rules::new(&settings.config.http, chain, tx.ranges).expecting(&settings.policy);
     let progress = tx.progress.clone();
-    let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
+    let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress, tx.session.party());
 
     let named = request.head.clone();
     let Ready { head, opaque, part } = rules.request(request.head)?;
@@ -299,7 +299,7 @@ pub(super) async fn deliver<C: Client, S: Sink>(
     if let Some(pace) = &tx.pace {
         pace.relax();
     }
-    let mut pump = Pump::new(body, sink, Counted::ToClient);
+    let mut pump = Pump::new(body, sink, Counted::ToClient, tx.session.party());
     let progress = tx.progress.clone();
     let sent = pin!(poll_fn(|cx| pump.poll(cx, &progress)));
     let cut = match drive.run_for(client, sent).await {
@@ -350,8 +350,8 @@ pub(super) async fn explain<C: Client>(
     tx.status = Some(status);
     tx.account.own_page();
     let progress = tx.progress.clone();
-    let mut pump = Pump::new(Some(body), sink, Counted::ToClient);
-    let mut drive: Drive<'_, C::Sink> = Drive::new(watch, &progress);
+    let mut pump = Pump::new(Some(body), sink, Counted::ToClient, tx.session.party());
+    let mut drive: Drive<'_, C::Sink> = Drive::new(watch, &progress, tx.session.party());
     match drive.run(|cx| pump.poll(cx, &progress)).await {
         Ok(Ok(())) => Ended::Complete,
         _ => Ended::Cut,

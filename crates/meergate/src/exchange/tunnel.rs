@@ -43,7 +43,7 @@ async fn run<C: Client, O: Origin>(
     let chain = services(tx, &request.head)?;
     let rules = Rules::new(&tx.session.settings.config.http, chain, tx.ranges);
     let progress = tx.progress.clone();
-    let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress);
+    let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress, tx.session.party());
     let Request { head, body: inside } = request;
     if !rules.may_upgrade(&head) {
         let page = Page::new(403, "This protocol is not allowed here");

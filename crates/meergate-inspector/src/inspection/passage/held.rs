@@ -5,18 +5,14 @@ use std::task::{Context, Poll, ready};
 
 use dual_ring::PooledRing;
 use icap_server::{Reply, TransactError};
-use tokio::task::yield_now;
 
 use crate::inspection::aside::Beginning;
+use crate::inspection::clients::Share;
 use crate::inspection::halt::Halt;
 use crate::inspection::pause::Pause;
 use crate::inspection::trail::Trail;
 use crate::inspection::worker_flows::WorkerFlows;
 use crate::settings::Hold;
-
-/// Bytes of one body, decoded ones counted too, after which the worker's other connections have their
-/// turn, however fast more comes: a quarter of a millisecond's worth with few rules, one with many.
-const TURN: usize = 512 << 10;
 
 /// The bytes of a body that are here and not yet with the client.
 pub(super) struct Held<'a> {
@@ -36,7 +32,7 @@ pub(super) struct Held<'a> {
     /// Bytes that the engine has passed.
     passed: u64,
     counted: usize,
-    /// Bytes that came since other connections had their turn.
+    /// Bytes that came and are not counted to the client's turn yet.
     pub(super) turn: usize,
     /// Of what the engine saw of the content.
     pub(super) begin: Beginning,
@@ -90,12 +86,9 @@ impl<'a> Held<'a> {
         !self.whole && (full || self.unheld || self.paused)
     }
 
-    /// Lets the worker's other connections have their turn, if they are due one.
-    pub(super) async fn give_way(&mut self) {
-        if self.turn >= TURN {
-            self.turn = 0;
-            yield_now().await;
-        }
+    /// Lets others have their turn, if this client has had its own.
+    pub(super) async fn give_way(&mut self, share: &Share) {
+        self.flows.spend(share, std::mem::take(&mut self.turn)).await;
     }
 
     /// Ready once when nothing has come for too long.

@@ -82,6 +82,11 @@ impl StreamFlow {
         self.flow.as_ref().is_some_and(|flow| flow.dropped().is_some())
     }
 
+    /// Suricata's name of the protocol that it recognised.
+    pub(crate) fn protocol(&self) -> Option<&'static str> {
+        self.flow.as_ref().and_then(Flow::app_protocol)
+    }
+
     fn open(&mut self, tuple: Tuple) -> Result<(), Error> {
         self.flows.annotate(&self.tags);
         let mut flow = self.flows.worker.borrow_mut().open(tuple, None)?;
