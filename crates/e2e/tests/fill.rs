@@ -144,7 +144,11 @@ impl Field {
                 stream.set_read_timeout(Some(Duration::from_secs(5)))?;
                 stream.write_all(request)?;
                 let mut buffer = [0; 64 << 10];
-                while stream.read(&mut buffer)? > 0 && !self.over.load(Relaxed) {}
+                while !self.over.load(Relaxed) {
+                    if stream.read(&mut buffer)? == 0 {
+                        break;
+                    }
+                }
                 Ok(())
             };
             // It is refused much: that is the point.
