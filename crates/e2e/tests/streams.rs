@@ -224,7 +224,7 @@ async fn what_says_to_be_encrypted_is_inspected_as_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn http_in_a_stream_fails_when_it_is_recognised() {
+async fn http_in_a_stream_is_blocked_when_it_is_recognised() {
     let (inspector, _folder) = inspector(RULES, "");
     let chain = chain(&[inspector.url()]);
     let response: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
@@ -238,12 +238,12 @@ async fn http_in_a_stream_fails_when_it_is_recognised() {
             // The stream may be over already.
             let _ = streams.show(way, bytes, Mark::NONE);
         }
-        let failure = loop {
-            if let Err(failure) = event(&mut streams).await {
-                break failure;
+        let dropped = loop {
+            if let StreamEvent::Dropped(dropped) = event(&mut streams).await.expect("a verdict") {
+                break dropped;
             }
         };
-        assert!(failure.to_string().contains("HTTP within a stream"), "{failure}");
+        assert!(dropped.why.reason.contains("HTTP within a stream"), "{dropped:?}");
         assert_eq!(streams.cleared(Way::ToClient), 0);
     }
 }

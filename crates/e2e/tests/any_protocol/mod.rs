@@ -116,6 +116,11 @@ impl Setup {
         self.record(|record| record["end"] == end)
     }
 
+    /// As [`Setup::ended`], in one of these ways.
+    pub(crate) fn ended_by(&mut self, ends: &[&str]) -> Value {
+        self.record(|record| ends.iter().any(|end| record["end"] == *end))
+    }
+
     /// A value of the gateway's metrics; 0 where there is none.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let url = format!("http://{}/metrics", self.gateway.console());

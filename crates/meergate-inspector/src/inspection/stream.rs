@@ -48,6 +48,9 @@ impl Drop for Place<'_> {
 /// Suricata's names for HTTP. Codings of contents are undone in messages (`decoding`), not in streams.
 const HTTP: [&str; 3] = ["http", "http2", "doh2"];
 
+/// Why a stream is refused in which they are spoken.
+const HTTP_WITHIN: &str = "HTTP within a stream, where it is not inspected as such";
+
 /// Serves a transaction that asks for a stream, and says how it ended.
 pub(crate) async fn serve(
     flows: &Rc<WorkerFlows>,
@@ -235,7 +238,8 @@ impl Stream<'_> {
             };
             self.recognise();
             if shown.is_ok() && self.protocol.is_some_and(|name| HTTP.contains(&name)) {
-                return self.fail("HTTP within a stream: it is inspected as messages alone");
+                self.refuse(way);
+                continue;
             }
             match shown {
                 Ok(Shown::Replayed) => {}
@@ -300,6 +304,14 @@ impl Stream<'_> {
         if let Err(error) = write(&mut self.inspector, &mut self.out) {
             self.fail(&error.to_string());
         }
+    }
+
+    /// Stops what would be inspected in part only. No failure: those may be let go on.
+    fn refuse(&mut self, way: Way) {
+        self.state = Ending::Dropped;
+        tracing::warn!(transaction = &*self.tags.transaction, "{HTTP_WITHIN}: blocked");
+        let why = icap_stream::Dropped { signature: None, reason: HTTP_WITHIN.to_owned() };
+        self.answer(|inspector, out| inspector.drop(way, &why, out));
     }
 
     fn tell(&mut self, dropped: &Dropped) {
