@@ -68,7 +68,7 @@ impl ServerFlight {
     /// asked again at once after [`Progress::Retry`].
     ///
     /// # Errors
-    /// It can never become a server's first flight, or is longer than [`MAX_FLIGHT`].
+    /// It can never become a server's first flight, or is longer than `MAX_FLIGHT`.
     pub fn read(&mut self, bytes: &[u8]) -> Result<Progress, FlightError> {
         loop {
             if let Some(progress) = self.next_message()? {
