@@ -174,7 +174,7 @@ fn cases(origin: &str) -> Vec<Case> {
         (&["Transfer-Encoding: chunked", "Content-Length: 3"], false),
         (&["Content-Length: +1"], false),
         (&["Transfer-Encoding: \u{b}chunked"], false),
-        (&["Trailer: Host"], false),
+        (&["Trailer: Host"], true),
         (&["Connection: Content-Length"], true),
         (&["Expect: 100-continue"], true),
     ] {
