@@ -40,7 +40,8 @@ fuzz_target!(|input: &[u8]| {
     for size in [1, 7, 1000] {
         let split = records(&message, size);
         if split.len() <= MAX_HELLO {
-            assert_eq!(ClientHello::read(&split), Ok(Some(read.clone())), "records of {size}");
+            let same = ClientHello { length: split.len(), ..read.clone() };
+            assert_eq!(ClientHello::read(&split), Ok(Some(same)), "records of {size}");
         }
     }
 });
