@@ -64,8 +64,9 @@ fn is_request(first: &[u8], rest: &[&[u8]]) -> bool {
     }
 }
 
+/// Python's `str.split` takes the last ones too, in text of Latin-1, and so do its servers.
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c)
+    matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c | 0x1c..=0x1f | 0x85 | 0xa0)
 }
 
 /// RFC 9110 section 5.6.2.
@@ -94,6 +95,9 @@ mod tests {
             (b"POST /x\n", Http),
             (b"GET /a b\n", Http),
             (b"FOO HTTP/1.1\n", Http),
+            (b"\x1cPOST /x HTTP/1.1\r\n", Http),
+            (b"\xa0GET /x\r\n", Http),
+            (b"GET\x85/x\x1fHTTP/1.1\r\n", Http),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Http),
             (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", Other),
             (b"EHLO mail.example\r\n", Other),
