@@ -19,6 +19,7 @@ const WRAPPED: &[&str] = &[
     "FileAppendDataById",
     "FileAppendGAPById",
     "FileOpenFileWithId",
+    "FilesPrune",
     "glob",
     "HSSaveCacheIterator",
     "HtpBodyPrune",

@@ -16,6 +16,9 @@ MGS_IN_FRONT_OF(SigLoadSignatures);
 /* Suricata says why a rule is bad in one log line and which rule it was in the next; see log.c. */
 extern void mgs_log_watch_rules(int on);
 
+/* See files.c. */
+extern void mgs_look_at_first_bytes(DetectEngineCtx *);
+
 static int refuse_replace(DetectEngineCtx *, Signature *, const char *);
 
 static int dropping(const DetectEngineCtx *);
@@ -58,6 +61,7 @@ int __wrap_SigLoadSignatures(DetectEngineCtx *de_ctx, char *sig_file, bool exclu
     mgs_log_watch_rules(1);
     result = __real_SigLoadSignatures(de_ctx, sig_file, exclusive);
     mgs_log_watch_rules(0);
+    mgs_look_at_first_bytes(de_ctx);
 
     /* Suricata itself is content with no rules at all, and would let everything pass. */
     refused = mgs_sink_rules(stat->good_sigs_total, dropping(de_ctx), stat->bad_sigs_total, stat->skipped_sigs_total,
