@@ -480,6 +480,41 @@ fn no_way_of_cutting_or_padding_a_hello_hides_its_name() {
 }
 
 #[test]
+fn no_version_of_its_records_hides_a_hello() {
+    for extent in ["hello", "full"] {
+        let lab = Lab::start("", "", &format!("{ICAP}tls.mirror = {extent:?}\n"));
+        let (bad, good) = (lab.origin("sni.example", &TLS13), lab.origin("good.example", &TLS13));
+        for minor in [0, 3, 4, 5, 0xff] {
+            let say = |origin: &Origin, name: &str| {
+                let mut hello = cut(&hello(name), 50);
+                let mut at = 0;
+                while at < hello.len() {
+                    hello[at + 2] = minor;
+                    at += 5 + usize::from(u16::from_be_bytes([hello[at + 3], hello[at + 4]]));
+                }
+                let mut socket = lab.tunnel(origin.addr());
+                socket.write_all(&hello).expect("sent");
+                let mut first = [0; 6];
+                socket.read_exact(&mut first).expect("an answer");
+                (first[0], first[5])
+            };
+            // Its handshake goes on, so that a page can say why; nothing of it came to the origin.
+            say(&bad, "sni.example");
+            say(&good, "good.example");
+        }
+        assert_eq!((lab.mirrored("blocked"), lab.mirrored("passed")), (5, 5), "{extent}");
+
+        // Nor where nobody looks into it.
+        let lab = Lab::start("", "", &format!("{ICAP}tls.mirror = {extent:?}\n{}", bypass("*")));
+        for minor in [0, 3, 4, 5, 0xff] {
+            let mut hello = hello("sni.example");
+            hello[2] = minor;
+            assert_eq!(lab.say(bad.addr(), &hello), [21, 3, 3, 0, 2, 2, 49], "{extent}, {minor}");
+        }
+    }
+}
+
+#[test]
 fn a_client_that_waits_or_sends_garbage_gets_no_way_past() {
     let lab = Lab::bypassing();
     let origin = lab.origin("good.example", &TLS13);

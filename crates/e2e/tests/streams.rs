@@ -180,6 +180,46 @@ fn client_hello(name: &'static str) -> Vec<u8> {
     hello
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_to_be_tls_is_recognised_as_such_or_fails() {
+    let (inspector, _folder) = inspector(RULES, "");
+    let chain = chain(&[inspector.url()]);
+    let hello = client_hello("good.example");
+    let mut unknown = hello.clone();
+    unknown[2] = 9;
+    for (bytes, is_tls) in [(&hello[..], true), (&unknown, false), (b"HELO\r\n", false)] {
+        for by_ping in [true, false] {
+            let mut info = TransactionInfo::new("tls", "c1", "t1");
+            info.client = Some("192.0.2.7:4711".parse().expect("an address"));
+            info.server = Some("198.51.100.9:443".parse().expect("an address"));
+            let streams = chain.stream(&info, "a.example:443").await.expect("no failure");
+            let mut streams = streams.expect("somebody to inspect it");
+            streams.replay(Way::ToServer, bytes).expect("replayed");
+            match by_ping {
+                true => streams.ping().expect("asked"),
+                false => {
+                    for way in Way::BOTH {
+                        streams.show(way, b"", Mark::END).expect("shown");
+                    }
+                }
+            }
+            let said = loop {
+                match event(&mut streams).await {
+                    Ok(StreamEvent::Proto(_)) => {}
+                    said => break said,
+                }
+            };
+            match said {
+                Ok(StreamEvent::Pong | StreamEvent::Passed(_)) => assert!(is_tls),
+                Err(failure) => {
+                    assert!(!is_tls && failure.to_string().contains("recognise"), "{failure}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 /// A record of TLS that says to be encrypted.
 fn record(content: &[u8]) -> Vec<u8> {
     let len = u16::try_from(content.len()).expect("a record");

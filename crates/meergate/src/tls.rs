@@ -23,6 +23,7 @@ mod revocations;
 mod server_side;
 mod staple;
 mod trust;
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub use origin::UpstreamTls;
 pub use pinning::{Pinning, Refuser};
 pub use plan::TlsPlan;
 pub use server_side::ServerSide;
+pub use versions::with_known_versions;
 
 /// TLS towards an origin.
 pub type OriginStream<S> = TlsStream<Recorded<S>>;

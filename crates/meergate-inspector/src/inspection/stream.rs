@@ -51,6 +51,9 @@ const HTTP: [&str; 3] = ["http", "http2", "doh2"];
 /// Why a stream is refused in which they are spoken.
 const HTTP_WITHIN: &str = "HTTP within a stream, where it is not inspected as such";
 
+/// Why a stream fails that is said to be TLS.
+const NO_TLS: &str = "the engine did not recognise the TLS that this is said to be";
+
 /// Serves a transaction that asks for a stream, and says how it ended.
 pub(crate) async fn serve(
     flows: &Rc<WorkerFlows>,
@@ -60,6 +63,7 @@ pub(crate) async fn serve(
     transaction: &mut Transaction<'_>,
 ) -> (Outcome, Result<(), TransactError>) {
     let connect = asked(transaction);
+    let is_tls = transaction.head().headers().text("X-Proto").is_some_and(is_tls);
     let (body, reply) = transaction.split();
     let Some(connect) = connect else {
         let reason = "a stream is a REQMOD with a CONNECT and a body, without a preview";
@@ -87,6 +91,7 @@ pub(crate) async fn serve(
         inspector: Inspector::new(flows.state.settings.limits.window()),
         out: Vec::new(),
         protocol: None,
+        is_tls,
         state: Ending::Open,
     };
     let result = stream.run(body, reply).await;
@@ -104,6 +109,11 @@ fn asked(transaction: &Transaction<'_>) -> Option<RequestHead> {
     let limits = http_wire::Limits::default();
     let connect = RequestHead::from_bytes(transaction.req_hdr()?.clone(), &limits);
     connect.ok().filter(|connect| connect.method() == b"CONNECT")
+}
+
+/// Whether the gateway says that it is TLS.
+fn is_tls(protocol: &str) -> bool {
+    protocol.trim().eq_ignore_ascii_case("tls")
 }
 
 /// What is known of how a stream ends.
@@ -126,6 +136,8 @@ struct Stream<'a> {
     out: Vec<u8>,
     /// What the flow was recognised as.
     protocol: Option<&'static str>,
+    /// It is said to be TLS: rules on that are to be asked, or it fails.
+    is_tls: bool,
     state: Ending,
 }
 
@@ -201,14 +213,14 @@ impl Stream<'_> {
     fn judge(&mut self, mut bytes: &[u8]) {
         while self.state != Ending::Failed {
             let Self { flow, inspector, .. } = self;
-            let (way, shown) = match inspector.read(&mut bytes) {
+            let (way, shown, ends) = match inspector.read(&mut bytes) {
                 Ok(None) => return,
                 Ok(Some(Command::Data { way, bytes, mark })) => {
                     self.flows.counters().inspected.add(bytes.len() as u64);
-                    (way, show(flow, way, bytes, mark).map(|()| Shown::Counted))
+                    (way, show(flow, way, bytes, mark).map(|()| Shown::Counted), mark.end)
                 }
                 Ok(Some(Command::Replay { way, bytes })) => {
-                    (way, show(flow, way, bytes, Mark::NONE).map(|()| Shown::Replayed))
+                    (way, show(flow, way, bytes, Mark::NONE).map(|()| Shown::Replayed), false)
                 }
                 Ok(Some(Command::Discarded(len))) => {
                     self.flows.counters().uninspected(Uninspected::AfterDrop, len as u64);
@@ -222,6 +234,7 @@ impl Stream<'_> {
                     self.tag(fields.value("Transaction-Id"));
                     continue;
                 }
+                Ok(Some(Command::Ping)) if self.is_misread() => return self.fail(NO_TLS),
                 Ok(Some(Command::Ping)) => {
                     self.answer(|inspector, out| inspector.pong(out));
                     continue;
@@ -240,6 +253,9 @@ impl Stream<'_> {
             if shown.is_ok() && self.protocol.is_some_and(|name| HTTP.contains(&name)) {
                 self.refuse(way);
                 continue;
+            }
+            if shown.is_ok() && ends && self.is_misread() {
+                return self.fail(NO_TLS);
             }
             match shown {
                 Ok(Shown::Replayed) => {}
@@ -265,6 +281,12 @@ impl Stream<'_> {
         self.protocol = protocol;
     }
 
+    /// Whether rules on TLS were not asked about what is said to be TLS, and was shown as far as a verdict
+    /// on it is wanted now.
+    fn is_misread(&self) -> bool {
+        self.is_tls && self.state == Ending::Open && self.protocol != Some("tls")
+    }
+
     /// Ends the flow and begins another.
     fn begin(&mut self, phase: &Phase) {
         let was_told = self.flow.is_condemned();
@@ -277,6 +299,7 @@ impl Stream<'_> {
             Ok(()) | Err(Halt::Blocked(_)) => {}
             Err(halt) => return self.fail(&halt.to_string()),
         }
+        self.is_tls = phase.proto.as_deref().is_some_and(is_tls);
         self.tag(phase.transaction.as_deref());
         let tuple = phase.tuple.map(|(client, server)| Tuple::new(client, server)).transpose();
         match tuple.and_then(|tuple| self.flow.renew(tuple)) {

@@ -13,7 +13,7 @@ use crate::config;
 use crate::policy::Decision;
 use crate::records::MirrorRecord;
 use crate::session::{Arrival, Session, decide_tls};
-use crate::tls::ServerSide;
+use crate::tls::{ServerSide, with_known_versions};
 use crate::upstream::{Route, Upstream};
 use crate::words::{Mirrored, Target, Towards, Unseen, UpstreamError, UpstreamErrorKind};
 
@@ -224,7 +224,7 @@ impl<'a> Mirror<'a> {
                 if let Some(why) = unseen {
                     count_unseen(self.arrival, *why, towards, records.len());
                 }
-                streams.replay(way, records)
+                streams.replay(way, &with_known_versions(records))
             }
             Looking::Bypassed(why) => {
                 count_unseen(self.arrival, *why, towards, records.len());

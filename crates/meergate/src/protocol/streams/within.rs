@@ -101,7 +101,7 @@ impl Within {
 
 /// Whether a record of a handshake may begin somewhere in these bytes, in either form.
 fn has_record(bytes: &[u8]) -> bool {
-    memchr2_iter(1, 22, bytes).any(|at| matches!(bytes.get(at + 1..at + 3), Some([3, 0..=4])))
+    memchr2_iter(1, 22, bytes).any(|at| bytes.get(at + 1) == Some(&3) && bytes.len() > at + 2)
 }
 
 /// Whether a ServerHello stands somewhere in these bytes.
@@ -111,16 +111,17 @@ fn has_answer(bytes: &[u8]) -> bool {
     memchr_iter(22, bytes).any(is_answer)
 }
 
-/// Whether these are the first bytes of a ClientHello or ServerHello, by who speaks. (A false one
-/// among random bytes comes once in 2^50.)
+/// Whether these are the first bytes of a ClientHello or ServerHello, by who speaks. A client may say any
+/// version, of which servers take the one that they know; theirs is one. (False ones among random bytes:
+/// of a server's one in 2^50, of a client's one in 2^34 at the start of a turn.)
 fn is_hello(first: &[u8; HELLO], way: Way) -> bool {
-    let message = match way {
-        Way::ToServer => 1,
-        Way::ToClient => 2,
+    let [22, 3, version, high, low, message, 0, _, _, major, minor] = *first else {
+        return way == Way::ToServer && is_old_hello(first);
     };
-    let is_record = first[0] == 22 && first[1] == 3 && first[2] <= 4;
-    let is_message = first[5] == message && first[6] == 0 && first[9] == 3 && first[10] <= 4;
-    (is_record && is_message) || (way == Way::ToServer && is_old_hello(first))
+    match way {
+        Way::ToServer => message == 1 && (1..=1 << 14).contains(&u16::from_be_bytes([high, low])),
+        Way::ToClient => message == 2 && version <= 4 && major == 3 && minor <= 4,
+    }
 }
 
 /// A ClientHello in the form of SSL 2.0, which servers may take for TLS 1.2 (RFC 5246 appendix E.2).
@@ -179,6 +180,23 @@ mod tests {
             let said: &[(_, &[u8])] =
                 &[(ToServer, b"\0"), (ToClient, b"\0"), (ToServer, &behind), (ToClient, SERVER)];
             assert_eq!(find(said, cut).unwrap().0, Found::Tls);
+        }
+    }
+
+    #[test]
+    fn a_hello_says_any_version() {
+        for (record, message) in [([3, 4], [3, 3]), ([3, 5], [3, 3]), ([3, 0xff], [4, 1])] {
+            let mut hello = CLIENT.to_vec();
+            hello[1..3].copy_from_slice(&record);
+            hello[9..11].copy_from_slice(&message);
+            let said: &[(_, &[u8])] = &[(Way::ToClient, b"220 go\r\n"), (Way::ToServer, &hello)];
+            for cut in 1..30 {
+                assert_eq!(find(said, cut).unwrap().0, Found::Tls);
+            }
+            // And behind something else.
+            let behind = [b"ask\0", &hello[..]].concat();
+            let said: &[(_, &[u8])] = &[(Way::ToServer, &behind), (Way::ToClient, SERVER)];
+            assert_eq!(find(said, 9).unwrap().0, Found::Tls);
         }
     }
 
