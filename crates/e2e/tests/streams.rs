@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use e2e::{Inspector, content};
 use icap_client::{
-    Chain, Fail, FailPolicy, Failure, FailureKind, Mark, OnOverload, Phase, Reason, ServiceConfig,
-    StreamDrop, StreamEvent, Streams, TransactionInfo, Way,
+    Chain, Fail, FailPolicy, Failure, FailureKind, Mark, OnOverload, Opening, Phase, Reason,
+    ServiceConfig, StreamDrop, StreamEvent, Streams, TransactionInfo, Way,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -218,6 +219,86 @@ async fn what_is_said_to_be_tls_is_recognised_as_such_or_fails() {
             }
         }
     }
+}
+
+/// A way to `to` that can be cut.
+struct Detour {
+    port: u16,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Detour {
+    fn to(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let sockets = Arc::new(Mutex::new(Vec::new()));
+        let kept = sockets.clone();
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let far = TcpStream::connect(to).expect("a connection");
+                let ends = [near, far];
+                for (from, to) in [(0, 1), (1, 0)] {
+                    let [mut from, mut to] =
+                        [from, to].map(|at: usize| ends[at].try_clone().expect("a handle"));
+                    thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                kept.lock().expect("sockets").extend(ends);
+            }
+        });
+        Self { port, sockets }
+    }
+
+    fn cut(&self) {
+        for socket in self.sockets.lock().expect("sockets").drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stream_begins_with_needs_no_answer_first() {
+    let (inspector, _folder) = inspector(RULES, "");
+    let detour = Detour::to(inspector.addr());
+    let way = format!("127.0.0.1:{}", detour.port);
+    let chain = chain(&[inspector.url().replace(&inspector.addr().to_string(), &way)]);
+    let mut info = TransactionInfo::new("tls", "c1", "t1");
+    info.client = Some("192.0.2.7:4711".parse().expect("an address"));
+    info.server = Some("198.51.100.9:443".parse().expect("an address"));
+    for n in 0..12 {
+        let (is_good, is_all) = (n % 2 == 0, n % 4 < 2);
+        let hello = client_hello(if is_good { "good.example" } else { "evil.example" });
+        let opening = Opening { way: Way::ToServer, bytes: &hello, is_all };
+        let streams = chain.stream_with(&info, "a.example:443", &opening).await;
+        let mut streams = streams.expect("no failure").expect("somebody to inspect it");
+        loop {
+            match event(&mut streams).await.expect("a verdict") {
+                StreamEvent::Dropped(dropped) => {
+                    break assert_eq!((sid(&dropped), is_good), (79, false));
+                }
+                StreamEvent::Pong => {
+                    assert!(is_good && !is_all);
+                    streams.end().expect("the end");
+                }
+                StreamEvent::Passed(_) if Way::BOTH.iter().all(|way| streams.end_cleared(*way)) => {
+                    break assert!(is_good);
+                }
+                _ => {}
+            }
+        }
+        finish(streams).await;
+        // The next one finds the connection that was kept closed, and says it all again.
+        if n % 3 == 0 {
+            detour.cut();
+        }
+    }
+    let metrics = chain.services().next().expect("one").metrics().clone();
+    assert_eq!((metrics.passed.value(), metrics.blocked.value()), (6, 6));
+    // Kept, but for those that were cut.
+    let before = detour.sockets.lock().expect("sockets").len();
+    assert!(before <= 2, "{before} connections");
 }
 
 /// A record of TLS that says to be encrypted.

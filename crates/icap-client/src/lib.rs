@@ -70,7 +70,7 @@ pub use metrics::{Counter, Gauge, ServiceMetrics};
 pub use outcome::{Adapted, AdaptedResponse, Block, Did, LateChange, Shown, Step, Trail};
 pub use probe::{Ask, Probe, Told};
 pub use service::Service;
-pub use stream::{StreamDrop, StreamEvent};
+pub use stream::{Opening, StreamDrop, StreamEvent};
 pub use streams::Streams;
 
 /// The README's example is run with the tests.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use icap::Method;
 use icap::client::{Event, Reply, Terms};
-use icap_stream::{Answer, Dropped, Gateway, Mark, Offer, Phase, Signature, VERSION, Way};
+use icap_stream::{Answer, Dropped, Gateway, Mark, Offer, Phase, Signature, VERSION, Way, Window};
 use shares::{Limit, Share};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -59,6 +59,19 @@ pub struct StreamDrop {
     pub why: Dropped,
 }
 
+/// What a stream begins with, which is sent with the question whether a service takes it. If it does not,
+/// nothing was shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Who says it.
+    pub way: Way,
+    /// Bytes to be [replayed](crate::Streams::replay).
+    pub bytes: &'a [u8],
+    /// Whether that is all, as after [`Streams::end`](crate::Streams::end); else a verdict on it is asked
+    /// for, as by a [ping](crate::Streams::ping).
+    pub is_all: bool,
+}
+
 /// A stream at one service.
 pub(crate) struct Stream {
     transaction: Option<Box<Transaction>>,
@@ -74,6 +87,8 @@ pub(crate) struct Stream {
     asked: Asked,
     alarm: Pin<Box<Sleep>>,
     failed: Option<Failure>,
+    /// The answer has come to its end, as it was asked to.
+    answered: bool,
     /// One of the streams that the endpoint takes at once, of which a client gets no more than it
     /// leaves to others.
     _place: Share,
@@ -93,13 +108,18 @@ enum Asked {
 #[derive(Clone, Default)]
 struct Outbox(Arc<Mutex<Waiting>>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Waiting {
     bytes: BytesMut,
     ended: bool,
 }
 
 impl Outbox {
+    /// What waits now, to be put back if it does not arrive.
+    fn copy(&self) -> Waiting {
+        self.with(|waiting| waiting.clone())
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut Waiting) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -125,6 +145,7 @@ impl Service {
         self: &Arc<Self>,
         info: &TransactionInfo,
         authority: &str,
+        opening: Option<&Opening<'_>>,
     ) -> Result<Option<Stream>, Failure> {
         self.look_after();
         // Whoever has said that it takes none is not waited for, whether it is up or not.
@@ -136,7 +157,7 @@ impl Service {
         let mut unoffered = false;
         while let Some((at, endpoint)) = self.pick(&info.connection_id, &tried) {
             tried.push(at);
-            match self.try_stream(endpoint, info, authority).await {
+            match self.try_stream(endpoint, info, authority, opening).await {
                 Ok(Some(stream)) => {
                     endpoint.report_success();
                     return Ok(Some(stream));
@@ -160,6 +181,7 @@ impl Service {
         endpoint: &Arc<Endpoint>,
         info: &TransactionInfo,
         authority: &str,
+        opening: Option<&Opening<'_>>,
     ) -> Result<Option<Stream>, Failure> {
         let capabilities = endpoint.capabilities().await?;
         let Some(Offer { window, streams, .. }) = capabilities.streams else {
@@ -187,12 +209,20 @@ impl Service {
             return Err(endpoint.failure(FailureKind::Overload, detail));
         };
         let active = Level::raise(self.metrics());
-        let outbox = Outbox::default();
+        let mut stream = Stream::new(endpoint, window, place, active);
+        if let Some(opening) = opening {
+            stream.begin(opening)?;
+        }
+        let outbox = stream.outbox.clone();
+        let said = outbox.copy();
         let ask =
             |fresh| self.ask_for_stream(endpoint, info, authority, &capabilities, &outbox, fresh);
         let transaction = match ask(false).await {
-            // Nothing of the stream was shown by then.
-            Err(Unasked::Stale) => ask(true).await,
+            // It was not taken in by anybody.
+            Err(Unasked::Stale) => {
+                outbox.with(|waiting| *waiting = said);
+                ask(true).await
+            }
             asked => asked,
         };
         let transaction = transaction.map_err(|unasked| match unasked {
@@ -203,21 +233,9 @@ impl Service {
             }
         })?;
         self.metrics().transactions.add(1);
-        let now = Instant::now();
-        Ok(Some(Stream {
-            transaction: Some(transaction),
-            gateway: Gateway::new(window),
-            outbox,
-            input: VecDeque::new(),
-            endpoint: endpoint.clone(),
-            heard: now,
-            owes_since: None,
-            asked: Asked::No,
-            alarm: Box::pin(sleep_until(now + PING_AFTER)),
-            failed: None,
-            _place: place,
-            _active: active,
-        }))
+        stream.transaction = Some(transaction);
+        stream.heard = Instant::now();
+        Ok(Some(stream))
     }
 
     /// Asks for a stream, on a `fresh` connection or on one that was kept.
@@ -293,6 +311,31 @@ impl From<Failure> for Unasked {
 }
 
 impl Stream {
+    /// One that no service was asked about.
+    fn new(endpoint: &Arc<Endpoint>, window: Window, place: Share, active: Level) -> Self {
+        let now = Instant::now();
+        Self {
+            transaction: None,
+            gateway: Gateway::new(window),
+            outbox: Outbox::default(),
+            input: VecDeque::new(),
+            endpoint: endpoint.clone(),
+            heard: now,
+            owes_since: None,
+            asked: Asked::No,
+            alarm: Box::pin(sleep_until(now + PING_AFTER)),
+            failed: None,
+            answered: false,
+            _place: place,
+            _active: active,
+        }
+    }
+
+    fn begin(&mut self, opening: &Opening<'_>) -> Result<(), Failure> {
+        self.replay(opening.way, opening.bytes)?;
+        if opening.is_all { self.end() } else { self.ping() }
+    }
+
     pub(crate) fn gateway(&self) -> &Gateway {
         &self.gateway
     }
@@ -309,6 +352,16 @@ impl Stream {
 
     pub(crate) fn replay(&mut self, way: Way, bytes: &[u8]) -> Result<(), Failure> {
         self.say(|gateway, out| gateway.replay(way, bytes, out))
+    }
+
+    /// Ends both directions, and the body: nothing more can come. The verdict is to be awaited.
+    pub(crate) fn end(&mut self) -> Result<(), Failure> {
+        for way in Way::BOTH {
+            self.show(way, b"", Mark::END)?;
+        }
+        self.say(|gateway, _| gateway.end_body())?;
+        self.outbox.with(|waiting| waiting.ended = true);
+        Ok(())
     }
 
     pub(crate) fn phase(&mut self, phase: &Phase) -> Result<(), Failure> {
@@ -342,8 +395,7 @@ impl Stream {
         let gateway = &mut self.gateway;
         let said = self.outbox.with(|waiting| {
             let said = f(gateway, &mut waiting.bytes).map_err(|error| error.to_string());
-            match waiting.bytes.len() > MOST_WAITING + 2 * icap_stream::Window::MAX.bytes() as usize
-            {
+            match waiting.bytes.len() > MOST_WAITING + 2 * Window::MAX.bytes() as usize {
                 true => Err("more waits to be written than may".to_owned()),
                 false => said,
             }
@@ -366,11 +418,19 @@ impl Stream {
             if let Some(event) = self.read()? {
                 return Poll::Ready(Ok(event));
             }
+            if self.answered {
+                return Poll::Pending;
+            }
             match self.poll_transaction(cx) {
                 Poll::Ready(more) => more?,
                 Poll::Pending => ready!(self.poll_alarm(cx))?,
             }
         }
+    }
+
+    /// Whether the body has ended.
+    fn said_all(&self) -> bool {
+        self.outbox.with(|waiting| waiting.ended)
     }
 
     /// Takes in more of the answer.
@@ -383,6 +443,10 @@ impl Stream {
             Ok(Event::Data(bytes)) => {
                 self.heard = Instant::now();
                 self.input.push_back(bytes);
+                Poll::Ready(Ok(()))
+            }
+            Ok(Event::End { .. }) if self.said_all() && self.gateway.finish().is_ok() => {
+                self.answered = true;
                 Poll::Ready(Ok(()))
             }
             Ok(Event::End { .. }) => {
@@ -499,6 +563,10 @@ impl Stream {
         self.outbox.with(|waiting| waiting.ended = true);
         let limit = self.endpoint.config.timeouts.idle.0;
         let Some(mut transaction) = self.transaction.take() else { return Ok(()) };
+        if self.answered {
+            drop(transaction.finish());
+            return Ok(());
+        }
         let end = async {
             loop {
                 match transaction.event().await {

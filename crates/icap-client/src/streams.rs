@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use icap_stream::{Mark, Phase, Way};
 
-use crate::stream::{Stream, StreamDrop, StreamEvent};
+use crate::stream::{Opening, Stream, StreamDrop, StreamEvent};
 use crate::{Chain, Fail, Failure, FailureKind, OnOverload, Service, TransactionInfo};
 
 /// A stream at the services of a chain. What all of them have cleared may leave; what one of them
@@ -35,6 +35,28 @@ impl Chain {
         info: &TransactionInfo,
         authority: &str,
     ) -> Result<Option<Streams>, Failure> {
+        self.open_stream(info, authority, None).await
+    }
+
+    /// As [`stream`](Self::stream), with the first bytes of it, which spares waiting for the answer.
+    ///
+    /// # Errors
+    /// As for [`stream`](Self::stream).
+    pub async fn stream_with(
+        &self,
+        info: &TransactionInfo,
+        authority: &str,
+        opening: &Opening<'_>,
+    ) -> Result<Option<Streams>, Failure> {
+        self.open_stream(info, authority, Some(opening)).await
+    }
+
+    async fn open_stream(
+        &self,
+        info: &TransactionInfo,
+        authority: &str,
+        opening: Option<&Opening<'_>>,
+    ) -> Result<Option<Streams>, Failure> {
         let mut this = Streams {
             streams: Vec::new(),
             services: Vec::new(),
@@ -45,7 +67,7 @@ impl Chain {
             failed: false,
         };
         for service in self.services().filter(|service| !service.config().monitor) {
-            match service.stream(info, authority).await {
+            match service.stream(info, authority, opening).await {
                 Ok(None) => {}
                 Ok(Some(stream)) => {
                     this.streams.push(stream);
@@ -53,6 +75,9 @@ impl Chain {
                 }
                 Err(failure) => this.failed_to_open(service, info, failure)?,
             }
+        }
+        if opening.is_some_and(|opening| !opening.is_all) {
+            this.awaited = this.streams.len();
         }
         let nobody = this.streams.is_empty() && this.bypassed.is_empty();
         Ok((!nobody).then_some(this))
@@ -102,6 +127,15 @@ impl Streams {
     /// As for [`show`](Self::show).
     pub fn replay(&mut self, way: Way, bytes: &[u8]) -> Result<(), Failure> {
         self.each(|stream| stream.replay(way, bytes))
+    }
+
+    /// Ends both directions: nothing can follow, and with the verdict on that the services are done. To be
+    /// awaited as ever.
+    ///
+    /// # Errors
+    /// As for [`show`](Self::show).
+    pub fn end(&mut self) -> Result<(), Failure> {
+        self.each(Stream::end)
     }
 
     /// Begins another flow. All that was shown must have been cleared, or the flow dropped; see

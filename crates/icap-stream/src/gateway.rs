@@ -47,6 +47,8 @@ enum Verdict {
 enum Sending {
     /// Nothing but the end of the body.
     Cancelled,
+    /// Nothing, and what both directions ended with is without a verdict.
+    Ended,
     /// Nothing.
     Finished,
     Open,
@@ -248,11 +250,16 @@ impl Gateway {
         Ok(true)
     }
 
-    /// Says that the connection broke, so that no verdict is wanted any more. The body may end.
+    /// Says that the connection broke, so that no verdict is wanted any more. The body may end; if it
+    /// [has](Self::end_body), there is nothing to say.
     ///
     /// # Errors
     /// `Sequence`, if the stream is over.
     pub fn cancel(&mut self, reason: &str, out: &mut impl BufMut) -> Result<(), Error> {
+        if self.sending == Sending::Ended {
+            self.sending = Sending::Cancelled;
+            return Ok(());
+        }
         self.need_live()?;
         self.written += encode(Kind::Cancel, 0, &[fields::line(reason).as_bytes()], out);
         self.sending = Sending::Cancelled;
@@ -265,11 +272,26 @@ impl Gateway {
     /// # Errors
     /// `Sequence` otherwise.
     pub fn finish(&mut self) -> Result<(), Error> {
-        let is_under_way = self.verdict == Verdict::Open && self.sending == Sending::Open;
+        let is_under_way =
+            self.verdict == Verdict::Open && matches!(self.sending, Sending::Ended | Sending::Open);
         if is_under_way && !self.is_complete() {
             return Err(self.misused("an end of the body before the end of the stream"));
         }
         self.sending = Sending::Finished;
+        Ok(())
+    }
+
+    /// Ends the body before the verdict on the ends of both directions, behind which nothing can come.
+    /// What they lead to is still to be awaited.
+    ///
+    /// # Errors
+    /// `Sequence`, if a direction has not ended, or nothing may be shown now.
+    pub fn end_body(&mut self) -> Result<(), Error> {
+        self.need_open("an end of the body")?;
+        if !self.ways.iter().all(|way| way.end_sent) {
+            return Err(self.misused("an end of the body before the ends of both directions"));
+        }
+        self.sending = Sending::Ended;
         Ok(())
     }
 
@@ -328,8 +350,13 @@ impl Gateway {
     /// # Errors
     /// `Truncated`, unless the stream is over: nothing more may leave.
     pub fn end_of_input(&self) -> Result<(), Error> {
-        let over =
-            self.is_complete() || self.verdict == Verdict::Failed || self.sending != Sending::Open;
+        let over = self.is_complete()
+            || self.verdict == Verdict::Failed
+            || match self.sending {
+                Sending::Cancelled | Sending::Finished => true,
+                Sending::Ended => self.is_condemned(),
+                Sending::Open => false,
+            };
         match over && self.decoder.is_between_frames() {
             true => Ok(()),
             false => Err(Error::new(

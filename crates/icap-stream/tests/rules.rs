@@ -182,6 +182,36 @@ fn both_directions_end_each_for_itself() {
 }
 
 #[test]
+fn a_body_may_end_before_the_verdict_and_that_is_still_awaited() {
+    let ended = || {
+        let mut gateway = Gateway::new(Window::DEFAULT);
+        let mut out = Vec::new();
+        gateway.data(Way::ToServer, b"x", Mark::END, &mut out).unwrap();
+        assert!(gateway.end_body().is_err(), "one direction goes on");
+        gateway.data(Way::ToClient, b"", Mark::END, &mut out).unwrap();
+        gateway.end_body().unwrap();
+        assert!(gateway.ping(&mut out).is_err() && gateway.room(Way::ToServer) == 0);
+        assert!(gateway.finish().is_err() && gateway.end_of_input().is_err());
+        gateway
+    };
+    let mut gateway = ended();
+    let passed = |way: u8, offset: u64| frame(129, way | 4, &offset.to_be_bytes());
+    assert!(gateway.read(&mut &passed(1, 0)[..]).unwrap().is_some());
+    assert!(gateway.finish().is_err() && gateway.end_of_input().is_err());
+    assert!(gateway.read(&mut &passed(0, 1)[..]).unwrap().is_some());
+    assert!(gateway.finish().is_ok() && gateway.end_of_input().is_ok());
+
+    let mut dropped = ended();
+    assert!(dropped.read(&mut &drop(0, 0)[..]).unwrap().is_some());
+    assert!(dropped.end_of_input().is_ok() && dropped.finish().is_ok());
+
+    // Nobody is to be told that no verdict is wanted any more.
+    let (mut cancelled, mut out) = (ended(), Vec::new());
+    cancelled.cancel("gone", &mut out).unwrap();
+    assert!(out.is_empty() && cancelled.finish().is_ok());
+}
+
+#[test]
 fn a_phase_waits_for_the_verdict_on_the_last() {
     let data = frame(1, 0, b"x");
     let phase = frame(3, 0, b"Reason: next-mail\n");

@@ -234,8 +234,10 @@ impl Stream<'_> {
                     self.tag(fields.value("Transaction-Id"));
                     continue;
                 }
-                Ok(Some(Command::Ping)) if self.is_misread() => return self.fail(NO_TLS),
                 Ok(Some(Command::Ping)) => {
+                    if self.is_misread() {
+                        return self.fail(NO_TLS);
+                    }
                     self.answer(|inspector, out| inspector.pong(out));
                     continue;
                 }

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use icap_client::{Chain, Failure, Mark, StreamDrop, StreamEvent, Streams, Way};
+use icap_client::{Chain, Failure, Opening, StreamDrop, StreamEvent, Streams, Way};
 
 use super::stream::{Audience, StreamSubject, block_record, count_unseen, stream_id};
 use super::trouble::Trouble;
@@ -123,8 +123,15 @@ impl<'a> Mirror<'a> {
         }
         let id = stream_id(arrival, "tls");
         let subject = StreamSubject { protocol: "tls", id, target, server };
-        let audience = Audience::find(arrival, plan.chain.as_deref(), &subject).await;
+        let is_all = plan.extent != config::Mirror::Full;
+        let shown = with_known_versions(hello);
+        let opening = Opening { way: Way::ToServer, bytes: &shown, is_all };
+        let opening = (!hello.is_empty()).then_some(&opening);
+        let audience = Audience::find(arrival, plan.chain.as_deref(), &subject, opening).await;
         let audience = audience.map_err(|failure| this.failed(&failure))?;
+        if let Some(why @ Unseen::ServiceBypassed) = audience.unseen() {
+            count_unseen(arrival, why, Towards::Server, hello.len());
+        }
         let unseen = audience.unseen();
         this.looking = match audience {
             Audience::Services(streams) => Looking::Services { streams, unseen },
@@ -134,11 +141,12 @@ impl<'a> Mirror<'a> {
                 return Ok(this);
             }
         };
-        match plan.extent {
-            config::Mirror::Full => this.show(Way::ToServer, hello).await?,
-            config::Mirror::Hello | config::Mirror::Off => {
-                this.show_last(Way::ToServer, hello).await?;
+        match is_all {
+            true => this.last_verdict().await?,
+            false if opening.is_some() => {
+                this.verdict(|_, event| matches!(event, StreamEvent::Pong)).await?;
             }
+            false => {}
         }
         Ok(this)
     }
@@ -169,34 +177,35 @@ impl<'a> Mirror<'a> {
         }
     }
 
-    /// Shows records of the client's side or the server's, and awaits the verdict.
-    ///
-    /// # Errors
-    /// Nothing may pass.
-    pub(crate) async fn show(&mut self, way: Way, records: &[u8]) -> Result<(), Stopped> {
-        let Some(streams) = self.present(way, records)? else { return Ok(()) };
-        if let Err(failure) = streams.ping() {
-            return Err(self.failed(&failure));
-        }
-        self.verdict(|_, event| matches!(event, StreamEvent::Pong)).await
-    }
-
     /// Shows the last records, and awaits the verdict about all.
     ///
     /// # Errors
     /// Nothing may pass.
     pub(crate) async fn show_last(&mut self, way: Way, records: &[u8]) -> Result<(), Stopped> {
-        let shown = self
-            .present(way, records)?
-            .map(|streams| Way::BOTH.iter().try_for_each(|way| streams.show(*way, b"", Mark::END)));
-        match shown {
-            None => {}
-            Some(Err(failure)) => return Err(self.failed(&failure)),
-            Some(Ok(())) => {
-                self.verdict(|streams, _| Way::BOTH.iter().all(|way| streams.end_cleared(*way)))
-                    .await?;
+        let towards = match way {
+            Way::ToClient => Towards::Client,
+            Way::ToServer => Towards::Server,
+        };
+        let shown = match &mut self.looking {
+            Looking::Services { streams, unseen } => {
+                if let Some(why) = unseen {
+                    count_unseen(self.arrival, *why, towards, records.len());
+                }
+                streams.replay(way, &with_known_versions(records)).and_then(|()| streams.end())
             }
-        }
+            Looking::Bypassed(why) => {
+                count_unseen(self.arrival, *why, towards, records.len());
+                Ok(())
+            }
+            Looking::Over => return Ok(()),
+        };
+        shown.map_err(|failure| self.failed(&failure))?;
+        self.last_verdict().await
+    }
+
+    /// Awaits the verdict on the ends, which are behind all that was shown.
+    async fn last_verdict(&mut self) -> Result<(), Stopped> {
+        self.verdict(|streams, _| Way::BOTH.iter().all(|way| streams.end_cleared(*way))).await?;
         let outcome = match &self.looking {
             Looking::Services { unseen: None, .. } => Mirrored::Passed,
             Looking::Bypassed(_) | Looking::Services { .. } => Mirrored::ServiceBypassed,
@@ -211,34 +220,6 @@ impl<'a> Mirror<'a> {
         tracing::warn!(connection = %self.arrival.id, why, "a TLS handshake can't be shown");
         self.settle(Mirrored::Failed);
         Stopped::Failed(why.to_owned())
-    }
-
-    /// Hands records to the services, if there are any.
-    fn present(&mut self, way: Way, records: &[u8]) -> Result<Option<&mut Streams>, Stopped> {
-        let towards = match way {
-            Way::ToClient => Towards::Client,
-            Way::ToServer => Towards::Server,
-        };
-        let shown = match &mut self.looking {
-            Looking::Services { streams, unseen } => {
-                if let Some(why) = unseen {
-                    count_unseen(self.arrival, *why, towards, records.len());
-                }
-                streams.replay(way, &with_known_versions(records))
-            }
-            Looking::Bypassed(why) => {
-                count_unseen(self.arrival, *why, towards, records.len());
-                Ok(())
-            }
-            Looking::Over => Ok(()),
-        };
-        if let Err(failure) = shown {
-            return Err(self.failed(&failure));
-        }
-        Ok(match &mut self.looking {
-            Looking::Services { streams, .. } => Some(streams),
-            Looking::Bypassed(_) | Looking::Over => None,
-        })
     }
 
     async fn verdict(

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use icap_client::{Chain, Failure, StreamDrop, Streams, TransactionInfo};
+use icap_client::{Chain, Failure, Opening, StreamDrop, Streams, TransactionInfo};
 
 use crate::records::BlockRecord;
 use crate::session::Arrival;
@@ -37,7 +37,8 @@ pub(crate) enum Audience {
 }
 
 impl Audience {
-    /// Asks the services of `chain` to look at a stream of the client's connection.
+    /// Asks the services of `chain` to look at a stream of the client's connection, that begins with
+    /// `opening`.
     ///
     /// # Errors
     /// A service failed, and is set to fail closed: nothing may pass.
@@ -45,6 +46,7 @@ impl Audience {
         arrival: &Arrival,
         chain: Option<&Chain>,
         subject: &StreamSubject<'_>,
+        opening: Option<&Opening<'_>>,
     ) -> Result<Self, Failure> {
         let Some(chain) = chain else { return Ok(Self::Nobody) };
         let mut info =
@@ -52,7 +54,12 @@ impl Audience {
         info.client = Some(arrival.client);
         info.server = Some(subject.server);
         info.username.clone_from(&arrival.user);
-        Ok(match chain.stream(&info, &subject.target.to_string()).await? {
+        let authority = subject.target.to_string();
+        let streams = match opening {
+            None => chain.stream(&info, &authority).await?,
+            Some(opening) => chain.stream_with(&info, &authority, opening).await?,
+        };
+        Ok(match streams {
             None => Self::Nobody,
             Some(streams) if streams.is_inspected() => Self::Services(Box::new(streams)),
             Some(_) => Self::Bypassed,

@@ -192,11 +192,24 @@ async fn connect(
     hello: &[u8],
 ) -> Result<Upstream, UpstreamError> {
     let connector = arrival.connector();
-    let reached = connector.reach(route).await?;
     let stop = |stopped: Stopped| stopped.error(&route.target);
     let plan = MirrorPlan::of(decision);
-    let mirror =
-        Mirror::begin(arrival, &plan, &route.target, reached.address, hello).await.map_err(stop)?;
+    let begin = async |server| {
+        Mirror::begin(arrival, &plan, &route.target, server, hello).await.map_err(stop)
+    };
+    let (reached, mirror) = match route.only_address() {
+        Some(address) => {
+            // A verdict against it is told, whether the origin can be reached or not.
+            let reach = async { Ok(connector.reach(route).await) };
+            let (reached, mirror) = tokio::try_join!(reach, begin(address))?;
+            (reached?, mirror)
+        }
+        None => {
+            let reached = connector.reach(route).await?;
+            let mirror = begin(reached.address).await?;
+            (reached, mirror)
+        }
+    };
     let mut upstream = connector.shake(route, reached).await?;
     mirror.end_with(upstream.side.take().as_deref()).await.map_err(stop)?;
     Ok(upstream)

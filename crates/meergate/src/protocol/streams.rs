@@ -75,7 +75,7 @@ async fn run(
     };
     let mut server = upstream.io;
     let idle = arrival.settings.config.limits.stream_idle_timeout.0;
-    let audience = match Audience::find(arrival, chain, &subject).await {
+    let audience = match Audience::find(arrival, chain, &subject, None).await {
         Ok(audience) => audience,
         Err(failure) => return not_inspected(arrival, target, &failure.to_string()),
     };
