@@ -115,12 +115,12 @@ const SMALLEST: f64 = 0.05;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Seconds;
+    use crate::Span;
 
     fn breaker() -> Breaker {
         Breaker::new(config::Health {
             failures: 2,
-            delay: Seconds(Duration::from_secs(1)),
+            delay: Span(Duration::from_secs(1)),
             ..config::Health::default()
         })
     }

@@ -58,7 +58,7 @@ pub use chain::{Chain, Chains};
 pub use comparison::Comparison;
 pub use config::{
     Answers, Balance, ChainConfig, Fail, FailPolicy, Filter, Health, Identity, LateChanges,
-    MethodName, Network, OnOverload, Seconds, ServiceConfig, Size, Subject, Timeouts, TlsConfig,
+    MethodName, Network, OnOverload, ServiceConfig, Size, Span, Subject, Timeouts, TlsConfig,
 };
 pub use copies::Copies;
 pub use error::ConfigError;

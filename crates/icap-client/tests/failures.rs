@@ -12,7 +12,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use icap_client::{Adapted, Chain, Fail, FailPolicy, FailureKind, Seconds, ServiceConfig};
+use icap_client::{Adapted, Chain, Fail, FailPolicy, FailureKind, ServiceConfig, Span};
 
 const BODY: usize = 3000;
 
@@ -126,8 +126,8 @@ async fn set_up(misdeed: Misdeed, fail: FailPolicy) -> (Option<Server>, Chain) {
     let mut config = ServiceConfig::new("the-culprit", server.url());
     config.fail = fail;
     config.allow_206 = false;
-    config.timeouts.answer = Seconds(Duration::from_millis(300));
-    config.timeouts.idle = Seconds(Duration::from_millis(300));
+    config.timeouts.answer = Span(Duration::from_millis(300));
+    config.timeouts.idle = Span(Duration::from_millis(300));
     // Bound and dropped: nobody listens there now.
     let server = (misdeed != RefusesTheConnection).then_some(server);
     if server.is_none() {
@@ -239,8 +239,8 @@ async fn a_service_that_stops_reading_is_given_up() {
     })
     .await;
     let mut config = config(&server);
-    config.timeouts.idle = Seconds(Duration::from_millis(300));
-    config.timeouts.answer = Seconds(Duration::from_millis(300));
+    config.timeouts.idle = Span(Duration::from_millis(300));
+    config.timeouts.answer = Span(Duration::from_millis(300));
     let chain = Chain::from_services(&[config]).unwrap();
     let size = 64 << 20;
     let outcome = reqmod(&chain, post(size), full(&vec![0; size])).await;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use icap_client::{
-    Adapted, Balance, Chain, Fail, FailPolicy, FailureKind, OnOverload, Seconds, TransactionInfo,
+    Adapted, Balance, Chain, Fail, FailPolicy, FailureKind, OnOverload, Span, TransactionInfo,
 };
 
 async fn passing(options: &'static str) -> Server {
@@ -183,7 +183,7 @@ async fn full_house(on_overload: OnOverload, fail: FailPolicy) -> (Server, Chain
     let mut config = config(&server);
     config.on_overload = on_overload;
     config.fail = fail;
-    config.timeouts.wait = Seconds(Duration::from_millis(100));
+    config.timeouts.wait = Span(Duration::from_millis(100));
     let chain = Chain::from_services(&[config]).unwrap();
     let (frames, body) = channel();
     frames.send(data(b"abc")).await.unwrap();
@@ -249,7 +249,7 @@ async fn no_client_takes_all_connections() {
     let options = "Methods: REQMOD\r\nISTag: \"t\"\r\nAllow: 204\r\nMax-Connections: 10\r\n";
     let server = passing(options).await;
     let mut config = config(&server);
-    config.timeouts.wait = Seconds(Duration::from_secs(60));
+    config.timeouts.wait = Span(Duration::from_secs(60));
     let chain = Chain::from_services(&[config]).unwrap();
     // Content that comes without end, of one client: all wait, some with a connection.
     let mut frames = Vec::new();
@@ -283,7 +283,7 @@ async fn a_connection_is_taken_when_content_comes() {
     let options = "Methods: REQMOD\r\nISTag: \"t\"\r\nAllow: 204\r\nMax-Connections: 1\r\n";
     let server = passing(options).await;
     let mut config = config(&server);
-    config.timeouts.preview = Seconds(Duration::from_secs(600));
+    config.timeouts.preview = Span(Duration::from_secs(600));
     let chain = Chain::from_services(&[config]).unwrap();
     let (frames, body) = channel();
     let waiting = {
@@ -383,9 +383,9 @@ async fn an_endpoint_that_fails_is_left_alone_and_revived() {
     .await;
     let mut config = config(&server);
     config.health.failures = 3;
-    config.health.delay = Seconds(Duration::from_millis(50));
-    config.health.max_delay = Seconds(Duration::from_millis(50));
-    config.health.interval = Seconds(Duration::from_millis(20));
+    config.health.delay = Span(Duration::from_millis(50));
+    config.health.max_delay = Span(Duration::from_millis(50));
+    config.health.interval = Span(Duration::from_millis(20));
     let chain = Chain::from_services(&[config]).unwrap();
     let service = chain.services().next().unwrap();
     let up = || service.endpoints().next().unwrap().1;
@@ -457,7 +457,7 @@ async fn a_service_whose_tag_changes_is_asked_again() {
     })
     .await;
     let mut config = config(&server);
-    config.health.interval = Seconds(Duration::from_millis(1));
+    config.health.interval = Span(Duration::from_millis(1));
     let chain = Chain::from_services(&[config]).unwrap();
     let asked = || chain.services().next().unwrap().metrics().options.value();
     let end = Instant::now() + PATIENCE;
@@ -496,7 +496,7 @@ async fn many_at_once_share_the_failure_of_one_options() {
     })
     .await;
     let mut config = config(&server);
-    config.timeouts.options = Seconds(PATIENCE);
+    config.timeouts.options = Span(PATIENCE);
     // They are one failure of the endpoint.
     config.health.failures = 3;
     let chain = Chain::from_services(&[config]).unwrap();

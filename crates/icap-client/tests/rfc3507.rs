@@ -14,7 +14,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use icap_client::{Adapted, FailureKind, Seconds, Size};
+use icap_client::{Adapted, FailureKind, Size, Span};
 
 /// Answers with an echo and hands each request to the test.
 async fn recording(options: &'static str) -> (Server, tokio::sync::mpsc::Receiver<Received>) {
@@ -194,7 +194,7 @@ async fn s4_5_previews_of_every_size() {
 async fn s4_5_a_sender_that_pauses_gets_a_shorter_preview() {
     let (server, mut requests) = recording(OPTIONS_PREVIEW).await;
     let mut config = config(&server);
-    config.timeouts.preview = Seconds(Duration::from_millis(20));
+    config.timeouts.preview = Span(Duration::from_millis(20));
     let chain = icap_client::Chain::from_services(&[config]).unwrap();
     let (frames, body) = channel();
     frames.send(data(b"an event, ")).await.unwrap();
@@ -592,7 +592,7 @@ async fn s4_10_2_a_method_that_is_no_longer_offered_is_a_failure_until_it_is() {
     let offers = tokio::sync::watch::Sender::new(["REQMOD, RESPMOD", "a"]);
     let server = changing(&offers).await;
     let mut config = config(&server);
-    config.health.interval = Seconds(Duration::from_millis(20));
+    config.health.interval = Span(Duration::from_millis(20));
     let chain = icap_client::Chain::from_services(&[config]).unwrap();
     respmod(&chain, ok(3), full(b"abc")).await;
     offers.send_replace(["REQMOD", "b"]);

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use common::*;
-use icap_client::{Adapted, Balance, Chain, Seconds, ServiceConfig, TransactionInfo};
+use icap_client::{Adapted, Balance, Chain, ServiceConfig, Span, TransactionInfo};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 
@@ -158,11 +158,11 @@ async fn ten_thousand_transactions_while_endpoints_come_and_go() {
     config.url = endpoints.iter().map(|e| format!("icap://{}/svc", e.addr)).collect();
     config.max_connections = Some(POOL);
     config.balance = Balance::LeastOutstanding;
-    config.timeouts.wait = Seconds(PATIENCE);
-    config.health.delay = Seconds(Duration::from_millis(20));
-    config.health.max_delay = Seconds(Duration::from_millis(100));
-    config.health.interval = Seconds(Duration::from_millis(20));
-    config.health.revival = Seconds(Duration::from_millis(100));
+    config.timeouts.wait = Span(PATIENCE);
+    config.health.delay = Span(Duration::from_millis(20));
+    config.health.max_delay = Span(Duration::from_millis(100));
+    config.health.interval = Span(Duration::from_millis(20));
+    config.health.revival = Span(Duration::from_millis(100));
     let chain = Chain::from_services(&[config]).unwrap();
     let over = Arc::new(AtomicBool::new(false));
     let killer = tokio::spawn(kill_and_revive(endpoints, ledger.clone(), over.clone()));

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use start_error::StartError;
 use suricata::PatternCache;
 
 use crate::engine::process;
+use crate::error::Error;
 use crate::loaded::Loaded;
 use crate::replay::Split;
 use crate::say::say;
@@ -68,7 +70,7 @@ struct Reload {
 }
 
 impl Reload {
-    fn control(&self) -> Result<PathBuf, String> {
+    fn control(&self) -> Result<PathBuf, StartError> {
         let path = self.config.as_deref();
         let text = path.map(text).transpose()?;
         let mut settings = parse(path, text.as_deref())?;
@@ -125,12 +127,12 @@ struct Flags {
 }
 
 impl Flags {
-    fn settings(&self) -> Result<Settings, String> {
+    fn settings(&self) -> Result<Settings, StartError> {
         self.read(None).map(|reading| reading.settings)
     }
 
     /// Reads the settings file. In the place of `former`, it and the files that it names must be whole.
-    fn read(&self, former: Option<&Former>) -> Result<Reading, String> {
+    fn read(&self, former: Option<&Former>) -> Result<Reading, StartError> {
         let text = match (&self.config, former) {
             (None, _) => None,
             (Some(path), None) => Some(text(path)?),
@@ -144,7 +146,7 @@ impl Flags {
     }
 
     /// Settings with what the command line says instead.
-    fn over(&self, mut s: Settings) -> Result<Settings, String> {
+    fn over(&self, mut s: Settings) -> Result<Settings, StartError> {
         if !self.listen.is_empty() {
             s.listen = self.listen.clone();
         }
@@ -164,20 +166,21 @@ impl Flags {
         s.workers = self.workers.unwrap_or(s.workers);
         s.hold = self.hold.unwrap_or(s.hold);
         s.limits.max_connections = self.max_connections.unwrap_or(s.limits.max_connections);
-        s.complete().map_err(|e| e.to_string())
+        s.complete()
     }
 }
 
-fn text(path: &Path) -> Result<Vec<u8>, String> {
+fn text(path: &Path) -> Result<Vec<u8>, StartError> {
     std::fs::read(path).map_err(|e| {
-        format!("cannot read the settings: {}: {e}: name a file that exists", path.display())
+        let what = format!("cannot read the settings ({e})");
+        StartError::new(what, path.display().to_string(), "name a file that exists")
     })
 }
 
-fn parse(path: Option<&Path>, text: Option<&[u8]>) -> Result<Settings, String> {
+fn parse(path: Option<&Path>, text: Option<&[u8]>) -> Result<Settings, StartError> {
     match path.zip(text) {
         None => Ok(Settings::default()),
-        Some((path, text)) => Settings::parse(text, path).map_err(|e| e.to_string()),
+        Some((path, text)) => Settings::parse(text, path),
     }
 }
 
@@ -187,9 +190,11 @@ pub fn main() -> ExitCode {
     modes::set();
     log::begin();
     let done = match command {
-        Command::Check(flags) => flags.settings().and_then(|s| check(&s)),
+        Command::Check(flags) => flags.settings().map_err(Error::from).and_then(|s| check(&s)),
         Command::Engine => process::run(),
-        Command::Reload(flags) => flags.control().and_then(|path| reload(&path)),
+        Command::Reload(flags) => {
+            flags.control().map_err(Error::from).and_then(|path| reload(&path))
+        }
         Command::Replay(args) => replay(&args),
         Command::Run(flags) => run(flags),
     };
@@ -202,19 +207,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(flags: Flags) -> Result<ExitCode, String> {
+fn run(flags: Flags) -> Result<ExitCode, Error> {
     let reading = flags.read(None)?;
     let settings = &reading.settings;
     let icap = settings.listen.iter().map(Listening::open).collect::<Result<Vec<_>, _>>()?;
     for socket in &icap {
-        say(format_args!("listening on {} (icap)", socket.local().map_err(|e| e.to_string())?));
+        let local = socket.local().map_err(|e| Error::System("see where it listens", e))?;
+        say(format_args!("listening on {local} (icap)"));
     }
     let metrics = match settings.metrics {
         Some(addr) => {
             let socket = sockets::tcp(addr).map_err(|e| {
-                format!("cannot listen: metrics: {addr}: {e}: choose another address")
+                let what = format!("cannot listen for metrics ({e})");
+                StartError::new(what, addr.to_string(), "choose another address")
             })?;
-            let local = socket.local_addr().map_err(|e| e.to_string())?;
+            let local =
+                socket.local_addr().map_err(|e| Error::System("see where it listens", e))?;
             say(format_args!("listening on {local} (metrics)"));
             Some(socket)
         }
@@ -224,7 +232,7 @@ fn run(flags: Flags) -> Result<ExitCode, String> {
     supervisor::run(reading, source, Sockets { icap, metrics }).map(|()| ExitCode::SUCCESS)
 }
 
-fn check(settings: &Settings) -> Result<ExitCode, String> {
+fn check(settings: &Settings) -> Result<ExitCode, Error> {
     let checked = process::check(settings, PatternCache::AsConfigured)?;
     let loaded = checked.loaded.clone();
     say(format_args!("good: {loaded}, {} ms", loaded.milliseconds));
@@ -235,13 +243,13 @@ fn check(settings: &Settings) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn replay(args: &Replay) -> Result<ExitCode, String> {
+fn replay(args: &Replay) -> Result<ExitCode, Error> {
     let settings = args.flags.settings()?;
     let same = replay::run(&args.capture, &settings, args.split, args.compare)?;
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn reload(control: &Path) -> Result<ExitCode, String> {
+fn reload(control: &Path) -> Result<ExitCode, Error> {
     let loaded = control::reload(control)?;
     let Loaded { version, milliseconds, .. } = loaded;
     say(format_args!("reloaded: {loaded}, version {version}, {milliseconds} ms"));

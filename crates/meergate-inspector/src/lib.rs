@@ -23,6 +23,7 @@
 
 mod cli;
 mod engine;
+mod error;
 mod inspection;
 mod link;
 mod loaded;

@@ -13,12 +13,13 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
+use start_error::StartError;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::error::Reason;
 use crate::loaded::Loaded;
-use crate::settings::TlsSettings;
-use crate::settings::{Listen, Settings};
+use crate::settings::{Listen, Settings, TlsSettings};
 use crate::sockets::Listening;
 
 /// Sockets that can be handed over at once.
@@ -73,14 +74,14 @@ pub(crate) enum Report {
     /// After [`Order::Drain`] or [`Order::Stop`]: it takes no new connections any more.
     Closed,
     /// It could not start, for the reason given.
-    Failed(String),
+    Failed(Reason),
     /// It serves (or would, if it was to check).
     Ready(Loaded),
     /// The end of a reload.
-    Reloaded(Result<Loaded, String>),
+    Reloaded(Result<Loaded, Reason>),
     /// The end of a reload after which the engine does not inspect, for the reason given: until it
     /// is replaced, every transaction fails.
-    Unproven(String),
+    Unproven(Reason),
 }
 
 /// The reading half of either end.
@@ -168,11 +169,11 @@ pub(crate) fn receive_sockets(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
 /// Sockets as what they are: those for ICAP, and one for metrics.
 ///
 /// # Errors
-/// The certificate for TLS cannot be used: one line for the operator.
+/// The certificate for TLS cannot be used.
 pub(crate) fn sort_sockets(
     fds: Vec<OwnedFd>,
     begin: &Begin,
-) -> Result<(Vec<Listening>, Option<TcpListener>), String> {
+) -> Result<(Vec<Listening>, Option<TcpListener>), StartError> {
     let tls = begin.settings.tls.as_ref().map(TlsSettings::tls).transpose()?;
     let mut fds = fds.into_iter();
     let icap = begin

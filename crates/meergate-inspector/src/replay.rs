@@ -17,9 +17,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
+use start_error::StartError;
 
 pub(crate) use feed::Split;
 
+use crate::error::Error;
 use crate::settings::Settings;
 
 /// A connection of the capture.
@@ -53,27 +55,30 @@ struct Message {
 /// and the differences are printed; true if there are none.
 ///
 /// # Errors
-/// One line for the operator.
+/// The capture cannot be read, or the engine does not start.
 pub(crate) fn run(
     capture: &Path,
     settings: &Settings,
     split: Split,
     compare: bool,
-) -> Result<bool, String> {
-    let at = capture.display();
+) -> Result<bool, Error> {
+    let at = capture.display().to_string();
+    let bad = |what: String, advice: &str| StartError::new(what, &at, advice);
     let bytes = std::fs::read(capture)
-        .map_err(|e| format!("cannot read the capture: {at}: {e}: name a file that exists"))?;
+        .map_err(|e| bad(format!("cannot read the capture ({e})"), "name a file that exists"))?;
     let limits =
-        http_wire::Limits { max_head: settings.limits.max_head, ..http_wire::Limits::default() };
+        http_wire::Limits { max_head: settings.limits.max_head.in_memory(), ..Default::default() };
     let is_har = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
     if is_har && compare {
-        return Err(format!("nothing to compare: {at}: it is a HAR file: name a PCAP of packets"));
+        let what = "nothing to compare: it is a HAR file".to_owned();
+        return Err(bad(what, "name a PCAP of packets").into());
     }
     let connections: Vec<_> = if is_har {
-        har::read(&bytes).map_err(|e| format!("not a HAR file: {at}: {e}"))?
+        har::read(&bytes)
+            .map_err(|e| bad(format!("not a HAR file ({e})"), "name a PCAP, PCAPNG or HAR"))?
     } else {
         let packets = capture::read(&bytes)
-            .map_err(|e| format!("not a capture: {at}: {e}: PCAP, PCAPNG and HAR are read"))?;
+            .map_err(|e| bad(format!("not a capture ({e})"), "name a PCAP, PCAPNG or HAR"))?;
         streams::reassemble(packets)
             .into_iter()
             .filter_map(|s| exchanges::read(s, &limits))
@@ -85,7 +90,7 @@ pub(crate) fn run(
             tracing::warn!(%client, %server, reason, "the rest of a connection is left out");
         }
     }
-    let folder = tempfile::tempdir().map_err(|e| format!("cannot make a folder: {e}"))?;
+    let folder = tempfile::tempdir().map_err(|e| Error::System("make a folder", e))?;
     let fed = feed::feed(&connections, settings, split, folder.path())?;
     let alerts = fed.events.lines().filter(|line| compare::is_alert(line));
     alerts.for_each(|line| crate::say::say(format_args!("{line}")));

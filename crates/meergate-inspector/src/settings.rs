@@ -2,151 +2,31 @@
 
 mod content;
 mod dns;
+mod hold;
 mod identity;
+mod limits;
+mod listen;
 mod stand_ins;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use icap_stream::Window;
 use serde::{Deserialize, Serialize};
+use start_error::StartError;
+use units::Span;
 
-pub(crate) use content::{ContentSettings, Policy, RATIO_FROM, Size, SizeText};
+pub(crate) use content::{ContentSettings, Policy, RATIO_FROM};
 pub(crate) use dns::{Denial, DnsSettings};
+pub(crate) use hold::Hold;
 pub(crate) use identity::TlsSettings;
+pub(crate) use limits::Limits;
+pub(crate) use listen::Listen;
 pub(crate) use stand_ins::StandIns;
-
-/// How much of a body waits for the verdict over all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "SizeText", into = "String")]
-pub(crate) enum Hold {
-    /// Everything: no byte leaves before the engine has passed the last one.
-    All,
-    /// So many bytes. Bodies that are longer are released as the engine passes them.
-    Bytes(usize),
-}
-
-impl Default for Hold {
-    fn default() -> Self {
-        Self::Bytes(1 << 20)
-    }
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Bytes(n) => n.fmt(f),
-        }
-    }
-}
-
-impl From<Hold> for String {
-    fn from(hold: Hold) -> Self {
-        hold.to_string()
-    }
-}
-
-impl FromStr for Hold {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
-            return Ok(Self::All);
-        }
-        let bytes = text.parse::<Size>().ok().and_then(|size| usize::try_from(size.0).ok());
-        match bytes {
-            Some(n) if n <= MAX_HOLD => Ok(Self::Bytes(n)),
-            Some(_) => {
-                Err(format!("{text} is more than {MAX_HOLD} bytes; say \"all\" to hold everything"))
-            }
-            None => {
-                Err(format!("{text:?} is neither \"all\" nor a number of bytes, KiB, MiB or GiB"))
-            }
-        }
-    }
-}
-
-impl TryFrom<SizeText> for Hold {
-    type Error = String;
-
-    fn try_from(text: SizeText) -> Result<Self, String> {
-        match text {
-            SizeText::Number(n) => n.to_string().parse(),
-            SizeText::Text(text) => text.parse(),
-        }
-    }
-}
 
 /// Streams that go on for as long as somebody listens.
 const UNHELD: [&str; 3] = ["text/event-stream", "application/grpc*", "multipart/x-mixed-replace"];
-
-/// Largest number of bytes that may be held in memory for one body.
-const MAX_HOLD: usize = 1 << 30;
-
-/// Where to listen for ICAP.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) enum Listen {
-    /// An address and port; port 0 takes a free one.
-    Tcp(SocketAddr),
-    /// The same inside TLS, `icaps://address:port`.
-    Tls(SocketAddr),
-    /// A Unix socket, `unix:/path`.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(addr) => addr.fmt(f),
-            Self::Tls(addr) => write!(f, "icaps://{addr}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("unix:") {
-            Some("") => {
-                return Err("unix: needs a path, as in unix:/run/meergate/icap.sock".to_owned());
-            }
-            Some(path) => return Ok(Self::Unix(path.into())),
-            None => {}
-        }
-        let (address, kind): (_, fn(SocketAddr) -> Self) = match text.strip_prefix("icaps://") {
-            Some(address) => (address, Self::Tls),
-            None => (text, Self::Tcp),
-        };
-        address.parse().map(kind).map_err(|_| {
-            format!(
-                "{text:?} is neither ADDRESS:PORT (127.0.0.1:1344, [::1]:1344) nor \
-                 icaps://ADDRESS:PORT nor unix:/path"
-            )
-        })
-    }
-}
-
-impl TryFrom<String> for Listen {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Listen> for String {
-    fn from(listen: Listen) -> Self {
-        listen.to_string()
-    }
-}
 
 /// Everything that can be set. The file's keys are the field names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,9 +69,9 @@ pub(crate) struct Settings {
     /// Content types whose bodies wait for nothing, since their parts matter before the end; a `*`
     /// at the end stands for anything. Not under `hold = "all"`.
     pub(crate) unheld: Vec<String>,
-    /// Milliseconds without a byte after which what has passed of a body waits no longer; never
-    /// if 0. Not under `hold = "all"`.
-    pub(crate) pause_milliseconds: u64,
+    /// How long without a byte until what has passed of a body waits no longer; for ever if 0. Not
+    /// under `hold = "all"`.
+    pub(crate) pause: Span,
     /// What becomes of content that is more than bytes as they are.
     pub(crate) content: ContentSettings,
     /// DNS messages within HTTP.
@@ -222,7 +102,7 @@ impl Default for Settings {
             workers: 0,
             hold: Hold::default(),
             unheld: UNHELD.map(str::to_owned).to_vec(),
-            pause_milliseconds: 2000,
+            pause: Span::seconds(2),
             content: ContentSettings::default(),
             dns: DnsSettings::default(),
             limits: Limits::default(),
@@ -261,133 +141,36 @@ impl Default for Sandbox {
     }
 }
 
-/// Limits. Memory for bodies is at most `max_connections × (hold + 256 KiB)`; the engine itself and
-/// the connection need up to 1.25 MiB more for each large one under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Limits {
-    /// ICAP connections at once; more wait unanswered in the listening sockets' queue.
-    pub(crate) max_connections: usize,
-    /// How much of `max_connections` and `max_flows` one client may have, in percent: 1 to 100.
-    pub(crate) per_client_percent: usize,
-    /// TCP streams at once, each of which takes a connection; none are offered if 0.
-    pub(crate) max_streams: usize,
-    /// Bytes of one direction of a stream that may come ahead of their verdict.
-    pub(crate) stream_window: usize,
-    /// Flows at once, idle ones included; when full, the longest idle one is closed.
-    pub(crate) max_flows: usize,
-    /// Seconds after which a flow that nobody used is closed.
-    pub(crate) flow_idle_seconds: u64,
-    /// Seconds after which a request without a response is given up (only clients that do not
-    /// say which connection a transaction belongs to).
-    pub(crate) response_wait_seconds: u64,
-    /// Seconds that a peer may take for its next byte.
-    pub(crate) io_seconds: u64,
-    /// The same between two chunks of a body: how long an origin may be silent. The engine's flows take
-    /// a day.
-    pub(crate) silence_seconds: u64,
-    /// Bytes of an ICAP head, and of each HTTP head in it.
-    pub(crate) max_head: usize,
-    /// Bytes held in memory for one body under `hold = "all"` if the client does not allow a 204.
-    pub(crate) max_held: usize,
-    /// Bytes of memory of the engine's process at which it is ended and started anew; no limit if 0.
-    pub(crate) engine_memory: usize,
-    /// Seconds without a sign of life after which the engine's process is ended.
-    pub(crate) hang_seconds: u64,
-    /// Seconds that the engine may take to start.
-    pub(crate) start_seconds: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            max_streams: 5_000,
-            stream_window: 256 << 10,
-            max_flows: 65_536,
-            per_client_percent: 25,
-            flow_idle_seconds: 120,
-            response_wait_seconds: 60,
-            io_seconds: 60,
-            silence_seconds: 3600,
-            max_head: 128 << 10,
-            max_held: 64 << 20,
-            engine_memory: 0,
-            hang_seconds: 15,
-            start_seconds: 300,
-        }
-    }
-}
-
-/// How long the engine keeps flows in which nothing moves, in seconds.
-const DAY: u64 = 86_400;
-
-impl Limits {
-    /// How much of a stream may come ahead; checked to be in range.
-    pub(crate) fn window(&self) -> Window {
-        Window::new(self.stream_window as u64).unwrap_or(Window::DEFAULT)
-    }
-
-    /// How long a flow may idle.
-    pub(crate) fn flow_idle(&self) -> Duration {
-        Duration::from_secs(self.flow_idle_seconds)
-    }
-
-    /// How long a request waits for its response.
-    pub(crate) fn response_wait(&self) -> Duration {
-        Duration::from_secs(self.response_wait_seconds)
-    }
-
-    /// How long a peer may take.
-    pub(crate) fn io(&self) -> Duration {
-        Duration::from_secs(self.io_seconds)
-    }
-
-    /// How long a peer may have nothing to send on.
-    pub(crate) fn silence(&self) -> Duration {
-        Duration::from_secs(self.silence_seconds.min(DAY))
-    }
-}
-
-/// Settings that cannot be used. One line for the operator: what, where, what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SettingsError(String);
-
-impl fmt::Display for SettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for SettingsError {}
-
 impl Settings {
     /// Reads settings from the text of the file `path`.
     ///
     /// # Errors
     /// It is not TOML, or has a key or value that does not exist: the message names the line.
-    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, SettingsError> {
-        let at = path.display();
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, StartError> {
+        const BAD: &str = "bad settings";
+        let at = path.display().to_string();
         let text = std::str::from_utf8(text)
-            .map_err(|e| SettingsError(format!("bad settings: {at}: {e}: write it in UTF-8")))?;
+            .map_err(|e| StartError::new(format!("{BAD} ({e})"), &at, "write them in UTF-8"))?;
         let settings: Self = toml::from_str(text).map_err(|e| {
             let line =
                 e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count()) + 1;
-            let what = e.message().replace('\n', " ");
-            SettingsError(format!("bad settings: {at}:{line}: {what}: correct or remove the line"))
+            let what = format!("{BAD} ({})", e.message());
+            StartError::new(what, format!("{at}:{line}"), "correct or remove the line")
         })?;
         match &settings.tls {
-            Some(tls) if tls.read.is_some() => Err(SettingsError(format!(
-                "bad settings: {at}: unknown key tls.read: remove it, and name files instead"
-            ))),
+            Some(tls) if tls.read.is_some() => Err(StartError::new(
+                format!("{BAD} (unknown key tls.read)"),
+                at,
+                "remove it, and name files instead",
+            )),
             _ => Ok(settings),
         }
     }
 
     /// How long a body may pause before what has passed of it is released.
     pub(crate) fn pause(&self) -> Option<Duration> {
-        let releases = self.pause_milliseconds > 0 && self.hold != Hold::All;
-        releases.then(|| Duration::from_millis(self.pause_milliseconds))
+        let releases = !self.pause.0.is_zero() && self.hold != Hold::All;
+        releases.then_some(self.pause.0)
     }
 
     /// Whether a body with this Content-Type waits for nothing.
@@ -421,45 +204,34 @@ impl Settings {
     ///
     /// # Errors
     /// A file that is named and not there, or a combination that makes no sense.
-    pub(crate) fn complete(mut self) -> Result<Self, SettingsError> {
+    pub(crate) fn complete(mut self) -> Result<Self, StartError> {
         if self.listen.is_empty() {
-            return Err(SettingsError(
-                "nothing to listen on: listen: name at least one address, as in 127.0.0.1:1344"
-                    .to_owned(),
+            return Err(StartError::new(
+                "nothing to listen on",
+                "listen",
+                "name at least one address, as in 127.0.0.1:1344",
             ));
         }
         let secure = self.listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
         match &mut self.tls {
-            Some(tls) if secure => tls.complete().map_err(SettingsError)?,
+            Some(tls) if secure => tls.complete()?,
             Some(_) => {
-                return Err(SettingsError(
-                    "nothing listens with TLS: tls: name an address such as \
-                     icaps://127.0.0.1:11344 in listen, or leave tls out"
-                        .to_owned(),
+                return Err(StartError::new(
+                    "nothing listens with TLS",
+                    "tls",
+                    "name an address such as icaps://127.0.0.1:11344 in listen, or leave tls out",
                 ));
             }
             None if secure => {
-                return Err(SettingsError(
-                    "no certificate for icaps:// listeners: listen: set tls.cert and tls.key \
-                     (--tls-cert, --tls-key)"
-                        .to_owned(),
+                return Err(StartError::new(
+                    "no certificate for icaps:// listeners",
+                    "listen",
+                    "set tls.cert and tls.key (--tls-cert, --tls-key)",
                 ));
             }
             None => {}
         }
-        if !(1..=100).contains(&self.limits.per_client_percent) {
-            return Err(SettingsError(format!(
-                "a client's share cannot be {} percent: limits.per_client_percent: name a number from 1 to 100",
-                self.limits.per_client_percent
-            )));
-        }
-        if Window::new(self.limits.stream_window as u64).is_none() {
-            return Err(SettingsError(format!(
-                "a stream's window cannot be {} bytes: limits.stream_window: name a number from 1 to {}",
-                self.limits.stream_window,
-                Window::MAX.bytes()
-            )));
-        }
+        self.limits.check()?;
         if self.workers == 0 {
             self.workers = std::thread::available_parallelism().map_or(1, usize::from);
         }
@@ -470,15 +242,15 @@ impl Settings {
             .chain(self.suricata_yaml.iter().map(|p| ("suricata.yaml", p)))
         {
             std::fs::File::open(path).map_err(|e| {
-                let at = path.display();
-                SettingsError(format!("cannot read the {what}: {at}: {e}: name a file that exists"))
+                let what = format!("cannot read the {what} ({e})");
+                StartError::new(what, path.display().to_string(), "name a file that exists")
             })?;
         }
         if self.rules.is_empty() && self.suricata_yaml.is_none() {
-            return Err(SettingsError(
-                "no rules: nothing would be inspected: name a rule file with --rules, or a \
-                 suricata.yaml that names some with --suricata-yaml"
-                    .to_owned(),
+            return Err(StartError::new(
+                "no rules: nothing would be inspected",
+                "rules",
+                "name a rule file with --rules, or a suricata.yaml that names some with --suricata-yaml",
             ));
         }
         Ok(self)

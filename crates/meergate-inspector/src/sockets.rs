@@ -10,6 +10,7 @@ use std::path::Path;
 use icap_server::{Peer, Stream, Tls};
 use rustix::fs::Mode;
 use socket2::{Domain, Socket, Type};
+use start_error::StartError;
 
 use crate::modes;
 use crate::settings::Listen;
@@ -40,16 +41,18 @@ impl Listening {
     /// Opens it.
     ///
     /// # Errors
-    /// One line for the operator.
-    pub(crate) fn open(listen: &Listen) -> Result<Self, String> {
+    /// The address is in use, or not one of this machine.
+    pub(crate) fn open(listen: &Listen) -> Result<Self, StartError> {
         let opened = match listen {
             Listen::Tcp(addr) => tcp(*addr).map(Self::Tcp),
             Listen::Tls(addr) => tcp(*addr).map(|listener| Self::Tls(listener, None)),
             Listen::Unix(path) => unix(path).map(Self::Unix),
         };
         opened.map_err(|e| {
-            format!(
-                "cannot listen: {listen}: {e}: choose another address, or end what uses this one"
+            StartError::new(
+                format!("cannot listen ({e})"),
+                listen.to_string(),
+                "choose another address, or end what uses this one",
             )
         })
     }

@@ -17,9 +17,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use start_error::StartError;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::error::{Error, Reason};
 use crate::link::{Begin, Order, Report, Totals};
 use crate::say::say;
 use crate::settings::Settings;
@@ -54,19 +56,19 @@ const PATTERNS: &str = "patterns";
 const QUEUE: usize = 64;
 
 /// Where settings come from, again and again.
-pub(crate) type Source = Arc<dyn Fn(&Former) -> Result<Reading, String> + Send + Sync>;
+pub(crate) type Source = Arc<dyn Fn(&Former) -> Result<Reading, StartError> + Send + Sync>;
 
 /// Serves until told to stop.
 ///
 /// # Errors
-/// One line for the operator.
-pub(crate) fn run(reading: Reading, source: Source, sockets: Sockets) -> Result<(), String> {
+/// The engine does not start.
+pub(crate) fn run(reading: Reading, source: Source, sockets: Sockets) -> Result<(), Error> {
     let Reading { settings, text } = reading;
     let store = Folder::create(&settings, Access::Read)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| format!("cannot start: {e}"))?;
+        .map_err(|e| Error::System("start", e))?;
     runtime.block_on(async move {
         let (events, event) = mpsc::channel(QUEUE);
         let (commands, command) = mpsc::channel(QUEUE);
@@ -134,9 +136,9 @@ impl Supervisor {
         mut event: mpsc::Receiver<(u64, Event)>,
         mut command: mpsc::Receiver<Command>,
         mut changes: watch::Watch,
-    ) -> Result<(), String> {
+    ) -> Result<(), Error> {
         let mut tick = tokio::time::interval(TICK);
-        let listen = |kind| signal(kind).map_err(|e| format!("cannot hear of signals: {e}"));
+        let listen = |kind| signal(kind).map_err(|e| Error::System("hear of signals", e));
         let mut term = listen(SignalKind::terminate())?;
         let mut int = listen(SignalKind::interrupt())?;
         let mut hup = listen(SignalKind::hangup())?;
@@ -169,32 +171,32 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start(&mut self) -> Result<(), String> {
+    fn start(&mut self) -> Result<(), Error> {
         let running = self.spawn(&self.settings.clone())?;
         self.current = Some(running);
         Ok(())
     }
 
-    fn spawn(&mut self, settings: &Settings) -> Result<Running, String> {
+    fn spawn(&mut self, settings: &Settings) -> Result<Running, Error> {
         let child = self.spawn_child(settings, false)?;
         Ok(Running { child, yaml: fingerprint(settings), ready: None, beat: Instant::now() })
     }
 
-    fn spawn_child(&mut self, settings: &Settings, check: bool) -> Result<Child, String> {
+    fn spawn_child(&mut self, settings: &Settings, check: bool) -> Result<Child, Error> {
         self.next_id += 1;
         let icap_sockets = if check { 0 } else { self.sockets.icap.len() };
         let totals = self.totals;
         let patterns = give_store(&self.store, settings)
-            .map_err(|e| format!("cannot give the engine its folder: {e}"))?;
+            .map_err(|e| Error::System("give the engine its folder", e))?;
         let begin = Begin { settings: settings.clone(), check, patterns, icap_sockets, totals };
         let sockets = (!check).then_some(&self.sockets);
         let folder = Folder::create(settings, Access::Write)?;
         Child::start(self.next_id, begin, sockets, folder, self.events.clone())
-            .map_err(|e| format!("cannot start the engine's process: {e}"))
+            .map_err(|e| Error::System("start the engine's process", e))
     }
 
     /// What one of the processes says, or that it has ended.
-    async fn note(&mut self, id: u64, event: Event) -> Result<(), String> {
+    async fn note(&mut self, id: u64, event: Event) -> Result<(), Error> {
         match self.role(id) {
             Role::Current => match event {
                 Event::Ended(how) => self.current_ended(&how),
@@ -230,7 +232,7 @@ impl Supervisor {
         }
     }
 
-    async fn current_says(&mut self, report: Report) -> Result<(), String> {
+    async fn current_says(&mut self, report: Report) -> Result<(), Error> {
         let Some(running) = &mut self.current else { return Ok(()) };
         running.beat = Instant::now();
         match report {
@@ -255,7 +257,7 @@ impl Supervisor {
                     "inspecting"
                 );
             }
-            Report::Failed(reason) if !self.served => return Err(reason),
+            Report::Failed(reason) if !self.served => return Err(reason.into()),
             Report::Failed(reason) => tracing::error!("{reason}"),
             Report::Reloaded(result) => {
                 if result.is_ok() {
@@ -268,10 +270,12 @@ impl Supervisor {
         Ok(())
     }
 
-    fn current_ended(&mut self, how: &str) -> Result<(), String> {
+    fn current_ended(&mut self, how: &str) -> Result<(), Error> {
         let lived = self.current.take().and_then(|running| running.ready).map(|at| at.elapsed());
         if !self.served {
-            return Err(format!("the engine's process ended while it started: {how}"));
+            return Err(
+                Reason::new(format!("the engine's process ended while it started: {how}")).into()
+            );
         }
         self.failures = match lived {
             Some(lived) if lived >= HEALTHY => 1,
@@ -294,7 +298,8 @@ impl Supervisor {
             self.reload.take_if(|reload| matches!(reload.stage, Stage::InPlace))
         {
             self.totals.refused += 1;
-            reply(answer, Err(format!("the engine's process ended during the reload: {how}")));
+            let what = format!("the engine's process ended during the reload: {how}");
+            reply(answer, Err(Reason::new(what)));
         }
         Ok(())
     }
@@ -302,9 +307,9 @@ impl Supervisor {
     /// Looks for processes that hang or have grown too large.
     fn look(&self) {
         let limits = &self.settings.limits;
-        let start = Duration::from_secs(limits.start_seconds);
+        let start = limits.start_timeout.0;
         let current = self.current.iter().map(|running| match running.ready {
-            Some(_) => (&running.child, running.beat, Duration::from_secs(limits.hang_seconds)),
+            Some(_) => (&running.child, running.beat, limits.hang_timeout.0),
             None => (&running.child, running.beat, start),
         });
         let reloading = self.reload.iter().filter_map(|reload| match &reload.stage {
@@ -324,10 +329,10 @@ impl Supervisor {
                 child.kill();
             }
             let memory = child.memory();
-            if limits.engine_memory > 0 && memory > limits.engine_memory as u64 {
+            if limits.engine_memory.0 > 0 && memory > limits.engine_memory.0 {
                 tracing::error!(
                     memory,
-                    limit = limits.engine_memory,
+                    limit = limits.engine_memory.0,
                     "the engine's process is too large: ending it"
                 );
                 child.kill();

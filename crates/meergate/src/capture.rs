@@ -22,9 +22,9 @@ use std::thread::{self, JoinHandle};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::config;
-use crate::error::StartError;
 use crate::metrics::Metrics;
 use crate::records::Losses;
+use start_error::StartError;
 
 use files::Files;
 use flow::Flow;

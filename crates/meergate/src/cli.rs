@@ -13,11 +13,11 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Flags;
-use crate::error::StartError;
 use crate::rights;
 use crate::run::firewall::Rules;
 use crate::run::{self, takeover};
 use crate::say::say;
+use start_error::StartError;
 
 use explain::Who;
 

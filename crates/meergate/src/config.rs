@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::error::StartError;
 use crate::words::HttpUrl;
+use start_error::StartError;
 
 pub use capture::Capture;
 pub use destinations::{Destinations, Ports};
@@ -37,9 +37,9 @@ pub use rule::{
 };
 pub use sandbox::Sandbox;
 pub(crate) use texts::Texts;
+pub use units::{Size, Span};
 pub use upstream_proxy::{Credentials, DIRECT, ProxyKind, UpstreamProxy};
 pub use users::Users;
-pub use value::{Bytes, Span};
 
 /// All settings.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -192,14 +192,14 @@ pub struct Limits {
     pub stream_idle_timeout: Span,
     /// The least that must come of a request's content, in bytes a second, while it is waited for;
     /// 0 for no such limit.
-    pub min_rate: Bytes,
+    pub min_rate: Size,
     /// How far behind that it may fall: the longest pause of content that came no faster.
     pub min_rate_window: Span,
     /// Memory that contents of HTTP/2 streams may take while nobody reads them, beyond the 8 MiB
     /// that each connection has.
-    pub stream_windows: Bytes,
+    pub stream_windows: Size,
     /// Memory for copies of contents that are kept so that the original can go on.
-    pub copies: Bytes,
+    pub copies: Size,
     /// Computing time that one client may have certificates of origins verified for, each second; at
     /// least 1 ms.
     pub verification: Span,
@@ -216,10 +216,10 @@ impl Default for Limits {
             idle_timeout: Span::seconds(120),
             relay_timeout: Span::seconds(3600),
             stream_idle_timeout: Span::seconds(3600),
-            min_rate: Bytes(240),
+            min_rate: Size(240),
             min_rate_window: Span::seconds(120),
-            stream_windows: Bytes(256 << 20),
-            copies: Bytes(512 << 20),
+            stream_windows: Size(256 << 20),
+            copies: Size(512 << 20),
             verification: Span(Duration::from_millis(100)),
             shutdown_timeout: Span::seconds(15),
         }

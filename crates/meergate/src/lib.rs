@@ -18,7 +18,6 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 mod console;
-pub mod error;
 pub mod exchange;
 mod files;
 mod intercept;

@@ -19,9 +19,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::config::{Listen, ListenProtocol, Way};
-use crate::error::StartError;
 use crate::metrics::ListenerLabels;
 use crate::session::{Settings, Shared};
+use start_error::StartError;
 
 use admission::Admission;
 

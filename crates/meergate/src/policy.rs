@@ -22,10 +22,10 @@ use crate::config::{
     Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Mirror, Pinned, Ranges, Rule,
     Texts, UnsupportedTls, UpstreamProxy,
 };
-use crate::error::StartError;
 use crate::tls::UpstreamTls;
 use crate::words::{Speech, Spoken, Target};
 use hosts::HostSet;
+use start_error::StartError;
 
 pub use attempts::Attempts;
 pub use challenge::{challenge, is_of};

@@ -9,9 +9,9 @@ mod transaction;
 use std::sync::Arc;
 
 use crate::config::Log;
-use crate::error::StartError;
 use crate::metrics::Metrics;
 use crate::words::LogName;
+use start_error::StartError;
 
 pub use connection::{ConnectionRecord, MirrorRecord, TlsRecord};
 pub(crate) use file::{Losses, Lost, Records};

@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 
 use crate::config::Config;
-use crate::error::StartError;
+use start_error::StartError;
 
 /// What the program keeps in its state directory.
 const KEPT: [&str; 6] =

@@ -24,7 +24,6 @@ use crate::capture::Capture;
 use crate::config::Flags;
 use crate::config::{Config, Listen, ListenProtocol};
 use crate::console;
-use crate::error::StartError;
 use crate::listen::Workers;
 use crate::listen::{Gateway, Listener};
 use crate::metrics::Metrics;
@@ -36,6 +35,7 @@ use crate::session::{Settings, Shared};
 use crate::tls;
 use crate::tls::ca::{self, Authority, Place};
 use crate::upstream::Own;
+use start_error::StartError;
 
 use firewall::Rules;
 use running::Running;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::error::StartError;
+use start_error::StartError;
 
 /// Writes one line to standard output, at once.
 pub(crate) fn say(line: &str) -> Result<(), StartError> {

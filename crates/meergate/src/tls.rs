@@ -34,10 +34,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
 use crate::config::Config;
-use crate::error::StartError;
 use crate::metrics::Metrics;
 use crate::rights;
 use crate::words::{Alpn, Target, UpstreamError};
+use start_error::StartError;
 
 use ca::Authority;
 use keylog::KeyLogFile;

@@ -1,7 +1,6 @@
 //! Settings of services and chains, made to be embedded in a program's own TOML.
 
 mod filter;
-mod units;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 pub use filter::{Filter, Network, Subject};
-pub use units::{Seconds, Size};
+pub use units::{Size, Span};
 
 /// `[[icap.service]]`: one service, behind one endpoint or a set of equal ones.
 #[derive(Clone, Debug, Deserialize)]
@@ -270,31 +269,31 @@ pub enum Identity {
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// For a connection, TLS handshake included.
-    pub connect: Seconds,
+    pub connect: Span,
     /// For the whole OPTIONS exchange.
-    pub options: Seconds,
+    pub options: Span,
     /// For the whole head of an answer, from the moment the service has all it waits for.
-    pub answer: Seconds,
+    pub answer: Span,
     /// Between two pieces of an answer's body, or while the service takes nothing in.
-    pub idle: Seconds,
+    pub idle: Span,
     /// For a connection when Max-Connections is reached.
-    pub wait: Seconds,
+    pub wait: Span,
     /// For a body's first bytes to fill a preview before a shorter one is sent.
-    pub preview: Seconds,
+    pub preview: Span,
     /// For an unused kept connection.
-    pub keep: Seconds,
+    pub keep: Span,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            connect: Seconds(Duration::from_secs(5)),
-            options: Seconds(Duration::from_secs(5)),
-            answer: Seconds(Duration::from_secs(60)),
-            idle: Seconds(Duration::from_secs(60)),
-            wait: Seconds(Duration::from_secs(10)),
-            preview: Seconds(Duration::from_millis(200)),
-            keep: Seconds(Duration::from_secs(60)),
+            connect: Span(Duration::from_secs(5)),
+            options: Span(Duration::from_secs(5)),
+            answer: Span(Duration::from_secs(60)),
+            idle: Span(Duration::from_secs(60)),
+            wait: Span(Duration::from_secs(10)),
+            preview: Span(Duration::from_millis(200)),
+            keep: Span(Duration::from_secs(60)),
         }
     }
 }
@@ -306,24 +305,24 @@ pub struct Health {
     /// Failures in a row after which an endpoint gets no more transactions.
     pub failures: u32,
     /// How often an endpoint is looked after: OPTIONS refreshed when due, a down one tried again.
-    pub interval: Seconds,
+    pub interval: Span,
     /// How long a down endpoint is first left alone; doubled after each vain try up to
     /// `max_delay`.
-    pub delay: Seconds,
+    pub delay: Span,
     /// The longest it is left alone.
-    pub max_delay: Seconds,
+    pub max_delay: Span,
     /// Over how long a revived endpoint's share grows back to the full one.
-    pub revival: Seconds,
+    pub revival: Span,
 }
 
 impl Default for Health {
     fn default() -> Self {
         Self {
             failures: 5,
-            interval: Seconds(Duration::from_secs(10)),
-            delay: Seconds(Duration::from_secs(1)),
-            max_delay: Seconds(Duration::from_secs(60)),
-            revival: Seconds(Duration::from_secs(10)),
+            interval: Span(Duration::from_secs(10)),
+            delay: Span(Duration::from_secs(1)),
+            max_delay: Span(Duration::from_secs(60)),
+            revival: Span(Duration::from_secs(10)),
         }
     }
 }

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use http_wire::{Limits as HttpLimits, RequestHead, ResponseHead};
 use icap::{BodyEvent, ChunkDecoder, Limits, Method};
 use icap_client::{
-    Adapted, AdaptedResponse, Body, BodyError, Chain, Frame, Full, Seconds, ServiceConfig,
+    Adapted, AdaptedResponse, Body, BodyError, Chain, Frame, Full, ServiceConfig, Span,
     TransactionInfo, next_frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -287,7 +287,7 @@ where
 
 pub fn config(server: &Server) -> ServiceConfig {
     let mut config = ServiceConfig::new("svc", server.url());
-    config.timeouts.preview = Seconds(Duration::from_secs(5));
+    config.timeouts.preview = Span(Duration::from_secs(5));
     config
 }
 

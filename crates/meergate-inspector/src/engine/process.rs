@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use icap_server::Shutdown;
 use rustix::process::{Signal, set_parent_process_death_signal};
+use start_error::StartError;
 use suricata::{Engine, EngineConfig, EveOutput, PatternCache, RuleStats, WorkerSeed};
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
 use crate::engine::workers::Workers;
 use crate::engine::{exposition, sandbox};
+use crate::error::{Error, Reason};
 use crate::inspection::metrics::Metrics;
 use crate::inspection::state::State;
 use crate::link::{self, Begin, Order, Receiver, Report, Sender};
@@ -38,10 +40,10 @@ const DRAIN_GRACE: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// There is no supervisor.
-pub(crate) fn run() -> Result<ExitCode, String> {
+pub(crate) fn run() -> Result<ExitCode, Error> {
     // Without its supervisor this process must not go on serving, not even to finish.
     set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|e| format!("cannot start: {e}"))?;
+        .map_err(|e| Error::System("start", e.into()))?;
     let runtime = runtime()?;
     let link = || -> io::Result<_> {
         let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -49,11 +51,14 @@ pub(crate) fn run() -> Result<ExitCode, String> {
         let _guard = runtime.enter();
         Ok((sockets, link::open(stream)?))
     };
-    let (sockets, (mut sender, mut receiver)) =
-        link().map_err(|e| format!("this is for the supervisor alone: standard input: {e}"))?;
+    let alone = |why: String| {
+        let advice = "use `meergate-inspector run`";
+        StartError::new(format!("no supervisor ({why})"), "standard input", advice)
+    };
+    let (sockets, (mut sender, mut receiver)) = link().map_err(|e| alone(e.to_string()))?;
     let begin = match runtime.block_on(receiver.next()) {
         Ok(Some(Order::Begin(begin))) => begin,
-        other => return Err(format!("no order from the supervisor: {other:?}")),
+        other => return Err(alone(format!("no order: {other:?}")).into()),
     };
     let patterns_are_safe = sandbox::enter(&begin);
     // Those that anybody may have put there are nothing that an engine should read.
@@ -73,15 +78,15 @@ pub(crate) fn run() -> Result<ExitCode, String> {
         })
     } else {
         let patterns = patterns(PatternCache::ReadOnly);
-        link::sort_sockets(sockets, &begin).and_then(|(listening, metrics)| {
+        link::sort_sockets(sockets, &begin).map_err(Error::from).and_then(|(listening, metrics)| {
             let process = Process { listening, metrics, begin, patterns };
             process.serve(&runtime, &mut sender, &mut receiver)
         })
     };
     Ok(match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            let _ = runtime.block_on(sender.send(&Report::Failed(reason)));
+        Err(error) => {
+            let _ = runtime.block_on(sender.send(&Report::Failed(error.into())));
             ExitCode::FAILURE
         }
     })
@@ -95,7 +100,7 @@ pub(crate) struct Checked {
 
 impl Checked {
     /// Ends it.
-    pub(crate) fn stop(self) -> Result<(), String> {
+    pub(crate) fn stop(self) -> Result<(), Error> {
         stop(self.engine)
     }
 }
@@ -104,20 +109,20 @@ impl Checked {
 ///
 /// # Errors
 /// One line for the operator.
-pub(crate) fn check(settings: &Settings, patterns: PatternCache) -> Result<Checked, String> {
+pub(crate) fn check(settings: &Settings, patterns: PatternCache) -> Result<Checked, Error> {
     let began = Instant::now();
     let mut settings = settings.clone();
     settings.workers = 1;
     // A check leaves no trace in the logs of the engine that serves.
     let config = engine_config(&settings)?.eve(EveOutput::None).patterns(patterns);
-    let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
-    let prove = |seed: WorkerSeed| seed.attach().map(drop).map_err(|e| e.to_string());
+    let (engine, seeds) = Engine::start(config)?;
+    let prove = |seed: WorkerSeed| seed.attach().map(drop);
     seeds.into_iter().try_for_each(prove)?;
     Ok(Checked { loaded: loaded(&engine.rules(), began), engine })
 }
 
-fn stop(engine: Engine) -> Result<(), String> {
-    engine.stop().map_err(|e| format!("the engine did not stop: {e}"))
+fn stop(engine: Engine) -> Result<(), Error> {
+    engine.stop().map_err(|e| Reason::new(format!("the engine did not stop: {e}")).into())
 }
 
 struct Process {
@@ -133,11 +138,11 @@ impl Process {
         runtime: &Runtime,
         sender: &mut Sender,
         receiver: &mut Receiver,
-    ) -> Result<(), String> {
+    ) -> Result<(), Error> {
         let began = Instant::now();
         let settings = self.begin.settings;
         let config = engine_config(&settings)?.patterns(self.patterns);
-        let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
+        let (engine, seeds) = Engine::start(config)?;
         for o in engine.overrides() {
             tracing::warn!(setting = o.name, was = o.was, now = o.now, "overridden: {}", o.why);
         }
@@ -184,13 +189,13 @@ impl Serving {
         mut self,
         sender: &mut Sender,
         receiver: &mut Receiver,
-    ) -> Result<Arc<Engine>, String> {
+    ) -> Result<Arc<Engine>, Reason> {
         self.workers.ready().await?;
         let rules = self.engine.rules();
         self.note_rules(&rules);
         self.tell(sender, &Report::Ready(loaded(&rules, self.began))).await;
         let mut beat = tokio::time::interval(BEAT);
-        let mut reload: Option<oneshot::Receiver<Result<Loaded, String>>> = None;
+        let mut reload: Option<oneshot::Receiver<Result<Loaded, Reason>>> = None;
         let grace = loop {
             tokio::select! {
                 order = receiver.next() => match order {
@@ -231,7 +236,7 @@ impl Serving {
     }
 
     /// A reload blocks, so it has a thread of its own.
-    fn reload(&self) -> oneshot::Receiver<Result<Loaded, String>> {
+    fn reload(&self) -> oneshot::Receiver<Result<Loaded, Reason>> {
         let (done, result) = oneshot::channel();
         let engine = self.engine.clone();
         tokio::task::spawn_blocking(move || {
@@ -241,7 +246,7 @@ impl Serving {
             let reloaded = engine.reload().map(|rules| loaded(&rules, began));
             drop(engine);
             // Nobody waits for it if the process is on its way out.
-            let _ = done.send(reloaded.map_err(|e| e.to_string()));
+            let _ = done.send(reloaded.map_err(|e| Reason::new(e.to_string())));
         });
         result
     }
@@ -261,28 +266,30 @@ impl Serving {
 }
 
 async fn finished(
-    reload: &mut Option<oneshot::Receiver<Result<Loaded, String>>>,
-) -> Result<Loaded, String> {
+    reload: &mut Option<oneshot::Receiver<Result<Loaded, Reason>>>,
+) -> Result<Loaded, Reason> {
     match reload {
-        Some(result) => result.await.unwrap_or_else(|_| Err("the reload panicked".to_owned())),
+        Some(result) => result.await.unwrap_or_else(|_| Err(Reason::new("the reload panicked"))),
         None => std::future::pending().await,
     }
 }
 
-fn runtime() -> Result<Runtime, String> {
+fn runtime() -> Result<Runtime, Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| format!("cannot start: {e}"))
+        .map_err(|e| Error::System("start", e))
 }
 
 /// What the engine is started with.
 ///
 /// # Errors
 /// One line for the operator.
-pub(crate) fn engine_config(settings: &Settings) -> Result<EngineConfig, String> {
-    let workers = u16::try_from(settings.workers)
-        .map_err(|_| format!("too many workers: workers: {}: at most 1024", settings.workers))?;
+pub(crate) fn engine_config(settings: &Settings) -> Result<EngineConfig, StartError> {
+    let workers = u16::try_from(settings.workers).map_err(|_| {
+        let place = format!("workers = {}", settings.workers);
+        StartError::new("too many workers", place, "name at most 1024")
+    })?;
     let mut config = EngineConfig::new().workers(workers).rules(&settings.rules);
     config = config.patience(RELOAD_PATIENCE);
     if let Some(yaml) = &settings.suricata_yaml {

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::error::Reason;
 use crate::inspection::service::Inspection;
 use crate::inspection::state::State;
 use crate::inspection::worker_flows::WorkerFlows;
@@ -64,8 +65,8 @@ impl Drop for ConnectionSlot {
 
 /// Why a worker ended.
 pub(crate) struct Failure {
-    /// One line for the operator.
-    pub(crate) reason: String,
+    /// In words.
+    pub(crate) reason: Reason,
     /// The engine had stopped, and another worker knows why.
     pub(crate) is_echo: bool,
 }
@@ -73,7 +74,7 @@ pub(crate) struct Failure {
 impl Failure {
     fn of_engine(error: &suricata::Error) -> Self {
         let is_echo = error.kind() == ErrorKind::Stopped;
-        Self { reason: format!("the engine does not inspect: {error}"), is_echo }
+        Self { reason: Reason::new(format!("the engine does not inspect: {error}")), is_echo }
     }
 }
 
@@ -98,7 +99,7 @@ pub(crate) struct Plan {
     /// True while a reload waits for the workers.
     pub(crate) reloading: watch::Receiver<bool>,
     /// Told after each reload whether the engine inspects.
-    pub(crate) proofs: mpsc::Sender<Result<(), String>>,
+    pub(crate) proofs: mpsc::Sender<Result<(), Reason>>,
     /// The order to stop.
     pub(crate) shutdown: Shutdown,
     /// Where workers meet when all have stopped: the engine ends with the first that leaves.
@@ -121,7 +122,7 @@ impl Plan {
     /// It cannot, or the engine has stopped.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let other = |what: &str, e: io::Error| Failure {
-            reason: format!("a worker cannot {what}: {e}"),
+            reason: Reason::new(format!("a worker cannot {what}: {e}")),
             is_echo: false,
         };
         let engine = self.seed.attach().map_err(|e| Failure::of_engine(&e))?;
@@ -176,13 +177,14 @@ impl Plan {
 
 fn config(state: &State) -> Config {
     let limits = &state.settings.limits;
+    let max_head = limits.max_head.in_memory();
     let mut config = Config {
-        stall_timeout: limits.io(),
+        stall_timeout: limits.io_timeout.0,
         silence_timeout: limits.silence(),
         ..Config::default()
     };
-    config.limits.max_head = limits.max_head;
-    config.limits.max_encapsulated = 2 * limits.max_head;
+    config.limits.max_head = max_head;
+    config.limits.max_encapsulated = max_head.saturating_mul(2);
     config
 }
 
@@ -210,7 +212,7 @@ impl Rest {
 async fn tend(
     flows: Rc<WorkerFlows>,
     mut reloading: watch::Receiver<bool>,
-    proofs: mpsc::Sender<Result<(), String>>,
+    proofs: mpsc::Sender<Result<(), Reason>>,
 ) -> suricata::Error {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -234,7 +236,7 @@ async fn tend(
             Ok(()) = reloading.changed() => {
                 if !*reloading.borrow_and_update() {
                     // Whoever asked for the reload may be gone.
-                    let _ = proofs.try_send(flows.prove().map_err(|e| e.to_string()));
+                    let _ = proofs.try_send(flows.prove().map_err(|e| Reason::new(e.to_string())));
                 }
             }
             () = tokio::time::sleep(RELOAD_TICK), if under_way => {

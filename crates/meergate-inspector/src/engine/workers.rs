@@ -10,6 +10,7 @@ use suricata::WorkerSeed;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::engine::worker::{self, Failure, Plan};
+use crate::error::{Error, Reason};
 use crate::inspection::state::State;
 use crate::sockets::Listening;
 
@@ -23,7 +24,7 @@ pub(crate) struct Workers {
     size: usize,
     ready: mpsc::Receiver<usize>,
     ended: mpsc::Receiver<Result<(), Failure>>,
-    proofs: mpsc::Receiver<Result<(), String>>,
+    proofs: mpsc::Receiver<Result<(), Reason>>,
     doors: mpsc::Receiver<()>,
 }
 
@@ -38,7 +39,7 @@ impl Workers {
         listening: &[Listening],
         shutdown: &Shutdown,
         reloading: &watch::Receiver<bool>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Error> {
         let size = seeds.len();
         let (ready_to, ready) = mpsc::channel(size.max(1));
         let (ended_to, ended) = mpsc::channel(size.max(1));
@@ -54,7 +55,7 @@ impl Workers {
                 index,
                 seed,
                 state: state.clone(),
-                listening: sockets.map_err(|e| format!("cannot start a worker: {e}"))?,
+                listening: sockets.map_err(|e| Error::System("start a worker", e))?,
                 mailbox,
                 mailboxes: mailboxes.clone(),
                 places: places.clone(),
@@ -70,7 +71,7 @@ impl Workers {
             thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || end.tell(plan.run()))
-                .map_err(|e| format!("cannot start a worker: {e}"))?;
+                .map_err(|e| Error::System("start a worker", e))?;
         }
         Ok(Self { size, ready, ended, proofs, doors })
     }
@@ -79,7 +80,7 @@ impl Workers {
     ///
     /// # Errors
     /// One of them cannot, for the reason given.
-    pub(crate) async fn ready(&mut self) -> Result<(), String> {
+    pub(crate) async fn ready(&mut self) -> Result<(), Reason> {
         for _ in 0..self.size {
             let ended = tokio::select! {
                 // None, when all workers have ended, is no word of one that serves.
@@ -92,7 +93,7 @@ impl Workers {
     }
 
     /// Waits until one ends although nobody told it to, and says why. Cancel safe until one has.
-    pub(crate) async fn ended(&mut self) -> String {
+    pub(crate) async fn ended(&mut self) -> Reason {
         let ended = self.ended.recv().await;
         self.reason(ended).await
     }
@@ -101,16 +102,16 @@ impl Workers {
     ///
     /// # Errors
     /// On one of them the engine does not inspect, or it does not say in time.
-    pub(crate) async fn proved(&mut self) -> Result<(), String> {
+    pub(crate) async fn proved(&mut self) -> Result<(), Reason> {
         let all = async {
             let mut proved = Ok(());
             for _ in 0..self.size {
                 let proof = self.proofs.recv().await;
-                proved = proved.and(proof.unwrap_or_else(|| Err("the workers ended".to_owned())));
+                proved = proved.and(proof.unwrap_or_else(|| Err(Reason::new("the workers ended"))));
             }
             proved
         };
-        let late = || Err("a worker does not come to prove the rules".to_owned());
+        let late = || Err(Reason::new("a worker does not come to prove the rules"));
         tokio::time::timeout(PROOF, all).await.unwrap_or_else(|_| late())
     }
 
@@ -124,7 +125,7 @@ impl Workers {
     ///
     /// # Errors
     /// One of them did not end in order.
-    pub(crate) async fn all_ended(&mut self) -> Result<(), String> {
+    pub(crate) async fn all_ended(&mut self) -> Result<(), Reason> {
         for _ in 0..self.size {
             self.ended.recv().await.unwrap_or(Ok(())).map_err(|failure| failure.reason)?;
         }
@@ -133,9 +134,9 @@ impl Workers {
 
     /// The engine stops with the first worker that leaves it, and the others may tell of that
     /// before the first one tells why it left.
-    async fn reason(&mut self, first: Option<Result<(), Failure>>) -> String {
+    async fn reason(&mut self, first: Option<Result<(), Failure>>) -> Reason {
         let Some(Err(Failure { mut reason, mut is_echo })) = first else {
-            return "a worker ended by itself".to_owned();
+            return Reason::new("a worker ended by itself");
         };
         while is_echo
             && let Ok(Some(next)) = tokio::time::timeout(PATIENCE, self.ended.recv()).await
@@ -163,7 +164,7 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         if let Some(sender) = self.0.take() {
-            let reason = "a worker panicked".to_owned();
+            let reason = Reason::new("a worker panicked");
             let _ = sender.try_send(Err(Failure { reason, is_echo: false }));
         }
     }
@@ -177,7 +178,7 @@ mod tests {
     fn gone() -> Workers {
         let (ended_to, ended) = mpsc::channel(2);
         for is_echo in [true, false] {
-            let reason = format!("echo: {is_echo}");
+            let reason = Reason::new(format!("echo: {is_echo}"));
             ended_to.try_send(Err(Failure { reason, is_echo })).unwrap();
         }
         Workers {
@@ -193,8 +194,8 @@ mod tests {
     #[tokio::test]
     async fn workers_that_have_ended_neither_serve_nor_prove() {
         for _ in 0..100 {
-            assert_eq!(gone().ready().await, Err("echo: false".to_owned()));
-            assert_eq!(gone().proved().await, Err("the workers ended".to_owned()));
+            assert_eq!(gone().ready().await, Err(Reason::new("echo: false")));
+            assert_eq!(gone().proved().await, Err(Reason::new("the workers ended")));
         }
     }
 }

@@ -339,7 +339,7 @@ impl Inspecting<'_> {
     }
 
     fn limits(&self) -> http_wire::Limits {
-        let max_head = self.flows.state.settings.limits.max_head;
+        let max_head = self.flows.state.settings.limits.max_head.in_memory();
         http_wire::Limits { max_head, ..http_wire::Limits::default() }
     }
 

@@ -88,7 +88,7 @@ impl Rings {
     fn new(settings: &Settings) -> Self {
         let most = settings.limits.max_connections;
         let holding = match settings.hold {
-            Hold::All => Pool::new(settings.limits.max_held, most, 0),
+            Hold::All => Pool::new(settings.limits.max_held.in_memory(), most, 0),
             Hold::Bytes(hold) => Pool::new(hold + SLACK, most, KEPT),
         };
         Self { holding, passing: Pool::new(SLACK, most, KEPT) }
@@ -108,7 +108,7 @@ impl WorkerFlows {
             let state = state.clone();
             move |key| state.owners.leave(key, index)
         };
-        let table = Table::new(most, limits.flow_idle(), limits.response_wait(), left);
+        let table = Table::new(most, limits.flow_idle_timeout.0, limits.response_timeout.0, left);
         Rc::new(Self {
             index,
             worker: RefCell::new(worker),

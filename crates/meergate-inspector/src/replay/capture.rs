@@ -1,5 +1,6 @@
 //! TCP segments out of a capture file.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -20,8 +21,11 @@ pub(super) struct Segment {
 const MAX_PACKET: usize = 1 << 20;
 
 /// Reads PCAP and PCAPNG. Packets that are no TCP, or broken, are left out.
-pub(super) fn read(file: &[u8]) -> Result<Vec<Segment>, String> {
-    let mut reader = create_reader(MAX_PACKET, file).map_err(|e| in_words(&e))?;
+///
+/// # Errors
+/// It is none of both.
+pub(super) fn read(file: &[u8]) -> Result<Vec<Segment>, BadCapture> {
+    let mut reader = create_reader(MAX_PACKET, file).map_err(|e| BadCapture::new(&e))?;
     let mut links = Vec::new();
     let mut segments = Vec::new();
     loop {
@@ -50,16 +54,28 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<Segment>, String> {
                     return Ok(segments);
                 }
             }
-            Err(error) if segments.is_empty() => return Err(in_words(&error)),
+            Err(error) if segments.is_empty() => return Err(BadCapture::new(&error)),
             Err(_) => return Ok(segments),
         }
     }
 }
 
-fn in_words<I: std::fmt::Debug>(error: &PcapError<I>) -> String {
-    match error {
-        PcapError::HeaderNotRecognized => "unknown format".to_owned(),
-        other => format!("{other:?}"),
+/// Why a file is no capture, in words.
+#[derive(Debug)]
+pub(super) struct BadCapture(String);
+
+impl BadCapture {
+    fn new<I: fmt::Debug>(error: &PcapError<I>) -> Self {
+        Self(match error {
+            PcapError::HeaderNotRecognized => "unknown format".to_owned(),
+            other => format!("{other:?}"),
+        })
+    }
+}
+
+impl fmt::Display for BadCapture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use start_error::StartError;
 
 use super::Connection;
 use super::feed::Fed;
+use crate::error::{Error, Reason};
 use crate::settings::Settings;
 
 /// Whether a line of EVE is an alert.
@@ -31,7 +33,7 @@ pub(super) fn with_suricata(
     connections: &[Connection],
     fed: &Fed,
     folder: &Path,
-) -> Result<bool, String> {
+) -> Result<bool, Error> {
     let theirs = read(&suricata(capture, settings, &fed.forced, folder)?, connections);
     let ours = read(&fed.events, connections);
     for (only, found) in
@@ -69,9 +71,9 @@ fn suricata(
     settings: &Settings,
     forced: &[(String, String)],
     folder: &Path,
-) -> Result<String, String> {
+) -> Result<String, Error> {
     let logs = folder.join("suricata");
-    let cannot = |e: std::io::Error| format!("cannot prepare the comparison: {e}");
+    let cannot = |e: std::io::Error| Error::System("prepare the comparison", e);
     std::fs::create_dir_all(&logs).map_err(cannot)?;
     let rules = match &settings.rules[..] {
         // Where it is, since its rules may name files beside it.
@@ -105,14 +107,16 @@ fn suricata(
         .stdin(Stdio::null())
         .output()
         .map_err(|e| {
-            format!("cannot run {}: {e}: install Suricata's program", suricata::SURICATA_PROGRAM)
+            let what = format!("cannot run Suricata's program ({e})");
+            StartError::new(what, suricata::SURICATA_PROGRAM, "install it")
         })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("suricata -r failed: {}", said.lines().last().unwrap_or_default()));
+        let last = said.lines().last().unwrap_or_default();
+        return Err(Reason::new(format!("suricata -r failed: {last}")).into());
     }
     std::fs::read_to_string(logs.join("eve.json"))
-        .map_err(|e| format!("suricata -r has written no events: {e}"))
+        .map_err(|e| Error::System("read the events that suricata -r has written", e))
 }
 
 /// A live gateway refuses what could not be replayed whole, and Suricata does not look at streams

@@ -11,12 +11,12 @@ use suricata::{Engine, EveOutput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::{Connection, Exchange, Message};
+use crate::error::{Error, Reason};
 use crate::inspection::metrics::Metrics;
 use crate::inspection::service::Inspection;
 use crate::inspection::state::State;
 use crate::inspection::worker_flows::WorkerFlows;
-use crate::settings::Policy;
-use crate::settings::Settings;
+use crate::settings::{Policy, Settings};
 
 /// Bytes between the two ends of a replayed ICAP connection.
 const PIPE: usize = 256 << 10;
@@ -47,7 +47,7 @@ pub(super) fn feed(
     settings: &Settings,
     split: Split,
     folder: &Path,
-) -> Result<Fed, String> {
+) -> Result<Fed, Error> {
     let eve = folder.join("replay.json");
     let mut settings = settings.clone();
     settings.workers = 1;
@@ -59,15 +59,18 @@ pub(super) fn feed(
     settings.content.parts = Policy::Pass;
     let config = crate::engine::process::engine_config(&settings)?;
     let config = config.log_dir(folder).eve(EveOutput::File(eve.clone()));
-    let (engine, seeds) = Engine::start(config).map_err(|e| e.to_string())?;
-    let seed = seeds.into_iter().next().ok_or("the engine has no place for a worker")?;
-    let worker = seed.attach().map_err(|e| e.to_string())?;
+    let (engine, seeds) = Engine::start(config)?;
+    let seed = seeds
+        .into_iter()
+        .next()
+        .ok_or_else(|| Reason::new("the engine has no place for a worker"))?;
+    let worker = seed.attach()?;
     let state = Arc::new(State::new(settings, Metrics::new(1, None)));
     let flows = WorkerFlows::new(state, 0, worker);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| format!("cannot start: {e}"))?;
+        .map_err(|e| Error::System("start", e))?;
     let router = Router::new().route("/suricata", Inspection::new(flows.clone()));
     let mut replay = Replay { router: &router, split, dice: 1 };
     let began = Instant::now();
@@ -81,8 +84,8 @@ pub(super) fn feed(
     let worker = flows.retire();
     drop(worker);
     let forced = engine.forced().to_vec();
-    engine.stop().map_err(|e| e.to_string())?;
-    fed.map_err(|e| format!("replaying: {e}"))?;
+    engine.stop()?;
+    fed.map_err(|e| Error::System("replay", e))?;
     tracing::info!(
         connections = connections.len(),
         exchanges = connections.iter().map(|c| c.exchanges.len()).sum::<usize>(),
@@ -91,7 +94,7 @@ pub(super) fn feed(
     );
     std::fs::read_to_string(&eve)
         .map(|events| Fed { events, forced })
-        .map_err(|e| format!("the engine has written no events: {e}"))
+        .map_err(|e| Error::System("read the events that the engine has written", e))
 }
 
 struct Replay<'a, R> {

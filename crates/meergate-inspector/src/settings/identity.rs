@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use icap_server::{Tls, TlsIdentity};
 use serde::{Deserialize, Serialize};
+use start_error::StartError;
 
 /// `[tls]`: files in PEM. The supervisor reads them, so the engine's process needs no right to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ impl TlsSettings {
     ///
     /// # Errors
     /// One line for the operator.
-    pub(crate) fn complete(&mut self) -> Result<(), String> {
+    pub(crate) fn complete(&mut self) -> Result<(), StartError> {
         self.read = Some(Pem {
             certificates: text("tls.cert", &self.cert)?,
             key: text("tls.key", &self.key)?,
@@ -56,15 +57,20 @@ impl TlsSettings {
     ///
     /// # Errors
     /// One line for the operator.
-    pub(crate) fn tls(&self) -> Result<Tls, String> {
+    pub(crate) fn tls(&self) -> Result<Tls, StartError> {
         let (cert, key) = (self.cert.display(), self.key.display());
         let bad = |why: &dyn fmt::Display| {
-            format!("bad TLS files: {cert}, {key}: {why}: correct tls.cert, tls.key, tls.client_ca")
+            StartError::new(
+                format!("bad TLS files ({why})"),
+                format!("{cert}, {key}"),
+                "correct tls.cert, tls.key, tls.client_ca",
+            )
         };
         if !can_encrypt() {
-            return Err(format!(
-                "no TLS on this processor: {cert}: its cryptography needs instructions (AES, AVX2, \
-                 ADX) that this one has not: listen without icaps://, on loopback or a Unix socket"
+            return Err(StartError::new(
+                "no TLS on this processor: its cryptography needs instructions (AES, AVX2, ADX) that this one has not",
+                cert.to_string(),
+                "listen without icaps://, on loopback or a Unix socket",
             ));
         }
         let pem = self.read.as_ref().ok_or_else(|| bad(&"they have not been read"))?;
@@ -92,8 +98,9 @@ fn can_encrypt() -> bool {
     }
 }
 
-fn text(what: &str, path: &Path) -> Result<String, String> {
-    let at = path.display();
-    std::fs::read_to_string(path)
-        .map_err(|e| format!("cannot read {what}: {at}: {e}: name a PEM file that exists"))
+fn text(what: &str, path: &Path) -> Result<String, StartError> {
+    std::fs::read_to_string(path).map_err(|e| {
+        let what = format!("cannot read {what} ({e})");
+        StartError::new(what, path.display().to_string(), "name a PEM file that exists")
+    })
 }

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::Mode;
+use start_error::StartError;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::error::{Error, Reason};
 use crate::loaded::Loaded;
 use crate::modes;
 use crate::settings::Settings;
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What can be asked for.
 pub(crate) enum Command {
     /// Load rules and settings anew.
-    Reload(oneshot::Sender<Result<Loaded, String>>),
+    Reload(oneshot::Sender<Result<Loaded, Reason>>),
 }
 
 /// The socket while it is there.
@@ -41,11 +43,11 @@ impl Drop for Control {
 /// already is left to that one.
 ///
 /// # Errors
-/// One line for the operator.
+/// The path of the settings cannot be listened on.
 pub(crate) fn listen(
     settings: &Settings,
     commands: mpsc::Sender<Command>,
-) -> Result<Option<Control>, String> {
+) -> Result<Option<Control>, StartError> {
     let path = settings.control_path();
     let listener = match bind(&path) {
         Ok(listener) => listener,
@@ -54,8 +56,9 @@ pub(crate) fn listen(
             return Ok(None);
         }
         Err(error) => {
-            let at = path.display();
-            return Err(format!("cannot listen: control: {at}: {error}: choose another path"));
+            let what = format!("cannot listen for commands ({error})");
+            let place = format!("control = {:?}", path.display().to_string());
+            return Err(StartError::new(what, place, "choose another path"));
         }
     };
     tokio::spawn(async move {
@@ -98,15 +101,15 @@ async fn answer(mut stream: tokio::net::UnixStream, commands: mpsc::Sender<Comma
     if !matches!(tokio::time::timeout(PATIENCE, read.read_line(&mut line)).await, Ok(Ok(_))) {
         return;
     }
-    let result: Result<Loaded, String> = match line.trim() {
+    let result: Result<Loaded, Reason> = match line.trim() {
         "reload" => {
             let (send, answer) = oneshot::channel();
             if commands.send(Command::Reload(send)).await.is_err() {
                 return;
             }
-            answer.await.unwrap_or_else(|_| Err("the program is stopping".to_owned()))
+            answer.await.unwrap_or_else(|_| Err(Reason::new("the program is stopping")))
         }
-        other => Err(format!("unknown command {other:?}")),
+        other => Err(Reason::new(format!("unknown command {other:?}"))),
     };
     if let Ok(mut line) = serde_json::to_string(&result) {
         line.push('\n');
@@ -118,9 +121,9 @@ async fn answer(mut stream: tokio::net::UnixStream, commands: mpsc::Sender<Comma
 /// Tells the inspector that listens on `path` to reload, and waits for the result.
 ///
 /// # Errors
-/// One line for the operator: nobody listens, or why the reload was refused.
-pub(crate) fn reload(path: &Path) -> Result<Loaded, String> {
-    let at = path.display();
+/// Nobody listens, or why the reload was refused.
+pub(crate) fn reload(path: &Path) -> Result<Loaded, Error> {
+    let at = path.display().to_string();
     let ask = || -> io::Result<String> {
         let mut stream = UnixStream::connect(path)?;
         stream.write_all(b"reload\n")?;
@@ -129,10 +132,14 @@ pub(crate) fn reload(path: &Path) -> Result<Loaded, String> {
         Ok(line)
     };
     let line = ask().map_err(|e| {
-        format!("cannot reach the inspector: {at}: {e}: is it running, with the same control path?")
+        let what = format!("cannot reach the inspector ({e})");
+        StartError::new(what, &at, "is it running, with the same control path?")
     })?;
-    let result: Result<Loaded, String> = serde_json::from_str(&line).map_err(|_| {
-        format!("no answer: {at}: the inspector stopped meanwhile: look at its log")
+    let result: Result<Loaded, Reason> = serde_json::from_str(&line).map_err(|_| {
+        let what = "no answer: the inspector stopped meanwhile";
+        StartError::new(what, &at, "look at its log")
     })?;
-    result.map_err(|reason| format!("reload refused, the old rules stay: {reason}"))
+    result.map_err(|reason| {
+        Reason::new(format!("reload refused, the old rules stay: {reason}")).into()
+    })
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use start_error::StartError;
 use tempfile::TempDir;
 
 use crate::settings::Settings;
@@ -27,15 +28,14 @@ impl Folder {
     /// Makes a folder.
     ///
     /// # Errors
-    /// One line for the operator.
-    pub(crate) fn create(settings: &Settings, access: Access) -> Result<Self, String> {
+    /// The folder for temporary files cannot be written to.
+    pub(crate) fn create(settings: &Settings, access: Access) -> Result<Self, StartError> {
         remove_abandoned();
         make(settings, access).map_err(|e| {
-            let at = env::temp_dir();
-            format!(
-                "cannot make a temporary folder: {}: {e}: set TMPDIR to a folder that can be \
-                 written",
-                at.display()
+            StartError::new(
+                format!("cannot make a temporary folder ({e})"),
+                env::temp_dir().display().to_string(),
+                "set TMPDIR to a folder that can be written",
             )
         })
     }

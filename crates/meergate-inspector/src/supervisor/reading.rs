@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use start_error::StartError;
+
 use crate::settings::Settings;
 
 /// Settings, and what their file holds if there is one.
@@ -24,7 +26,7 @@ impl Former {
     ///
     /// # Errors
     /// It was cut, or cannot be read.
-    pub(crate) fn reread(&self, path: &Path) -> Result<Vec<u8>, String> {
+    pub(crate) fn reread(&self, path: &Path) -> Result<Vec<u8>, StartError> {
         whole(path, self.text.as_deref())
     }
 
@@ -32,7 +34,7 @@ impl Former {
     ///
     /// # Errors
     /// One was cut, or cannot be read.
-    pub(crate) fn look_at_rules(&self, settings: &Settings) -> Result<(), String> {
+    pub(crate) fn look_at_rules(&self, settings: &Settings) -> Result<(), StartError> {
         for path in settings.rules.iter().chain(&settings.suricata_yaml) {
             let copy = self.rules.iter().find(|(original, _)| original == path);
             // A copy that is gone is as one that was never made.
@@ -43,7 +45,7 @@ impl Former {
     }
 }
 
-fn whole(path: &Path, former: Option<&[u8]>) -> Result<Vec<u8>, String> {
+fn whole(path: &Path, former: Option<&[u8]>) -> Result<Vec<u8>, StartError> {
     whole_file::read(path, former)
-        .map_err(|cut| format!("{}: {cut}: {}", path.display(), cut.remedy()))
+        .map_err(|cut| StartError::new(cut.to_string(), path.display().to_string(), cut.remedy()))
 }

@@ -3,9 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
+use start_error::StartError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Running, Supervisor, manager};
+use crate::error::{Error, Reason};
 use crate::link::{Order, Report};
 use crate::loaded::Loaded;
 use crate::settings::Settings;
@@ -14,10 +16,10 @@ use crate::supervisor::kept::Kept;
 use crate::supervisor::reading::{Former, Reading};
 
 /// Who waits for the result of a reload.
-type Answer = Option<oneshot::Sender<Result<Loaded, String>>>;
+type Answer = Option<oneshot::Sender<Result<Loaded, Reason>>>;
 
 /// Settings read anew, or why they are not taken.
-pub(super) type Reread = (Result<Reading, String>, Answer);
+pub(super) type Reread = (Result<Reading, StartError>, Answer);
 
 /// A reload under way.
 pub(super) struct Reload {
@@ -27,7 +29,7 @@ pub(super) struct Reload {
     text: Option<Vec<u8>>,
     pub(super) answer: Answer,
     /// Why the new rules were given up, if this is now the way back to the old ones.
-    pub(super) given_up: Option<String>,
+    pub(super) given_up: Option<Reason>,
     pub(super) stage: Stage,
 }
 
@@ -38,7 +40,7 @@ pub(super) enum Stage {
     HandingOver(Box<Running>),
     /// The second engine serves, and the first one, of this number, is to take no new connections:
     /// until it says so, some of them would meet the old rules.
-    Closing { id: u64, since: Instant, result: Result<Loaded, String> },
+    Closing { id: u64, since: Instant, result: Result<Loaded, Reason> },
     /// The engine loads the rules in place.
     InPlace,
 }
@@ -57,8 +59,8 @@ impl Supervisor {
 
     /// The engine has loaded rules with which it does not inspect: one with the rules before them
     /// takes its place.
-    pub(super) async fn fall_back(&mut self, reason: String) {
-        tracing::error!(reason, "with the new rules nothing can be inspected: going back");
+    pub(super) async fn fall_back(&mut self, reason: Reason) {
+        tracing::error!(%reason, "with the new rules nothing can be inspected: going back");
         let Some(old) = self.kept.as_ref().map(|kept| kept.settings().clone()) else {
             return self.end_reload(Err(reason)).await;
         };
@@ -68,7 +70,9 @@ impl Supervisor {
                 reload.given_up = Some(reason);
                 reload.stage = Stage::HandingOver(Box::new(next));
             }
-            (Err(error), _) => self.end_reload(Err(format!("{reason}; {error}"))).await,
+            (Err(error), _) => {
+                self.end_reload(Err(Reason::new(format!("{reason}; {error}")))).await
+            }
             // Nobody has asked for a reload, so there was none.
             (Ok(_), None) => {}
         }
@@ -85,19 +89,26 @@ impl Supervisor {
         });
     }
 
-    pub(super) async fn begin_reload(&mut self, reading: Result<Reading, String>, answer: Answer) {
+    pub(super) async fn begin_reload(
+        &mut self,
+        reading: Result<Reading, StartError>,
+        answer: Answer,
+    ) {
         if self.reload.is_some() {
             return reply(
                 answer,
-                Err("a reload is under way: try again when it is done".to_owned()),
+                Err(Reason::new("a reload is under way: try again when it is done")),
             );
         }
         let began = Instant::now();
-        let prepared = reading.and_then(|Reading { settings, text }| {
+        let prepared = reading.map_err(Error::from).and_then(|Reading { settings, text }| {
             if settings.listen != self.settings.listen || settings.metrics != self.settings.metrics
             {
-                return Err("listen and metrics cannot change while the program runs: restart it"
-                    .to_owned());
+                return Err(Error::Start(StartError::new(
+                    "cannot change while the program runs",
+                    "listen, metrics",
+                    "restart it",
+                )));
             }
             let child = self.spawn_child(&settings, true)?;
             Ok((settings, text, child))
@@ -108,7 +119,7 @@ impl Supervisor {
                 let stage = Stage::Checking(child);
                 self.reload = Some(Reload { began, settings, text, answer, given_up: None, stage });
             }
-            Err(reason) => {
+            Err(error) => {
                 self.reload = Some(Reload {
                     began,
                     settings: self.settings.clone(),
@@ -117,7 +128,7 @@ impl Supervisor {
                     given_up: None,
                     stage: Stage::InPlace,
                 });
-                self.end_reload(Err(reason)).await;
+                self.end_reload(Err(error.into())).await;
             }
         }
     }
@@ -130,7 +141,7 @@ impl Supervisor {
             Event::Report(Report::Failed(reason)) => Some(reason),
             Event::Report(_) => return,
             Event::Ended(how) => {
-                Some(format!("the process that tried the new rules has ended: {how}"))
+                Some(Reason::new(format!("the process that tried the new rules has ended: {how}")))
             }
         };
         // Ending takes it two seconds, for which nobody waits. Soon, or many reloads would leave many.
@@ -163,9 +174,9 @@ impl Supervisor {
                 reload.stage = stage;
                 self.reload = Some(reload);
             }
-            Err(reason) => {
+            Err(error) => {
                 self.reload = Some(reload);
-                self.end_reload(Err(reason)).await;
+                self.end_reload(Err(error.into())).await;
             }
         }
     }
@@ -177,7 +188,9 @@ impl Supervisor {
             Event::Report(Report::Ready(loaded)) => Ok(loaded),
             Event::Report(Report::Failed(reason)) => Err(reason),
             Event::Report(_) => return,
-            Event::Ended(how) => Err(format!("the new engine ended while it started: {how}")),
+            Event::Ended(how) => {
+                Err(Reason::new(format!("the new engine ended while it started: {how}")))
+            }
         };
         if result.is_ok()
             && let Some(reload) = &mut self.reload
@@ -207,7 +220,7 @@ impl Supervisor {
         if let (Err(failure), Some(Reload { given_up: Some(reason), .. })) =
             (&mut result, &self.reload)
         {
-            *failure = format!("{reason}; and there is no way back: {failure}");
+            *failure = Reason::new(format!("{reason}; and there is no way back: {failure}"));
         }
         match (old, &mut self.reload) {
             (Some(id), Some(reload)) => {
@@ -227,7 +240,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn end_reload(&mut self, result: Result<Loaded, String>) {
+    pub(super) async fn end_reload(&mut self, result: Result<Loaded, Reason>) {
         let Some(reload) = self.reload.take() else { return };
         let result = result.map(|loaded| Loaded {
             milliseconds: reload.began.elapsed().as_millis() as u64,
@@ -252,7 +265,7 @@ impl Supervisor {
             }
             Err(reason) => {
                 self.totals.refused += 1;
-                tracing::error!(reason, "reload refused, the old rules stay");
+                tracing::error!(%reason, "reload refused, the old rules stay");
             }
         }
         if let Some(running) = &mut self.current {
@@ -262,7 +275,7 @@ impl Supervisor {
     }
 }
 
-pub(super) fn reply(answer: Answer, result: Result<Loaded, String>) {
+pub(super) fn reply(answer: Answer, result: Result<Loaded, Reason>) {
     if let Some(answer) = answer {
         // Whoever asked may have given up.
         let _ = answer.send(result);

@@ -43,7 +43,7 @@ fn no_place_of_a_message_is_passed_over_in_silence() {
     }
     let rules = buffers.iter().enumerate().map(|(n, b)| b.rule(FIRST_SID + n)).collect::<String>();
     // Nothing is released because this machine is busy.
-    let server = Server::with_rules_and_settings(&rules, "pause_milliseconds = 0\nworkers = 2\n");
+    let server = Server::with_rules_and_settings(&rules, "pause = 0\nworkers = 2\n");
     let map = Map { icap: server.icap(), buffers, places };
     let scores = map.explore(&server);
     let lines = map.places.iter().zip(scores.iter().map(|(score, _)| *score)).collect::<Vec<_>>();

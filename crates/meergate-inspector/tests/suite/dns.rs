@@ -106,7 +106,7 @@ fn queries_are_judged_as_dns_by_get_and_by_post() {
 
 #[test]
 fn answers_are_judged_whole_before_any_of_them_leaves() {
-    for settings in ["", "hold = \"0\"\nunheld = [\"application/*\"]\npause_milliseconds = 1\n"] {
+    for settings in ["", "hold = \"0\"\nunheld = [\"application/*\"]\npause = \"1ms\"\n"] {
         let server = start(settings);
         let mut client = server.connect();
         let bad = response("evil.test", "cdn.test");

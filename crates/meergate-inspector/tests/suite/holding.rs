@@ -100,7 +100,7 @@ fn released_bytes_do_not_wait_for_those_that_follow() {
 
 #[test]
 fn streams_that_matter_before_their_end_are_not_held() {
-    let server = Server::with_settings("pause_milliseconds = 0\n", &[]);
+    let server = Server::with_settings("pause = 0\n", &[]);
     let event = b"data: one\n\n".as_slice();
     for content_type in [
         "text/event-stream; charset=utf-8",
@@ -134,7 +134,7 @@ fn streams_that_matter_before_their_end_are_not_held() {
 
 #[test]
 fn a_body_that_pauses_is_released_as_far_as_it_has_passed() {
-    let server = Server::with_settings("pause_milliseconds = 200\n", &[]);
+    let server = Server::with_settings("pause = \"200ms\"\n", &[]);
     let body = random(5_000);
     let request = Request::get("/poll", &body).allow_204();
     let mut client = server.connect();
@@ -162,7 +162,7 @@ fn a_body_that_pauses_is_released_as_far_as_it_has_passed() {
 
 #[test]
 fn silence_ends_a_stream_where_it_is_and_a_held_body_with_an_error() {
-    let settings = "pause_milliseconds = 0\n[limits]\nsilence_seconds = 1\n";
+    let settings = "pause = 0\n[limits]\nsilence_timeout = 1\n";
     let server = Server::with_settings(settings, &[]);
     let event = b"data: one\n\n".as_slice();
     let fields = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n";
@@ -184,7 +184,7 @@ fn silence_ends_a_stream_where_it_is_and_a_held_body_with_an_error() {
 
 #[test]
 fn an_origin_may_be_silent_for_longer_than_a_peer_within_a_chunk() {
-    let settings = "pause_milliseconds = 0\n[limits]\nio_seconds = 1\n";
+    let settings = "pause = 0\n[limits]\nio_timeout = 1\n";
     let server = Server::with_settings(settings, &[]);
     let event = b"data: one\n\n".as_slice();
     let response = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
@@ -210,7 +210,7 @@ fn an_origin_may_be_silent_for_longer_than_a_peer_within_a_chunk() {
 
 #[test]
 fn a_preview_that_pauses_is_continued_before_anything_is_released() {
-    let server = Server::with_settings("hold = 0\npause_milliseconds = 200\n", &[]);
+    let server = Server::with_settings("hold = 0\npause = \"200ms\"\n", &[]);
     let mut client = server.connect();
     let body = random(3_000);
     let head = Request::get("/poll", &body).field("Preview", "1000").head(client.base());
@@ -226,7 +226,7 @@ fn a_preview_that_pauses_is_continued_before_anything_is_released() {
 
 #[test]
 fn everything_is_held_whatever_it_is_and_however_it_pauses() {
-    let server = Server::with_settings("hold = \"all\"\npause_milliseconds = 50\n", &[]);
+    let server = Server::with_settings("hold = \"all\"\npause = \"50ms\"\n", &[]);
     let body = infected(5_000, 4_000);
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 5000\r\n\r\n";
     let request = Request::respmod("GET /all HTTP/1.1\r\nHost: www.test\r\n\r\n", head);

@@ -209,7 +209,7 @@ fn a_reload_that_takes_long_is_not_taken_for_a_hanging_engine() {
     let give = || fs::write(&list, "2b00042f7481c7b056c4b410d28f33cf\n").unwrap();
     std::thread::scope(|scope| {
         scope.spawn(give);
-        let settings = "[limits]\nhang_seconds = 5\n";
+        let settings = "[limits]\nhang_timeout = 5\n";
         let server = Server::with_settings(settings, &["--rules", rules.to_str().unwrap()]);
         let control = server.control();
         let reloaded = scope.spawn(move || reload_at(&control));

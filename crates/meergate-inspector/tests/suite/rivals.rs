@@ -121,7 +121,7 @@ fn the_engine_sees_the_true_addresses_of_both_families() {
 
 #[test]
 fn requests_without_a_response_do_not_stay() {
-    let server = Server::with_settings("[limits]\nflow_idle_seconds = 1\n", &[]);
+    let server = Server::with_settings("[limits]\nflow_idle_timeout = 1\n", &[]);
     let mut client = server.connect();
     for n in 0..50 {
         let request = Request::reqmod(get("/a")).connection(&n.to_string());

@@ -83,7 +83,7 @@ fn crashes_under_load_pass_nothing_and_leave_the_supervisor_as_it_was() {
 
 #[test]
 fn a_hanging_engine_is_ended() {
-    let server = Server::with_settings("[limits]\nhang_seconds = 2\n", &[]);
+    let server = Server::with_settings("[limits]\nhang_timeout = 2\n", &[]);
     server.stop_engine();
     server.connect().ask(&Request::get("/eicar", EICAR)).assert_blocked(1_000_001);
     assert_eq!(server.metric(RESTARTS), 1);

@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::config::Config;
-use crate::error::StartError;
 use crate::rights;
 use crate::say::say;
 use crate::tls::ca::{self, Authority, Place};
+use start_error::StartError;
 
 #[derive(Args, Debug)]
 pub(super) struct Ca {

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, ToSocketAddrs};
 
 use crate::config::Config;
-use crate::error::StartError;
 use crate::policy::{Policy, Request, Subject, path_forms, stricter};
 use crate::say::say;
 use crate::upstream::near;
 use crate::words::{Scheme, Spoken, Target};
+use start_error::StartError;
 
 /// Whose request is explained.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use icap_client::{Failure, FailureKind, Headers, Probe, Seconds, ServiceConfig, Size};
+use icap_client::{Failure, FailureKind, Headers, Probe, ServiceConfig, Size, Span};
 
-use crate::error::StartError;
+use start_error::StartError;
 
 /// `meergate icap …`
 #[derive(Args, Debug)]
@@ -85,7 +85,7 @@ impl Place {
         service.tls.key.clone_from(&self.key);
         service.tls.server_name.clone_from(&self.server_name);
         service.keep_copy = Size(keep);
-        let limit = Seconds(Duration::from_secs(self.timeout.max(1)));
+        let limit = Span(Duration::from_secs(self.timeout.max(1)));
         service.timeouts.connect = limit;
         service.timeouts.options = limit;
         service.timeouts.answer = limit;

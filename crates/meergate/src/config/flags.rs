@@ -7,7 +7,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::{Config, Listen, ListenProtocol, Ports, Way};
-use crate::error::StartError;
+use start_error::StartError;
 
 /// Settings on the command line; they win over the file's.
 #[derive(Args, Clone, Debug)]

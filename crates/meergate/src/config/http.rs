@@ -3,14 +3,14 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::value::Bytes;
+use units::Size;
 
 /// How requests and responses are treated.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
     /// Longest message head, in bytes; for HTTP/2 the longest header list.
-    pub max_head: Bytes,
+    pub max_head: Size,
     /// Most fields in a head.
     pub max_fields: usize,
     /// Content codings that the services can decode, if not what they say of themselves counts. When
@@ -22,7 +22,7 @@ pub struct Http {
     pub ranges: Ranges,
     /// Bytes that `overlap` asks for on both sides of a part; from 1 KiB to 16 MiB.
     #[serde(deserialize_with = "overlap")]
-    pub range_overlap: Bytes,
+    pub range_overlap: Size,
     /// Whether advertisements of other protocols (`Alt-Svc`, HTTP/3 above all) are passed on.
     /// Traffic that follows them does not come through this proxy.
     pub alt_svc: bool,
@@ -70,8 +70,8 @@ pub enum Responses {
     Strict,
 }
 
-fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-    let bytes = Bytes::deserialize(deserializer)?;
+fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let bytes = Size::deserialize(deserializer)?;
     match ((1 << 10)..=(16 << 20)).contains(&bytes.0) {
         true => Ok(bytes),
         false => Err(D::Error::custom("range_overlap must be from \"1KiB\" to \"16MiB\"")),
@@ -82,12 +82,12 @@ impl Default for Http {
     fn default() -> Self {
         let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect();
         Self {
-            max_head: Bytes(64 * 1024),
+            max_head: Size(64 * 1024),
             max_fields: 500,
             decodable: None,
             other_codings: Uninspectable::Block,
             ranges: Ranges::Overlap,
-            range_overlap: Bytes(64 << 10),
+            range_overlap: Size(64 << 10),
             alt_svc: false,
             upgrades: names(&["websocket"]),
             responses: Responses::Lenient,

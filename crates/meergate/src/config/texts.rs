@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::StartError;
+use start_error::StartError;
 
 /// What files held when they were read.
 type Read = Arc<Mutex<HashMap<PathBuf, Arc<[u8]>>>>;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::config::{Texts, is_every_host};
-use crate::error::StartError;
 use crate::words::Target;
+use start_error::StartError;
 
 /// Host names, each alone or with all names below it.
 #[derive(Clone, Debug, Default)]

@@ -17,8 +17,8 @@ use shares::Client;
 
 use super::attempts::{Attempts, Barred, Memory};
 use crate::config;
-use crate::error::StartError;
 use crate::lately::{Lately, Question};
+use start_error::StartError;
 
 /// How long a name and password that were right need no hashing again after their last use.
 const KEEP_RIGHT: Duration = Duration::from_secs(300);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use crate::config::{Config, Firewall, Way};
-use crate::error::StartError;
+use start_error::StartError;
 
 const TABLE: &str = "inet meergate";
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::config::Config;
-use crate::error::StartError;
 use crate::files;
+use start_error::StartError;
 
 /// Held as long as the program runs; a lock tells a running program from one that was killed.
 #[derive(Debug)]

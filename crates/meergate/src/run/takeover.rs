@@ -26,7 +26,7 @@ use rustix::net::{
 };
 
 use crate::config::Config;
-use crate::error::StartError;
+use start_error::StartError;
 
 /// Sockets that can be handed over, the control socket among them.
 const MAX_SOCKETS: usize = 64;

@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
-use crate::error::StartError;
+use start_error::StartError;
 
 pub use former::Former;
 pub use store::{Place, import, load, load_or_make, make, rotate};

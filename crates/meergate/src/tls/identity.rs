@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::observed;
 use crate::config::ClientCertificate;
-use crate::error::StartError;
+use start_error::StartError;
 
 /// Answers origins that ask for a certificate, with the one that is configured if there is.
 pub(super) struct Identity {

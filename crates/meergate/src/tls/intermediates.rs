@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::Upstream;
-use crate::error::StartError;
+use start_error::StartError;
 
 /// Intermediates kept of one name: CAs certify each other, and renew what they have certified.
 const OF_ONE_NAME: usize = 4;

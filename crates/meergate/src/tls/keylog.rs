@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::error::StartError;
 use crate::files;
+use start_error::StartError;
 
 /// Appends to a file in NSS key log format.
 pub(super) struct KeyLogFile(Mutex<File>);

@@ -19,8 +19,8 @@ use super::hello::ClientHello;
 use super::leaf_keys::{ForgeError, KeyKind, LeafKey, LeafKeys};
 use super::origin::UpstreamTls;
 use crate::config::Tls;
-use crate::error::StartError;
 use crate::words::Alpn;
+use start_error::StartError;
 
 /// What one cached leaf may weigh on average; certificates take 1 to 4 KiB, but an origin may
 /// send 64 KiB.

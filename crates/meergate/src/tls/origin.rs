@@ -33,8 +33,8 @@ use super::server_side::ServerSide;
 use super::trust::{Doubt, Trust};
 use super::{OriginStream, staple};
 use crate::config::{Config, InvalidCertificate};
-use crate::error::StartError;
 use crate::words::{Alpn, SERVED, Target, UpstreamError, UpstreamErrorKind};
+use start_error::StartError;
 
 /// Certificates that are fetched for one chain.
 const MOST_FETCHED: usize = 3;

@@ -22,10 +22,10 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::fault::{Fault, explain};
 use super::intermediates::{Intermediates, may_sign, read};
 use crate::config::{Config, Upstream};
-use crate::error::StartError;
 use crate::lately::{Lately, Question};
 use crate::metrics::{CheckLabels, LimitLabels, Metrics};
 use crate::words::{Checked, Limited};
+use start_error::StartError;
 
 /// How long a chain that was found valid is not checked again. A certificate that expires, or a CA
 /// that a reload removes, is noticed at the latest then.

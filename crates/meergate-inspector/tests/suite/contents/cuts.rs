@@ -138,7 +138,7 @@ fn large_coded_bodies_come_back_as_they_were() {
 
 #[test]
 fn events_of_a_coded_stream_do_not_wait_for_those_that_follow() {
-    let server = Server::with_settings("pause_milliseconds = 0\n", &[]);
+    let server = Server::with_settings("pause = 0\n", &[]);
     let mut client = server.connect();
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
                 Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -141,7 +141,7 @@ fn a_coding_in_the_sixty_fifth_field_counts() {
 
 #[test]
 fn a_first_byte_that_comes_alone_changes_nothing() {
-    let server = Server::with_settings("pause_milliseconds = 0\n", &[]);
+    let server = Server::with_settings("pause = 0\n", &[]);
     let mut client = server.connect();
     for (coding, body) in [
         ("deflate", zlib(&infected())),

@@ -11,8 +11,8 @@ use icap_client::{Failure, FailureKind, Frame, Full, Probe, TransactionInfo, nex
 
 use super::latency::Latency;
 use super::{Ask, Method, Place};
-use crate::error::StartError;
 use crate::say::say;
+use start_error::StartError;
 
 #[derive(Args, Debug)]
 pub(super) struct Bench {

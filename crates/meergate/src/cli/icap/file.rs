@@ -10,7 +10,7 @@ use bytes::Bytes;
 use icap_client::{BodyError, BodySource, Frame};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::error::StartError;
+use start_error::StartError;
 
 /// Bytes read at once.
 const BLOCK: usize = 256 << 10;

@@ -6,8 +6,8 @@ use clap::Args;
 use icap_client::{Capabilities, Headers};
 
 use super::{Place, fields, shown};
-use crate::error::StartError;
 use crate::say::say;
+use start_error::StartError;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {

@@ -10,8 +10,8 @@ use icap_client::{Body, Frame, Told, TransactionInfo, next_frame};
 
 use super::file::{Comparison, FileBody, open};
 use super::{Ask, Method, Place, fields, shown};
-use crate::error::StartError;
 use crate::say::say;
+use start_error::StartError;
 
 #[derive(Args, Debug)]
 pub(super) struct Send {

@@ -7,8 +7,8 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Authority, now, pem, refuse};
-use crate::error::StartError;
 use crate::tls::forge;
+use start_error::StartError;
 
 /// The CA that another one took over from.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use rcgen::KeyPair;
 
 use super::{Authority, Former};
 use crate::config::Config;
-use crate::error::StartError;
 use crate::files;
+use start_error::StartError;
 
 /// Where a CA's certificate and key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
