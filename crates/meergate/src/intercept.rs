@@ -4,6 +4,7 @@ mod any;
 mod bypass;
 mod handshake;
 mod opening;
+mod starttls;
 mod stream;
 mod tls;
 
@@ -54,7 +55,9 @@ pub(crate) async fn serve(
     };
     match opening {
         Err(_) => ConnectionEnd::ClientClosed,
-        Ok(Opening::Hello(hello)) => intercept(arrival, hello, client, read_ahead, route).await,
+        Ok(Opening::Hello(hello)) => {
+            intercept(arrival, hello, client, read_ahead, route, None).await
+        }
         Ok(Opening::Http) => {
             route.spoken = Spoken::HTTP;
             decide_and_note(&arrival, &mut route).await;
@@ -109,7 +112,7 @@ pub(crate) async fn serve_by_name(
         return ConnectionEnd::NoServerName;
     };
     let route = Route::plain(target).of(arrival.client);
-    intercept(arrival, hello, client, read_ahead, route).await
+    intercept(arrival, hello, client, read_ahead, route, None).await
 }
 
 /// What the rules want of the connection; `route` leads on as they say.

@@ -14,7 +14,7 @@ use crate::upstream::UpstreamSlot;
 use crate::words::{Alpn, ConnectionEnd, Target};
 
 pub(crate) use first_line::FirstLine;
-pub(crate) use streams::{TcpStreams, serve as serve_stream};
+pub(crate) use streams::{Agreed, Served, TcpStreams, serve as serve_stream};
 
 /// How a client connection left its protocol.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod peers;
+mod starttls;
 mod ways;
 
 use std::fs;

@@ -149,7 +149,8 @@ fn tls_within_a_stream_is_cut() {
     let mut setup = Setup::trusting(&to(addr.port()), &authority);
     let mut client = setup.connect();
     client.read_exact(&mut [0; 11]).unwrap();
-    client.write_all(b"STARTTLS\r\n").unwrap();
+    // No protocol in which they would agree on TLS with that.
+    client.write_all(b"BEGINTLS\r\n").unwrap();
     client.read_exact(&mut [0; 11]).unwrap();
     let mut client = tls_client(client, &setup.gateway.authority(), &[]);
     assert!(client.read(&mut [0; 8]).is_err());

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
 use super::bypass::bypass;
 use super::opening::{First, MOMENT, Opening, first_word, is_hello_begun, open};
+use super::starttls::serve_agreed;
 use super::stream::{connect, cut, relay};
 use super::tls::intercept;
 use super::{decide_and_note, finish, unknown};
 use crate::capture::Tap;
 use crate::config::{Action, ListenProtocol};
 use crate::io::Io;
+use crate::protocol::Served;
 use crate::session::{Arrival, Session, decide_connection};
 use crate::upstream::{Route, Upstream, UpstreamSlot};
 use crate::words::{ConnectionEnd, Spoken};
@@ -90,7 +92,7 @@ async fn serve_opened(
     upstream: Option<(Upstream, BytesMut)>,
 ) -> ConnectionEnd {
     match opening {
-        Opening::Hello(hello) => intercept(arrival, hello, client, read_ahead, route).await,
+        Opening::Hello(hello) => intercept(arrival, hello, client, read_ahead, route, None).await,
         Opening::Http => {
             route.spoken = Spoken::HTTP;
             decide_and_note(&arrival, &mut route).await;
@@ -140,5 +142,9 @@ async fn serve_plain(
         }
         None => client,
     };
-    relay(&arrival, (client, read_ahead), (upstream, said), &route, decision).await
+    let (client, server) = ((client, read_ahead), (upstream, said));
+    match relay(&arrival, client, server, Bytes::new(), &route, decision).await {
+        Served::Ended(end) => end,
+        Served::Agreed(agreed) => serve_agreed(arrival, *agreed, route).await,
+    }
 }

@@ -21,7 +21,8 @@ use crate::tls::{ClientHello, Progress, ServerFlight, looks_like_tls};
 use crate::upstream::{Route, Upstream};
 use crate::words::{ConnectionEnd, Unseen};
 
-/// The way of a connection along `route` that nobody is to look into. `permits` says whether rules
+/// The way of a connection along `route` that nobody is to look into, and whether it may go on where it leads
+/// already. `permits` says whether rules
 /// allow that, to be asked about what the client `asked` for: a name in a ClientHello may be a lie
 /// about the original destination. If that name (or a certificate, which the destination may have
 /// got by relaying one connection) is the only reason, go where the name really leads.
@@ -34,16 +35,18 @@ pub(super) fn way_past(
     asked: &Route,
     route: Route,
     permits: impl FnOnce(&Decision) -> bool,
-) -> Route {
+) -> (Route, bool) {
     match permits(decide_connection(arrival, asked, None)) {
-        true => route,
-        false => Route { address: None, resolved: None, ..route },
+        true => (route, true),
+        false => (Route { address: None, resolved: None, ..route }, false),
     }
 }
 
 /// Where a TLS connection goes that nobody is to look into.
 pub(super) struct Past {
     pub(super) route: Route,
+    /// Whether a connection that was made for something else may be used.
+    pub(super) may_stay: bool,
     /// How its handshake is shown.
     pub(super) mirror: MirrorPlan,
 }
@@ -82,7 +85,7 @@ pub(super) async fn bypass(
     let limit = arrival.settings.config.limits.begin_timeout.0;
     let opening = timeout(limit, open(&mut client, &mut read_ahead, ListenProtocol::Http)).await;
     let mirror = MirrorPlan::of(decide_connection(arrival, &route, None));
-    let past = Past { route, mirror };
+    let past = Past { route, may_stay: true, mirror };
     match opening {
         Err(_) => ConnectionEnd::Silent,
         Ok(Err(_)) => ConnectionEnd::ClientClosed,
@@ -140,8 +143,9 @@ async fn relayed(
     }
 }
 
-/// Relays a TLS connection when its handshake was shown; `None` for a hello that can't be read.
-async fn shown(
+/// Relays a TLS connection to a server that is connected to when its handshake was shown; `None` for a hello
+/// that can't be read.
+pub(super) async fn shown(
     arrival: &Arrival,
     hello: Option<&ClientHello>,
     client: Io,

@@ -99,6 +99,17 @@ impl fmt::Display for InterceptError {
 
 impl std::error::Error for InterceptError {}
 
+/// What the handshake with the origin goes over.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// A connection on which both sides agreed on TLS.
+    Begun(Upstream),
+    /// A connection of its own.
+    New,
+    /// None is asked: the client is to be told of this on a page.
+    Refused(UpstreamError),
+}
+
 /// The origin's side of a connection that is to be intercepted: made first, so that the client's
 /// side can be made like it, or not at all.
 #[derive(Debug)]
@@ -111,8 +122,8 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Connects along `route` with what the client offers in `hello`, which came in these `records`, as
-    /// `decision` says. With a `refusal`, asks no origin: the client is to be told of it on a page.
+    /// Shakes hands with the `origin` along `route` with what the client offers in `hello`, which came in these
+    /// `records`, as `decision` says.
     ///
     /// # Errors
     /// The client offers only protocols that cannot be inspected. That the origin cannot be
@@ -122,7 +133,7 @@ impl Prepared {
         hello: &ClientHello,
         mut route: Route,
         decision: &Decision,
-        refusal: Option<UpstreamError>,
+        origin: Origin,
         records: &[u8],
     ) -> Result<Self, InterceptError> {
         let Some(offered) = offered(hello, arrival.protocol) else {
@@ -140,9 +151,10 @@ impl Prepared {
             invalid,
             identity: decision.client_certificate.clone(),
         });
-        let upstream = match refusal {
-            Some(refusal) => Err(refusal),
-            None => connect(arrival, &route, decision, records).await,
+        let upstream = match origin {
+            Origin::Begun(plain) => connect(arrival, &route, decision, records, Some(plain)).await,
+            Origin::New => connect(arrival, &route, decision, records, None).await,
+            Origin::Refused(refusal) => Err(refusal),
         };
         Ok(Self { route, host, offered, invalid, upstream })
     }
@@ -183,13 +195,14 @@ impl Prepared {
     }
 }
 
-/// Connects along `route`, and shows both hellos and the certificates to the services that take
-/// streams: what they drop, or what can't be shown, goes no further.
+/// Connects along `route`, unless there is a `plain` connection already, and shows both hellos and the certificates
+/// to the services that take streams: what they drop, or what can't be shown, goes no further.
 async fn connect(
     arrival: &Arrival,
     route: &Route,
     decision: &Decision,
     hello: &[u8],
+    plain: Option<Upstream>,
 ) -> Result<Upstream, UpstreamError> {
     let connector = arrival.connector();
     let stop = |stopped: Stopped| stopped.error(&route.target);
@@ -197,20 +210,23 @@ async fn connect(
     let begin = async |server| {
         Mirror::begin(arrival, &plan, &route.target, server, hello).await.map_err(stop)
     };
-    let (reached, mirror) = match route.only_address() {
-        Some(address) => {
+    let (mut upstream, mirror) = match (plain, route.only_address()) {
+        (Some(plain), _) => {
+            let mirror = begin(plain.address).await?;
+            (connector.shake_over(route, plain).await?, mirror)
+        }
+        (None, Some(address)) => {
             // A verdict against it is told, whether the origin can be reached or not.
             let reach = async { Ok(connector.reach(route).await) };
             let (reached, mirror) = tokio::try_join!(reach, begin(address))?;
-            (reached?, mirror)
+            (connector.shake(route, reached?).await?, mirror)
         }
-        None => {
+        (None, None) => {
             let reached = connector.reach(route).await?;
             let mirror = begin(reached.address).await?;
-            (reached, mirror)
+            (connector.shake(route, reached).await?, mirror)
         }
     };
-    let mut upstream = connector.shake(route, reached).await?;
     mirror.end_with(upstream.side.take().as_deref()).await.map_err(stop)?;
     Ok(upstream)
 }

@@ -1,6 +1,6 @@
 //! Streams of what is not HTTP, in the clear and inside intercepted TLS.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use icap_client::Way;
 use tokio::time::timeout;
 
@@ -9,17 +9,18 @@ use super::{finish, note};
 use crate::config::{Action, ListenProtocol};
 use crate::io::{Io, Prefixed};
 use crate::policy::Decision;
-use crate::protocol::{TcpStreams, serve_stream};
+use crate::protocol::{Served, TcpStreams, serve_stream};
 use crate::session::{Arrival, Session, decide_tls};
 use crate::upstream::{Route, Upstream, UpstreamSlot};
 use crate::words::{ConnectionEnd, Spoken};
 
 /// Serves what is spoken inside TLS that was intercepted. Where the protocol that was agreed on does
-/// not say that it is HTTP, its first bytes do.
+/// not say that it is HTTP, its first bytes do. The server's `greeting` came before the TLS, if it did.
 pub(super) async fn serve_inside(
     session: Session,
     mut client: Io,
     upstream: UpstreamSlot,
+    greeting: Bytes,
 ) -> ConnectionEnd {
     let limits = &session.settings.config.limits;
     let (begin, idle) = (limits.begin_timeout.0, limits.stream_idle_timeout.0);
@@ -63,17 +64,22 @@ pub(super) async fn serve_inside(
         // What is intercepted already stays so.
         Action::Bypass | Action::Intercept => {}
     }
-    relay(&session, (client, read_ahead), (*upstream, said), &route, &decision).await
+    let (client, server) = ((client, read_ahead), (*upstream, said));
+    match relay(&session, client, server, greeting, &route, &decision).await {
+        Served::Ended(end) => end,
+        Served::Agreed(_) => cut(&session, Action::Reset),
+    }
 }
 
-/// Relays a stream along `route` as `decision` says.
+/// Relays a stream along `route` as `decision` says, to its end or to where it goes on in TLS.
 pub(super) async fn relay(
     arrival: &Arrival,
     (client, read_ahead): (Io, BytesMut),
     (upstream, said): (Upstream, BytesMut),
+    greeting: Bytes,
     route: &Route,
     decision: &Decision,
-) -> ConnectionEnd {
+) -> Served {
     let first = if said.is_empty() { Way::ToServer } else { Way::ToClient };
     let upstream = Upstream { io: Box::new(Prefixed::new(said.freeze(), upstream.io)), ..upstream };
     let stream = TcpStreams {
@@ -82,6 +88,7 @@ pub(super) async fn relay(
         first,
         target: &route.target,
         chain: decision.chain.as_deref(),
+        greeting,
     };
     serve_stream(arrival, stream).await
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use super::bypass::{Past, bypass_tls, way_past};
-use super::handshake::{self, InterceptError, Intercepted, Prepared};
+use super::bypass::{Past, bypass_tls, shown, way_past};
+use super::handshake::{self, InterceptError, Intercepted, Origin, Prepared};
 use super::stream::serve_inside;
 use super::{finish, note};
 use crate::capture::Tap;
@@ -32,6 +32,14 @@ struct Way<'a> {
     records: Vec<u8>,
 }
 
+/// A connection on which something else was said before both sides agreed on TLS.
+pub(super) struct Begun {
+    /// The server's end.
+    pub(super) upstream: Upstream,
+    /// What the server said first.
+    pub(super) greeting: Bytes,
+}
+
 /// Why a connection is not intercepted.
 enum Not {
     /// Nobody is to look into it: it goes this way.
@@ -42,13 +50,15 @@ enum Not {
     Unable(InterceptError),
 }
 
-/// Serves a connection that began with `hello`, which is still to be read from `read_ahead`.
+/// Serves a connection that began with `hello`, which is still to be read from `read_ahead`; or that goes on
+/// with it where that is `begun`.
 pub(super) async fn intercept(
     arrival: Arrival,
     hello: ClientHello,
     client: Io,
     read_ahead: BytesMut,
     mut route: Route,
+    begun: Option<Begun>,
 ) -> ConnectionEnd {
     route.spoken = Spoken::TLS;
     arrival.look_up(&mut route).await;
@@ -58,10 +68,23 @@ pub(super) async fn intercept(
     let route = as_decided(route, &decision);
     let records = read_ahead.get(..hello.length).unwrap_or_default().to_vec();
     let way = Way { arrival: &arrival, hello: &hello, asked, route, records };
-    let (prepared, decision) = match way.prepare(decision).await {
+    let is_begun = begun.is_some();
+    let (mut plain, greeting) = match begun {
+        Some(Begun { upstream, greeting }) => (Some(upstream), greeting),
+        None => (None, Bytes::new()),
+    };
+    let (prepared, decision) = match way.prepare(decision, &mut plain).await {
         Ok(prepared) => prepared,
-        Err(Not::Bypass(past)) => {
+        Err(Not::Bypass(past)) if !is_begun => {
             return bypass_tls(&arrival, &hello, client, read_ahead, *past).await;
+        }
+        Err(Not::Bypass(past)) => {
+            return match plain.filter(|_| past.may_stay) {
+                Some(plain) => {
+                    shown(&arrival, Some(&hello), client, read_ahead, &past, plain).await
+                }
+                None => way.no_way_past(),
+            };
         }
         Err(Not::Reset) => return ConnectionEnd::Reset,
         Err(Not::Unable(error)) => {
@@ -85,7 +108,7 @@ pub(super) async fn intercept(
             let is_http = facts.alpn.is_some_and(Alpn::is_served);
             let session = Session::intercepted(arrival, route, facts, records);
             if session.protocol == ListenProtocol::Any && !is_http {
-                return serve_inside(session, client, upstream).await;
+                return serve_inside(session, client, upstream, greeting).await;
             }
             finish(client, BytesMut::new(), &session, upstream).await
         }
@@ -101,8 +124,13 @@ pub(super) async fn intercept(
 }
 
 impl Way<'_> {
-    /// The origin's side, with what the rules say now that it is known; or why there is none.
-    async fn prepare(&self, decision: Decision) -> Result<(Prepared, Decision), Not> {
+    /// The origin's side, with what the rules say now that it is known; or why there is none. It goes over the
+    /// `plain` connection if there is one already.
+    async fn prepare(
+        &self,
+        decision: Decision,
+        plain: &mut Option<Upstream>,
+    ) -> Result<(Prepared, Decision), Not> {
         let refusal = self.obey(&decision)?;
         let host = self.hello.server_name.as_ref().unwrap_or(&self.route.target.host);
         let pins = || self.arrival.shared.pinning.pins(self.arrival.client.ip(), host);
@@ -110,8 +138,12 @@ impl Way<'_> {
             return Err(self.past(&decision, |own| own.pinned == Pinned::Bypass));
         }
         let route = self.route.clone();
+        let origin = match refusal {
+            Some(refusal) => Origin::Refused(refusal),
+            None => plain.take().map_or(Origin::New, Origin::Begun),
+        };
         let prepared =
-            Prepared::new(self.arrival, self.hello, route, &decision, refusal, &self.records).await;
+            Prepared::new(self.arrival, self.hello, route, &decision, origin, &self.records).await;
         let (prepared, decision) = self.reconsider(prepared.map_err(Not::Unable)?, decision)?;
         if prepared.is_certificate_invalid()
             && decision.invalid_certificate == InvalidCertificate::Bypass
@@ -170,8 +202,17 @@ impl Way<'_> {
     }
 
     fn past(&self, decision: &Decision, permits: impl FnOnce(&Decision) -> bool) -> Not {
-        let route = way_past(self.arrival, &self.asked, self.route.clone(), permits);
-        Not::Bypass(Box::new(Past { route, mirror: MirrorPlan::of(decision) }))
+        let (route, may_stay) = way_past(self.arrival, &self.asked, self.route.clone(), permits);
+        Not::Bypass(Box::new(Past { route, may_stay, mirror: MirrorPlan::of(decision) }))
+    }
+
+    /// Cuts what a rule bypasses where it can't go another way any more.
+    fn no_way_past(&self) -> ConnectionEnd {
+        let why = "a rule bypasses what is known only now that both sides agreed on TLS";
+        tracing::warn!(connection = %self.arrival.id, target = %self.route.target, why, "a stream is cut");
+        self.arrival.totals.notes().detail = Some(why.to_owned());
+        self.arrival.cut.set(true);
+        ConnectionEnd::TlsInside
     }
 
     fn refusal(&self, detail: &str) -> UpstreamError {

@@ -8,6 +8,7 @@
 //!
 //! At most 256 KiB of each direction are held, and nothing is where nothing moves.
 
+mod agreed;
 mod lane;
 mod relay;
 mod within;
@@ -15,7 +16,8 @@ mod within;
 use std::future::poll_fn;
 use std::time::Duration;
 
-use icap_client::{Chain, StreamDrop, StreamEvent, Streams, Way};
+use bytes::{Bytes, BytesMut};
+use icap_client::{Chain, Failure, StreamDrop, StreamEvent, Streams, Way};
 use tokio::time::timeout;
 
 use crate::exchange::{
@@ -30,6 +32,7 @@ use crate::words::{ConnectionEnd, Target, Towards, Unseen};
 use relay::{End, Listener, Relay};
 
 pub(crate) use within::Found;
+use within::Within;
 
 /// How long a service may take to end a stream that is over.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -46,26 +49,50 @@ pub(crate) struct TcpStreams<'a> {
     pub(crate) target: &'a Target,
     /// Who is to look.
     pub(crate) chain: Option<&'a Chain>,
+    /// What the server said before the stream went over to TLS, so that an engine knows what this is.
+    pub(crate) greeting: Bytes,
 }
 
-/// Relays a stream to its end; why it ended. Unless that is in order, both connections end with a
+/// What came of a stream.
+pub(crate) enum Served {
+    /// It goes on in TLS, as both sides agreed.
+    Agreed(Box<Agreed>),
+    /// It ended.
+    Ended(ConnectionEnd),
+}
+
+/// A stream that goes on in TLS. All that was said in the clear was passed, and has arrived.
+pub(crate) struct Agreed {
+    /// The client's connection.
+    pub(crate) client: Io,
+    /// What the client said of its TLS, at least a byte.
+    pub(crate) read_ahead: BytesMut,
+    /// The server's, which awaits TLS.
+    pub(crate) upstream: Upstream,
+    /// What the server said first.
+    pub(crate) greeting: Bytes,
+}
+
+/// Relays a stream to its end; what came of it. Unless that is in order, both connections end with a
 /// reset: their ends are not to take for complete what is not.
-pub(crate) async fn serve(arrival: &Arrival, stream: TcpStreams<'_>) -> ConnectionEnd {
+pub(crate) async fn serve(arrival: &Arrival, stream: TcpStreams<'_>) -> Served {
     let cuts = [arrival.cut.clone(), stream.upstream.cut.clone()];
     let in_order = |is: bool| cuts.iter().for_each(|cut: &Cut| cut.set(!is));
     // Also if the task is dropped.
     in_order(false);
-    let end = run(arrival, stream, &in_order).await;
-    arrival.shared.metrics.streams.get_or_create(&StreamLabels { outcome: end }).inc();
-    end
+    let served = run(arrival, stream, &in_order).await;
+    if let Served::Ended(outcome) = served {
+        arrival.shared.metrics.streams.get_or_create(&StreamLabels { outcome }).inc();
+    }
+    served
 }
 
 async fn run(
     arrival: &Arrival,
     stream: TcpStreams<'_>,
     in_order: &(dyn Fn(bool) + Sync),
-) -> ConnectionEnd {
-    let TcpStreams { mut client, upstream, first, target, chain } = stream;
+) -> Served {
+    let TcpStreams { mut client, mut upstream, first, target, chain, greeting } = stream;
     let number = arrival.totals.next_transaction();
     let subject = StreamSubject {
         protocol: "tcp",
@@ -73,11 +100,12 @@ async fn run(
         target,
         server: upstream.address,
     };
-    let mut server = upstream.io;
     let idle = arrival.settings.config.limits.stream_idle_timeout.0;
     let audience = match Audience::find(arrival, chain, &subject, None).await {
         Ok(audience) => audience,
-        Err(failure) => return not_inspected(arrival, target, &failure.to_string()),
+        Err(failure) => {
+            return Served::Ended(not_inspected(arrival, target, &failure.to_string()));
+        }
     };
     let unseen = audience.unseen();
     let mut streams = match audience {
@@ -85,27 +113,47 @@ async fn run(
         Audience::Nobody => {
             let why = "no service of its chain takes streams: add one that does, or bypass this \
                        traffic by rule";
-            return not_inspected(arrival, target, why);
+            return Served::Ended(not_inspected(arrival, target, why));
         }
         Audience::Bypassed => {
             let why = Unseen::ServiceBypassed;
-            let end = relay_unseen(arrival, &mut client, &mut server, why).await;
+            let end = relay_unseen(arrival, &mut client, &mut upstream.io, why).await;
             in_order(matches!(end, RelayEnd::Finished));
-            return match end {
+            return Served::Ended(match end {
                 RelayEnd::Finished => ConnectionEnd::StreamDone,
                 RelayEnd::Idle => ConnectionEnd::StreamIdle,
                 RelayEnd::Failed(_) => ConnectionEnd::StreamFailed,
-            };
+            });
         }
     };
+    if let Err(failure) = streams.replay(Way::ToClient, &greeting) {
+        return Served::Ended(not_inspected(arrival, target, &failure.to_string()));
+    }
     let listener = Notes { arrival, unseen };
-    let mut relay = Relay::new((client, server), &mut streams, first, idle, listener);
+    // What is in TLS already does not begin another within.
+    let within = Within::new(upstream.tls.is_none());
+    let ends = (client, upstream.io);
+    let mut relay = Relay::new(ends, &mut streams, first, within, idle, listener);
     let end = poll_fn(|cx| relay.poll(cx)).await;
-    in_order(matches!(end, End::Finished));
-    // The connections end now; the services have time.
-    drop(relay);
+    in_order(matches!(end, End::Agreed | End::Finished));
     let end = match end {
-        End::Finished => ConnectionEnd::StreamDone,
+        End::Agreed => {
+            let (client, server, read_ahead, greeting) = relay.into_ends();
+            let upstream = Upstream { io: server, ..upstream };
+            if let Err(end) = ended(arrival, target, streams).await {
+                in_order(false);
+                return Served::Ended(end);
+            }
+            return Served::Agreed(Box::new(Agreed { client, read_ahead, upstream, greeting }));
+        }
+        // The connections end now; the services have time.
+        other => {
+            drop(relay);
+            other
+        }
+    };
+    let end = match end {
+        End::Agreed | End::Finished => ConnectionEnd::StreamDone,
         End::Idle => {
             streams.cancel("nothing moves");
             ConnectionEnd::StreamIdle
@@ -121,11 +169,33 @@ async fn run(
             hides(arrival, target, found)
         }
         End::NotInspected(failure) => {
-            return not_inspected(arrival, target, &failure.to_string());
+            return Served::Ended(not_inspected(arrival, target, &failure.to_string()));
         }
     };
     farewell(streams).await;
-    end
+    Served::Ended(end)
+}
+
+/// Ends the part of a stream that was in the clear, and awaits what that leads to.
+async fn ended(
+    arrival: &Arrival,
+    target: &Target,
+    mut streams: Streams,
+) -> Result<(), ConnectionEnd> {
+    let failed = |failure: Failure| not_inspected(arrival, target, &failure.to_string());
+    streams.end().map_err(failed)?;
+    while !Way::BOTH.iter().all(|way| streams.end_cleared(*way)) {
+        match streams.event().await.map_err(failed)? {
+            StreamEvent::Dropped(dropped) if !dropped.late => {
+                let end = blocked(arrival, target, &dropped);
+                farewell(streams).await;
+                return Err(end);
+            }
+            _ => {}
+        }
+    }
+    farewell(streams).await;
+    Ok(())
 }
 
 /// Gives the services' connections back, if they are done in time.
@@ -162,7 +232,7 @@ fn hides(arrival: &Arrival, target: &Target, found: Found) -> ConnectionEnd {
                          first line",
             ConnectionEnd::HttpInside,
         ),
-        Found::Tls => ("TLS begins within it", ConnectionEnd::TlsInside),
+        Found::Agreed(_) | Found::Tls => ("TLS begins within it", ConnectionEnd::TlsInside),
     };
     tracing::warn!(connection = %arrival.id, client = %arrival.client, %target, why, "a stream is cut: it can't be inspected; a rule may bypass it");
     arrival.totals.notes().detail = Some(why.to_owned());

@@ -21,7 +21,7 @@ use super::issuers::Fetched;
 use super::proxy;
 use super::route::{Chooser, Route};
 use crate::config::{self, Destinations, UpstreamProxy};
-use crate::io::{Cut, Io, Prefixed, Socket};
+use crate::io::{Cut, Io, Prefixed, Socket, Stream};
 use crate::metrics::{ConnectLabels, Connected, HandshakeLabels, Metrics};
 use crate::tls;
 use crate::words::{Handshake, HttpUrl, Side, Target, UpstreamError, UpstreamErrorKind};
@@ -63,6 +63,19 @@ pub struct Reached {
     local: SocketAddr,
     forwards: Option<Arc<UpstreamProxy>>,
     began: Instant,
+}
+
+/// What was opened over TCP.
+struct Opened {
+    io: Io,
+    tls: Option<Arc<tls::UpstreamTls>>,
+    side: Option<Box<tls::ServerSide>>,
+}
+
+impl Opened {
+    fn plain(io: Io) -> Self {
+        Self { io, tls: None, side: None }
+    }
 }
 
 /// Fetches them the way that leads to the origin.
@@ -117,6 +130,22 @@ impl Connector<'_> {
     /// As [`Connector::connect`].
     pub async fn shake(&self, route: &Route, reached: Reached) -> Result<Upstream, UpstreamError> {
         self.count(self.open_tls(route, reached).await)
+    }
+
+    /// TLS as `route` has it over a connection on which something was said in the clear, and both sides
+    /// agreed on TLS.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn shake_over(
+        &self,
+        route: &Route,
+        plain: Upstream,
+    ) -> Result<Upstream, UpstreamError> {
+        let Some(plan) = &route.tls else { return Ok(plain) };
+        let Opened { io, tls, side } = self.shake_hands(route, plan, plain.io).await?;
+        let alpn = tls.as_ref().and_then(|tls| tls.alpn);
+        Ok(Upstream { io, alpn, tls, side, ..plain })
     }
 
     /// Looks up the name that `route` leads to, if that is not done yet. A name that has no address
@@ -194,33 +223,40 @@ impl Connector<'_> {
 
     async fn open_tls(&self, route: &Route, reached: Reached) -> Result<Upstream, UpstreamError> {
         let Reached { tcp, ahead, address, local, forwards, began } = reached;
-        let mut side = None;
         let cut = Cut::default();
         let tcp = Socket::new(tcp, cut.clone());
-        let (io, tls): (Io, _) = match &route.tls {
-            None if ahead.is_empty() => (Box::new(tcp), None),
-            None => (Box::new(Prefixed::new(ahead.freeze(), tcp)), None),
+        let opened = match &route.tls {
+            None if ahead.is_empty() => Opened::plain(Box::new(tcp)),
+            None => Opened::plain(Box::new(Prefixed::new(ahead.freeze(), tcp))),
             Some(_) if !ahead.is_empty() => {
                 // Behind a tunnel a TLS server waits for its client: these bytes are somebody else's.
                 let detail = "it spoke before it was asked";
                 return Err(UpstreamError::new(UpstreamErrorKind::Tls, &route.target, detail));
             }
-            Some(plan) => {
-                let limit = self.limits.handshake_timeout.0;
-                let client = route.client.map(Client::from);
-                let along = Along(self, route);
-                let issuers = self.limits.fetch_intermediates.then_some(&along);
-                let handshake = self.tls.connect(&route.target, plan, tcp, client, limit, issuers);
-                let (io, tls, shown) = handshake.await?;
-                side = Some(Box::new(shown));
-                let kind = Handshake::of(tls.resumed);
-                let labels = HandshakeLabels { side: Side::Upstream, kind };
-                self.metrics.handshakes.get_or_create(&labels).inc();
-                (Box::new(io), Some(Arc::new(tls)))
-            }
+            Some(plan) => self.shake_hands(route, plan, tcp).await?,
         };
+        let Opened { io, tls, side } = opened;
         let alpn = tls.as_ref().and_then(|tls| tls.alpn);
         Ok(Upstream { io, address, local, alpn, tls, side, cut, forwards, took: began.elapsed() })
+    }
+
+    /// The handshake with the origin.
+    async fn shake_hands<S: Stream + 'static>(
+        &self,
+        route: &Route,
+        plan: &tls::TlsPlan,
+        over: S,
+    ) -> Result<Opened, UpstreamError> {
+        let limit = self.limits.handshake_timeout.0;
+        let client = route.client.map(Client::from);
+        let along = Along(self, route);
+        let issuers = self.limits.fetch_intermediates.then_some(&along);
+        let handshake = self.tls.connect(&route.target, plan, over, client, limit, issuers);
+        let (io, tls, side) = handshake.await?;
+        let kind = Handshake::of(tls.resumed);
+        let labels = HandshakeLabels { side: Side::Upstream, kind };
+        self.metrics.handshakes.get_or_create(&labels).inc();
+        Ok(Opened { io: Box::new(io), tls: Some(Arc::new(tls)), side: Some(Box::new(side)) })
     }
 
     /// TCP to the route's target, at its address where that is known already. The addresses that are

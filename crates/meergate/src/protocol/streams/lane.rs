@@ -74,6 +74,16 @@ impl Lane {
         Poll::Ready(Ok(Read::Bytes(&self.held[start..])))
     }
 
+    /// Takes back the last bytes of what was read. They were not shown.
+    pub(super) fn take_back(&mut self, length: usize) -> BytesMut {
+        self.held.split_off(self.held.len().saturating_sub(length))
+    }
+
+    /// Whether all that was read has left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty() && !self.unflushed
+    }
+
     /// Writes what lies below `cleared`, counted from the beginning, and the end if that is cleared,
     /// too. Ready with the bytes that were taken, as often as there is something to do.
     pub(super) fn poll_write(

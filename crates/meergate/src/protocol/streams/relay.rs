@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use icap_client::{Failure, Mark, StreamDrop, StreamEvent, Streams, Way};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -24,6 +25,8 @@ const ROUNDS: usize = 16;
 /// How a stream ended.
 #[derive(Debug)]
 pub(super) enum End {
+    /// All of it has left, and the client goes on in TLS.
+    Agreed,
     /// One of the connections failed.
     Broken(io::Error),
     /// A service drops it.
@@ -57,6 +60,8 @@ pub(super) struct Relay<'a, L> {
     order: [Way; 2],
     lanes: [Lane; 2],
     within: Within,
+    /// What the client said that is TLS: nothing more is read.
+    behind: Option<BytesMut>,
     listener: L,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
@@ -67,6 +72,7 @@ impl<'a, L: Listener> Relay<'a, L> {
         (client, server): (Io, Io),
         streams: &'a mut Streams,
         first: Way,
+        within: Within,
         idle: Duration,
         listener: L,
     ) -> Self {
@@ -80,7 +86,8 @@ impl<'a, L: Listener> Relay<'a, L> {
             streams,
             order,
             lanes: Default::default(),
-            within: Within::default(),
+            within,
+            behind: None,
             listener,
             idle,
             timer: Box::pin(sleep(idle)),
@@ -95,6 +102,9 @@ impl<'a, L: Listener> Relay<'a, L> {
                 Ok(moved) => moved,
                 Err(end) => return Poll::Ready(end),
             };
+            if self.behind.is_some() && self.lanes.iter().all(Lane::is_empty) {
+                return Poll::Ready(End::Agreed);
+            }
             if self.is_over() {
                 return Poll::Ready(End::Finished);
             }
@@ -109,6 +119,12 @@ impl<'a, L: Listener> Relay<'a, L> {
         self.timer.as_mut().reset(Instant::now() + self.idle);
         give_way(cx);
         Poll::Pending
+    }
+
+    /// Both connections after [`End::Agreed`], what the client said in TLS, and what the server said first.
+    pub(super) fn into_ends(self) -> (Io, Io, BytesMut, Bytes) {
+        let greeting = Bytes::copy_from_slice(self.within.greeting());
+        (self.client, self.server, self.behind.unwrap_or_default(), greeting)
     }
 
     /// Reads, hears and writes what can be at once; whether anything could.
@@ -134,7 +150,10 @@ impl<'a, L: Listener> Relay<'a, L> {
     }
 
     fn read(&mut self, cx: &mut Context<'_>, way: Way) -> Result<bool, End> {
-        let Self { client, server, streams, lanes, within, listener, .. } = self;
+        let Self { client, server, streams, lanes, within, behind, listener, .. } = self;
+        if behind.is_some() {
+            return Ok(false);
+        }
         let from = match way {
             Way::ToClient => server,
             Way::ToServer => client,
@@ -145,13 +164,27 @@ impl<'a, L: Listener> Relay<'a, L> {
                 return Ok(false);
             };
             let shown = match read.map_err(End::Broken)? {
-                Read::Bytes(bytes) => {
-                    listener.read(way, bytes.len());
-                    if let Some(found) = within.look(way, bytes) {
+                Read::Bytes(bytes) => match within.look(way, bytes) {
+                    None => {
+                        listener.read(way, bytes.len());
+                        streams.show(way, bytes, Mark::NONE)
+                    }
+                    Some(Found::Agreed(at)) => {
+                        listener.read(way, at);
+                        let (before, tls) = bytes.split_at(at);
+                        let length = tls.len();
+                        let shown = match before {
+                            [] => Ok(()),
+                            before => streams.show(way, before, Mark::NONE),
+                        };
+                        *behind = Some(lanes[way as usize].take_back(length));
+                        shown
+                    }
+                    Some(found) => {
+                        listener.read(way, bytes.len());
                         return Err(End::Hides(found));
                     }
-                    streams.show(way, bytes, Mark::NONE)
-                }
+                },
                 Read::End => streams.show(way, &[], Mark::END),
             };
             shown.map_err(End::NotInspected)?;

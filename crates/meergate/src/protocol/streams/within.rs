@@ -3,16 +3,21 @@
 use icap_client::Way;
 use memchr::{memchr_iter, memchr2_iter};
 
+use super::agreed::Talk;
 use crate::protocol::first_line::FirstLine;
 
 /// Bytes of a hello that tell it: the record's head, the message's, and its version.
 const HELLO: usize = 11;
+/// How a record of a handshake begins.
+const RECORD: u8 = 22;
 /// Bytes of a line that are looked at as they come.
 const SHORT: usize = 64;
 
 /// What is found within a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
+    /// The client goes on in TLS, as both sides agreed. That begins here in what was read.
+    Agreed(usize),
     /// A request of HTTP, which is not to be read as a stream: rules look at it, and services see it
     /// decoded.
     Http,
@@ -27,6 +32,10 @@ pub(crate) enum Found {
 /// else is found by the server's answer, wherever that stands.
 #[derive(Debug, Default)]
 pub(super) struct Within {
+    /// What was said about TLS, if they may agree on that.
+    talk: Option<Talk>,
+    /// TLS begins with the client's next byte.
+    is_due: bool,
     /// The client's first line, until it is known what that is.
     line: Option<Vec<u8>>,
     is_line_known: bool,
@@ -41,8 +50,22 @@ pub(super) struct Within {
 }
 
 impl Within {
-    /// Takes in what was read, in the order of reading. With something found, none of it may go on.
+    /// Where both sides may agree to go on in TLS, or not.
+    pub(super) fn new(may_agree: bool) -> Self {
+        Self { talk: may_agree.then(Talk::default), ..Self::default() }
+    }
+
+    /// What the server said before the client's first word.
+    pub(super) fn greeting(&self) -> &[u8] {
+        self.talk.as_ref().map(Talk::greeting).unwrap_or_default()
+    }
+
+    /// Takes in what was read, in the order of reading. With something found, none of it may go on; what stands
+    /// before TLS that both agreed on may.
     pub(super) fn look(&mut self, way: Way, bytes: &[u8]) -> Option<Found> {
+        if let Some(at) = self.agreed(way, bytes) {
+            return Some(Found::Agreed(at));
+        }
         if self.turn != Some(way) {
             self.turn = Some(way);
             self.length = 0;
@@ -75,6 +98,15 @@ impl Within {
             }
         }
         None
+    }
+
+    /// Where TLS begins that was agreed on.
+    fn agreed(&mut self, way: Way, bytes: &[u8]) -> Option<usize> {
+        let was_due = std::mem::take(&mut self.is_due) && way == Way::ToServer;
+        let begins = self.talk.as_mut()?.hear(way, bytes);
+        let at = if was_due { 0 } else { begins? };
+        self.is_due = at == bytes.len();
+        (bytes.get(at) == Some(&RECORD)).then_some(at)
     }
 
     /// Whether the server says its hello, to a client that may have said one.
@@ -181,6 +213,43 @@ mod tests {
                 &[(ToServer, b"\0"), (ToClient, b"\0"), (ToServer, &behind), (ToClient, SERVER)];
             assert_eq!(find(said, cut).unwrap().0, Found::Tls);
         }
+    }
+
+    #[test]
+    fn where_both_agree_nothing_of_the_hello_goes_on() {
+        use Way::{ToClient, ToServer};
+        let said: &[(_, &[u8])] = &[
+            (ToClient, b"220 a\r\n"),
+            (ToServer, b"EHLO a\r\n"),
+            (ToClient, b"250 a\r\n"),
+            (ToServer, b"STARTTLS\r\n"),
+            (ToClient, b"220 go\r\n"),
+            (ToServer, CLIENT),
+        ];
+        for cut in 1..40 {
+            let (mut within, mut nested) = (Within::new(true), Within::new(false));
+            let mut found = None;
+            for (way, bytes) in said {
+                for piece in bytes.chunks(cut) {
+                    assert_eq!(found, None);
+                    found = within.look(*way, piece);
+                    let no = nested.look(*way, piece);
+                    assert!(matches!(no, None | Some(Found::Tls)));
+                    if found.is_some() {
+                        break;
+                    }
+                }
+            }
+            assert_eq!((found, within.greeting()), (Some(Found::Agreed(0)), &b"220 a\r\n"[..]));
+        }
+        // Who agrees and does not do it is heard as before.
+        let mut within = Within::new(true);
+        for (way, bytes) in &said[..5] {
+            assert_eq!(within.look(*way, bytes), None);
+        }
+        assert_eq!(within.look(ToServer, b"QUIT\r\n"), None);
+        assert_eq!(within.look(ToClient, b"221 bye\r\n"), None);
+        assert_eq!(within.look(ToServer, CLIENT), Some(Found::Tls));
     }
 
     #[test]
