@@ -253,12 +253,13 @@ mod tls {
         }
     }
 
-    fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    fn certificates(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
         let found = CertificateDer::pem_file_iter(file)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|e| format!("{}: {e}", file.display()))?;
+            .map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?;
         if found.is_empty() {
-            return Err(format!("{}: no certificate in it", file.display()));
+            let what = format!("{}: no certificate in it", file.display());
+            return Err(io::Error::other(what));
         }
         Ok(found)
     }

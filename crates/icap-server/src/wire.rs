@@ -60,7 +60,7 @@ impl<T> Wire<T> {
         Self {
             core: RefCell::new(Connection::new(config.limits)),
             output: RefCell::default(),
-            timer: RefCell::new(Timer::new()),
+            timer: RefCell::new(Timer::default()),
             config,
             round: Round::default(),
             io: RefCell::new(io),

@@ -20,11 +20,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use prometheus_client::metrics::counter::Counter;
+use start_error::StartError;
 
 use crate::config;
 use crate::metrics::Metrics;
 use crate::records::Losses;
-use start_error::StartError;
 
 use files::Files;
 use flow::Flow;

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use start_error::StartError;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Flags;
@@ -17,7 +18,6 @@ use crate::rights;
 use crate::run::firewall::Rules;
 use crate::run::{self, takeover};
 use crate::say::say;
-use start_error::StartError;
 
 use explain::Who;
 

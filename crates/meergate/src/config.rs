@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use start_error::StartError;
 
 use crate::words::HttpUrl;
-use start_error::StartError;
 
 pub use capture::Capture;
 pub use destinations::{Destinations, Ports};

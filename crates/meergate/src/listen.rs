@@ -16,12 +16,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
+use start_error::StartError;
 use tokio::net::TcpListener;
 
 use crate::config::{Listen, ListenProtocol, Way};
 use crate::metrics::ListenerLabels;
 use crate::session::{Settings, Shared};
-use start_error::StartError;
 
 use admission::Admission;
 

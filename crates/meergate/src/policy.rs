@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use icap_client::{Chain, Chains, Service};
 use ipnet::IpNet;
+use start_error::StartError;
 
 use crate::config::{
     Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Mirror, Pinned, Ranges, Rule,
@@ -25,7 +26,6 @@ use crate::config::{
 use crate::tls::UpstreamTls;
 use crate::words::{Speech, Spoken, Target};
 use hosts::HostSet;
-use start_error::StartError;
 
 pub use attempts::Attempts;
 pub use challenge::{challenge, is_of};

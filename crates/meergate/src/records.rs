@@ -8,10 +8,11 @@ mod transaction;
 
 use std::sync::Arc;
 
+use start_error::StartError;
+
 use crate::config::Log;
 use crate::metrics::Metrics;
 use crate::words::LogName;
-use start_error::StartError;
 
 pub use connection::{ConnectionRecord, MirrorRecord, TlsRecord};
 pub(crate) use file::{Losses, Lost, Records};

@@ -16,9 +16,9 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, chownat, fstat, mkdirat, openat,
     openat2,
 };
+use start_error::StartError;
 
 use crate::config::Config;
-use start_error::StartError;
 
 /// What the program keeps in its state directory.
 const KEPT: [&str; 6] =

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icap_client::Chain;
+use start_error::StartError;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,7 +36,6 @@ use crate::session::{Settings, Shared};
 use crate::tls;
 use crate::tls::ca::{self, Authority, Place};
 use crate::upstream::Own;
-use start_error::StartError;
 
 use firewall::Rules;
 use running::Running;

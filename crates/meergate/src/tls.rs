@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use shares::Client;
+use start_error::StartError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
@@ -37,7 +38,6 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::rights;
 use crate::words::{Alpn, Target, UpstreamError};
-use start_error::StartError;
 
 use ca::Authority;
 use keylog::KeyLogFile;

@@ -46,7 +46,7 @@ impl Worker {
     /// Suricata's (`event_type`), one that is empty, over 31 bytes, or holds anything but ASCII letters, digits and `_`, a
     /// value over 159 bytes or with NUL bytes.
     pub fn annotate(&mut self, fields: &[(&str, &str)]) -> Result<(), Error> {
-        check(fields).map_err(|reason| Error::new(ErrorKind::Misuse, reason))?;
+        check(fields)?;
         let raw = self.raw()?;
         for slot in 0..FIELD_SLOTS {
             let (key, value) = fields.get(slot).copied().unwrap_or_default();
@@ -60,22 +60,23 @@ impl Worker {
 }
 
 /// Values are escaped, keys go into the record as they are.
-fn check(fields: &[(&str, &str)]) -> Result<(), String> {
+fn check(fields: &[(&str, &str)]) -> Result<(), Error> {
+    let misuse = |what: String| Err(Error::new(ErrorKind::Misuse, what));
     if fields.len() > FIELD_SLOTS {
-        return Err(format!("EVE records take at most {FIELD_SLOTS} fields"));
+        return misuse(format!("EVE records take at most {FIELD_SLOTS} fields"));
     }
     for (index, (key, value)) in fields.iter().enumerate() {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if !(1..=LONGEST_KEY).contains(&key.len()) || !key.bytes().all(is_plain) {
-            return Err(format!(
+            return misuse(format!(
                 "the key {key:?} of an EVE field is not 1 to {LONGEST_KEY} letters, digits and _"
             ));
         }
         if SURICATAS.contains(key) || fields.iter().take(index).any(|(other, _)| other == key) {
-            return Err(format!("an EVE record has a field {key} already"));
+            return misuse(format!("an EVE record has a field {key} already"));
         }
         if value.len() > LONGEST_VALUE || value.contains('\0') {
-            return Err(format!(
+            return misuse(format!(
                 "the value of the EVE field {key} is over {LONGEST_VALUE} bytes, or holds a NUL byte"
             ));
         }

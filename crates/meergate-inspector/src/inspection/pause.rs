@@ -1,18 +1,15 @@
 //! How long nothing has come.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use alarm::Alarm;
+use tokio::time::Instant;
 
-/// Ready once nothing has come for `limit`.
-///
-/// Most bodies never pause, and moving a timer with every piece would cost more than the piece. So
-/// there is none before the first wait, and it is moved only when it fires.
+/// Ready once nothing has come for `limit`. Most bodies never pause, and pay nothing for it.
 pub(crate) struct Pause {
     limit: Option<Duration>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     /// When the present wait began, if there is one.
     since: Option<Instant>,
 }
@@ -20,7 +17,7 @@ pub(crate) struct Pause {
 impl Pause {
     /// Never ready if there is no limit.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, sleep: None, since: None }
+        Self { limit, alarm: Alarm::default(), since: None }
     }
 
     /// Something has come.
@@ -31,14 +28,7 @@ impl Pause {
     /// Ready when the present wait, which this may begin, has been too long.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(limit) = self.limit else { return Poll::Pending };
-        let deadline = *self.since.get_or_insert_with(Instant::now) + limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= deadline {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(deadline);
-        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.alarm.poll(cx, since + limit)
     }
 }

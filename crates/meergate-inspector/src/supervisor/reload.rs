@@ -71,7 +71,7 @@ impl Supervisor {
                 reload.stage = Stage::HandingOver(Box::new(next));
             }
             (Err(error), _) => {
-                self.end_reload(Err(Reason::new(format!("{reason}; {error}")))).await
+                self.end_reload(Err(Reason::new(format!("{reason}; {error}")))).await;
             }
             // Nobody has asked for a reload, so there was none.
             (Ok(_), None) => {}

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use start_error::StartError;
 
 use crate::config::Config;
 use crate::rights;
 use crate::say::say;
 use crate::tls::ca::{self, Authority, Place};
-use start_error::StartError;
 
 #[derive(Args, Debug)]
 pub(super) struct Ca {

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, ToSocketAddrs};
 
+use start_error::StartError;
+
 use crate::config::Config;
 use crate::policy::{Policy, Request, Subject, path_forms, stricter};
 use crate::say::say;
 use crate::upstream::near;
 use crate::words::{Scheme, Spoken, Target};
-use start_error::StartError;
 
 /// Whose request is explained.
 #[derive(Clone, Copy, Debug)]

@@ -2,9 +2,10 @@
 
 use std::io::{self, BufRead};
 
+use start_error::StartError;
+
 use crate::policy::hash_password;
 use crate::say::say;
-use start_error::StartError;
 
 /// Reads a password from standard input and prints `name:hash`.
 pub(super) fn run(name: &str) -> Result<(), StartError> {

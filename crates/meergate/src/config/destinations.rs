@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use super::value::networks;
+use super::value::{BadValue, networks};
 
 /// Where clients may be led at all.
 ///
@@ -44,13 +44,13 @@ impl Destinations {
 pub struct Ports(pub RangeInclusive<u16>);
 
 impl std::str::FromStr for Ports {
-    type Err = String;
+    type Err = BadValue;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, BadValue> {
         let (low, high) = text.split_once('-').unwrap_or((text, text));
         match (low.trim().parse(), high.trim().parse()) {
             (Ok(low), Ok(high)) if 0 < low && low <= high => Ok(Self(low..=high)),
-            _ => Err(format!("expected a port or \"LOW-HIGH\", not {text:?}")),
+            _ => Err(format!("expected a port or \"LOW-HIGH\", not {text:?}").into()),
         }
     }
 }

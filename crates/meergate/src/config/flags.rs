@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ipnet::IpNet;
 
-use super::{Config, Listen, ListenProtocol, Ports, Way};
 use start_error::StartError;
+
+use super::value::BadValue;
+use super::{Config, Listen, ListenProtocol, Ports, Way};
 
 /// Settings on the command line; they win over the file's.
 #[derive(Args, Clone, Debug)]
@@ -57,18 +59,18 @@ enum ConsoleAddress {
     Off,
 }
 
-fn address_or_off(text: &str) -> Result<ConsoleAddress, String> {
+fn address_or_off(text: &str) -> Result<ConsoleAddress, BadValue> {
     if text == "off" {
         return Ok(ConsoleAddress::Off);
     }
-    text.parse().map(ConsoleAddress::At).map_err(|e| format!("{e}; or \"off\""))
+    text.parse().map(ConsoleAddress::At).map_err(|e| format!("{e}; or \"off\"").into())
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+fn network(text: &str) -> Result<IpNet, BadValue> {
     let alone = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse()
         .or_else(|_| alone())
-        .map_err(|_| "expected an address or a network such as 127.0.0.0/8".to_owned())
+        .map_err(|_| "expected an address or a network such as 127.0.0.0/8".into())
 }
 
 fn explicit(address: SocketAddr) -> Listen {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::value::networks;
+use super::value::{BadValue, networks};
 use crate::words::Target;
 
 /// One way in.
@@ -113,9 +113,9 @@ enum Kind {
 }
 
 impl TryFrom<Keys> for Listen {
-    type Error = String;
+    type Error = BadValue;
 
-    fn try_from(keys: Keys) -> Result<Self, String> {
+    fn try_from(keys: Keys) -> Result<Self, BadValue> {
         let Keys {
             address,
             kind,
@@ -138,7 +138,7 @@ impl TryFrom<Keys> for Listen {
             (ports.is_some() && !transparent, "ports", "redirect\" or \"tproxy"),
         ];
         if let Some((_, key, kind)) = foreign.iter().find(|(wrong, ..)| *wrong) {
-            return Err(format!("`{key}` is for listeners of kind = \"{kind}\" only"));
+            return Err(format!("`{key}` is for listeners of kind = \"{kind}\" only").into());
         }
         let way = match kind {
             Kind::Proxy => Way::Proxy,

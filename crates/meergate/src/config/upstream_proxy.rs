@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::value::BadValue;
 use crate::words::Target;
 
 /// A proxy through which origins are reached; `upstream.proxy` or a rule names it.
@@ -59,17 +60,20 @@ struct Keys {
 pub const DIRECT: &str = "direct";
 
 impl TryFrom<Keys> for UpstreamProxy {
-    type Error = String;
+    type Error = BadValue;
 
-    fn try_from(keys: Keys) -> Result<Self, String> {
+    fn try_from(keys: Keys) -> Result<Self, BadValue> {
         let Keys { name, url, user, password } = keys;
         if name == DIRECT {
-            return Err(format!("{DIRECT:?} is the name for no proxy at all"));
+            return Err(format!("{DIRECT:?} is the name for no proxy at all").into());
         }
         let (kind, rest, default_port) = match url.split_once("://") {
             Some(("http", rest)) => (ProxyKind::Http, rest, 8080),
             Some(("socks5", rest)) => (ProxyKind::Socks5, rest, 1080),
-            _ => return Err(format!("{url:?} is neither http://HOST:PORT nor socks5://HOST:PORT")),
+            _ => {
+                let why = format!("{url:?} is neither http://HOST:PORT nor socks5://HOST:PORT");
+                return Err(why.into());
+            }
         };
         if rest.contains('@') {
             return Err("the name and password go into `user` and `password`".into());
@@ -86,7 +90,7 @@ impl TryFrom<Keys> for UpstreamProxy {
 }
 
 impl Credentials {
-    fn new(user: String, password: String) -> Result<Self, String> {
+    fn new(user: String, password: String) -> Result<Self, BadValue> {
         let sound = |text: &str| {
             (1..=255).contains(&text.len()) && !text.bytes().any(|b| b.is_ascii_control())
         };

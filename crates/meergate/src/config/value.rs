@@ -1,10 +1,35 @@
 //! Values of more than one key: addresses, networks, fingerprints.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected};
+
+/// Why a value makes no sense, in words.
+#[derive(Debug)]
+pub struct BadValue(String);
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadValue {}
+
+impl From<String> for BadValue {
+    fn from(why: String) -> Self {
+        Self(why)
+    }
+}
+
+impl From<&str> for BadValue {
+    fn from(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+}
 
 /// An address with port, or the word `off`.
 pub(super) fn address_or_off<'de, D: Deserializer<'de>>(

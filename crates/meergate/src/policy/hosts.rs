@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use start_error::StartError;
+
 use crate::config::{Texts, is_every_host};
 use crate::words::Target;
-use start_error::StartError;
 
 /// Host names, each alone or with all names below it.
 #[derive(Clone, Debug, Default)]

@@ -14,11 +14,11 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use shares::Client;
+use start_error::StartError;
 
 use super::attempts::{Attempts, Barred, Memory};
 use crate::config;
 use crate::lately::{Lately, Question};
-use start_error::StartError;
 
 /// How long a name and password that were right need no hashing again after their last use.
 const KEEP_RIGHT: Duration = Duration::from_secs(300);

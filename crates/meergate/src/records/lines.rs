@@ -7,12 +7,12 @@ use std::thread::{self, JoinHandle};
 
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
+use start_error::StartError;
 
 use crate::files;
 use crate::metrics::{LogLabels, Metrics};
 use crate::records::{Losses, Lost, Records};
 use crate::words::LogName;
-use start_error::StartError;
 
 /// Lines that may wait for the disk; more are lost, and counted.
 const QUEUE: usize = 16 * 1024;

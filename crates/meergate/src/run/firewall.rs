@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use crate::config::{Config, Firewall, Way};
 use start_error::StartError;
+
+use crate::config::{Config, Firewall, Way};
 
 const TABLE: &str = "inet meergate";
 

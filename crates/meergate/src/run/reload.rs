@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use start_error::StartError;
+
 use crate::config::{Config, Flags, Rule};
 use crate::listen::Gateway;
 use crate::metrics::ReloadLabels;
 use crate::run::{settings, show};
 use crate::session::Settings;
 use crate::words::Reloaded;
-use start_error::StartError;
 
 /// How often the files of host lists are looked at.
 const WATCH: Duration = Duration::from_secs(5);

@@ -6,9 +6,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use start_error::StartError;
+
 use crate::config::Config;
 use crate::files;
-use start_error::StartError;
 
 /// Held as long as the program runs; a lock tells a running program from one that was killed.
 #[derive(Debug)]

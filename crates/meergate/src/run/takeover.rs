@@ -24,9 +24,9 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen,
     recvmsg, sendmsg, socket_with,
 };
+use start_error::StartError;
 
 use crate::config::Config;
-use start_error::StartError;
 
 /// Sockets that can be handed over, the control socket among them.
 const MAX_SOCKETS: usize = 64;

@@ -10,10 +10,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use start_error::StartError;
 
 use super::observed;
 use crate::config::ClientCertificate;
-use start_error::StartError;
 
 /// Answers origins that ask for a certificate, with the one that is configured if there is.
 pub(super) struct Identity {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use start_error::StartError;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::Upstream;
-use start_error::StartError;
 
 /// Intermediates kept of one name: CAs certify each other, and renew what they have certified.
 const OF_ONE_NAME: usize = 4;

@@ -6,8 +6,9 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::files;
 use start_error::StartError;
+
+use crate::files;
 
 /// Appends to a file in NSS key log format.
 pub(super) struct KeyLogFile(Mutex<File>);

@@ -11,6 +11,7 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::CertificateDer;
+use start_error::StartError;
 
 use super::ca::Authority;
 use super::fault::Fault;
@@ -20,7 +21,6 @@ use super::leaf_keys::{ForgeError, KeyKind, LeafKey, LeafKeys};
 use super::origin::UpstreamTls;
 use crate::config::Tls;
 use crate::words::Alpn;
-use start_error::StartError;
 
 /// What one cached leaf may weigh on average; certificates take 1 to 4 KiB, but an origin may
 /// send 64 KiB.

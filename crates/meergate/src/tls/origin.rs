@@ -17,6 +17,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use shares::Client;
+use start_error::StartError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -34,7 +35,6 @@ use super::trust::{Doubt, Trust};
 use super::{OriginStream, staple};
 use crate::config::{Config, InvalidCertificate};
 use crate::words::{Alpn, SERVED, Target, UpstreamError, UpstreamErrorKind};
-use start_error::StartError;
 
 /// Certificates that are fetched for one chain.
 const MOST_FETCHED: usize = 3;

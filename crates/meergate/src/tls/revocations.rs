@@ -4,13 +4,13 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use start_error::StartError;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::{Authority, now};
 use super::der::{bit_string, element, extension, sequence, tag};
 use super::forge::{OID_AUTHORITY_KEY_IDENTIFIER, key_identifier_of, time};
 use super::leaf_keys::ForgeError;
-use start_error::StartError;
 
 const OID_CRL_NUMBER: &[u8] = b"\x06\x03\x55\x1d\x14";
 

@@ -16,6 +16,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use shares::{Client, Rate, Rates};
+use start_error::StartError;
 use tokio::time::sleep;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -25,7 +26,6 @@ use crate::config::{Config, Upstream};
 use crate::lately::{Lately, Question};
 use crate::metrics::{CheckLabels, LimitLabels, Metrics};
 use crate::words::{Checked, Limited};
-use start_error::StartError;
 
 /// How long a chain that was found valid is not checked again. A certificate that expires, or a CA
 /// that a reload removes, is noticed at the latest then.

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use clap::Args;
 use http_wire::{Limits, RequestHead, ResponseHead};
 use icap_client::{Failure, FailureKind, Frame, Full, Probe, TransactionInfo, next_frame};
+use start_error::StartError;
 
 use super::latency::Latency;
 use super::{Ask, Method, Place};
 use crate::say::say;
-use start_error::StartError;
 
 #[derive(Args, Debug)]
 pub(super) struct Bench {

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use icap_client::{Capabilities, Headers};
+use start_error::StartError;
 
 use super::{Place, fields, shown};
 use crate::say::say;
-use start_error::StartError;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {

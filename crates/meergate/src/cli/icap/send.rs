@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use http_wire::{Limits, RequestHead, ResponseHead};
 use icap_client::{Body, Frame, Told, TransactionInfo, next_frame};
+use start_error::StartError;
 
 use super::file::{Comparison, FileBody, open};
 use super::{Ask, Method, Place, fields, shown};
 use crate::say::say;
-use start_error::StartError;
 
 #[derive(Args, Debug)]
 pub(super) struct Send {

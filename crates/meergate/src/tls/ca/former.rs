@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use start_error::StartError;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Authority, now, pem, refuse};
 use crate::tls::forge;
-use start_error::StartError;
 
 /// The CA that another one took over from.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::KeyPair;
+use start_error::StartError;
 
 use super::{Authority, Former};
 use crate::config::Config;
 use crate::files;
-use start_error::StartError;
 
 /// Where a CA's certificate and key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
