@@ -37,7 +37,8 @@ enum Part {
 pub(crate) struct AwsChunked {
     part: Part,
     begun: bool,
-    /// Bytes of signatures and trailers: a server that knows no such framing takes them for content.
+    /// Bytes of signatures and trailers, and zeros before lengths: a server that knows no such framing takes them for
+    /// content.
     skipped: u64,
 }
 
@@ -51,6 +52,7 @@ impl AwsChunked {
         let digit = char::from(byte).to_digit(16).map(u64::from);
         self.part = match (self.part, byte) {
             (Part::Length(digits, value), _) if digits < MAX_DIGITS && digit.is_some() => {
+                self.skipped += u64::from(digits > 0 && value == 0);
                 Part::Length(digits + 1, value << 4 | digit.unwrap_or_default())
             }
             (Part::Length(1.., value), b';') => Part::Extension(0, value),

@@ -109,3 +109,18 @@ fn what_stands_for_no_content_is_counted() {
         }
     }
 }
+
+#[test]
+fn what_chunks_of_aws_have_beside_their_content_is_counted() {
+    for (coded, skipped) in [
+        ("5\r\nhello\r\n0\r\n\r\n", 0),
+        ("0005\r\nhello\r\n000\r\n\r\n", 5),
+        ("5;chunk-signature=ab\r\nhello\r\n0;chunk-signature=cd\r\n\r\n", 4),
+        ("5\r\nhello\r\n0\r\nx-a:b\r\n\r\n", 5),
+    ] {
+        let mut decoder = Decoder::new(&codings("").in_aws_chunks());
+        let mut plain = Vec::new();
+        drain(&mut decoder, coded.as_bytes(), &mut [0; 64], &mut plain).unwrap();
+        assert_eq!((plain.as_slice(), decoder.skipped()), (&b"hello"[..], skipped), "{coded}");
+    }
+}

@@ -32,6 +32,8 @@ fn no_client_reads_what_the_decoder_had_not_written() {
     let count = number("MEERGATE_CONTENTS").unwrap_or(CONTENTS);
     let seed = number("MEERGATE_SEED").unwrap_or(1);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers-{seed}"));
+    // What a run that was stopped has left would be taken for what clients read.
+    let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     let mut clients = Client::all(&folder);
     let mut counts = Counts::default();

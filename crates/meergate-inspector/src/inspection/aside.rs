@@ -96,16 +96,21 @@ fn written_otherwise(fields: &Fields<'_>) -> Option<Uninspected> {
     if is_coded || kinds().any(|kind| starts_with(kind, BASE64)) {
         return Some(Uninspected::Coding);
     }
-    kinds().any(|kind| Parameters::of(kind).any(is_other_charset)).then_some(Uninspected::Charset)
+    kinds().any(names_other_charset).then_some(Uninspected::Charset)
 }
 
-/// Whether a parameter of a Content-Type names such a charset. What cannot be read as a parameter may.
-fn is_other_charset(parameter: Option<(&[u8], &[u8])>) -> bool {
-    parameter.is_some_and(|(name, value)| {
+/// Whether a Content-Type says that text is not written as in ASCII.
+pub(crate) fn names_other_charset(kind: &[u8]) -> bool {
+    Parameters::of(kind).flatten().any(|(name, value)| {
         name.eq_ignore_ascii_case(b"charset")
             && !value.trim_ascii().is_empty()
-            && !LIKE_ASCII.iter().any(|charset| starts_with(value.trim_ascii(), charset))
+            && is_other_charset(value)
     })
+}
+
+/// Whether text in the charset of that name may not be written as in ASCII.
+pub(crate) fn is_other_charset(name: &[u8]) -> bool {
+    !LIKE_ASCII.iter().any(|charset| starts_with(name.trim_ascii(), charset))
 }
 
 /// Whether the client said that it undoes these codings (RFC 9110 section 12.5.3). One that says nothing takes the bytes for

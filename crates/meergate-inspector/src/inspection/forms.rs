@@ -4,12 +4,16 @@
 
 use http_wire::RequestHead;
 
+use crate::inspection::aside::{is_other_charset, names_other_charset};
 use crate::inspection::parameters::Parameters;
 use crate::inspection::refusal::{Ambiguity, Refusal};
 use crate::settings::Policy;
 
 /// The longest line of a part's head with its CR: beyond, Suricata may skip it (`MIME_HEADER_MAX_LINE` of `mime.rs`).
 const LONGEST_LINE: usize = 4096;
+
+/// The field of a form whose value is the charset of the others (RFC 7578 section 4.6).
+const CHARSET: &[u8] = b"_charset_";
 
 /// The longest boundary that Suricata takes (`RS_MIME_MAX_TOKEN_LEN`).
 const LONGEST_BOUNDARY: usize = 255;
@@ -31,6 +35,12 @@ pub(crate) struct Form {
     /// Whether the line before it ended in CRLF. Before the first one it did.
     after_crlf: bool,
     head: PartHead,
+    /// All of it is text that is not written as in ASCII, of parts that do not say otherwise.
+    is_text_otherwise: bool,
+    /// Bytes of it so far.
+    read: u64,
+    /// Bytes that were told of.
+    told: u64,
     /// Bytes that were not told of, of content that the engine has not among its files.
     unseen: u64,
     /// The end of the last line, which is content if another one follows.
@@ -65,6 +75,10 @@ struct PartHead {
     is_coded: bool,
     /// It is compressed, to a server that looks at such fields here.
     is_packed: bool,
+    /// It is text that is not written as in ASCII.
+    is_text_otherwise: bool,
+    /// It is the charset of the form.
+    is_charset: bool,
 }
 
 impl Form {
@@ -91,6 +105,9 @@ impl Form {
             after_cr: false,
             after_crlf: true,
             head: PartHead::default(),
+            is_text_otherwise: false,
+            read: 0,
+            told: 0,
             unseen: 0,
             owed: 0,
         };
@@ -106,6 +123,7 @@ impl Form {
     /// # Errors
     /// The form can be read in two ways, and the settings say no.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) -> Result<u64, Refusal> {
+        self.read += bytes.len() as u64;
         while let Some(delimiter) = self.delimiter.take() {
             if bytes.is_empty() {
                 self.delimiter = Some(delimiter);
@@ -127,15 +145,27 @@ impl Form {
                 }
             }
         }
-        Ok(std::mem::take(&mut self.unseen) + bytes.len() as u64)
+        self.unseen += bytes.len() as u64;
+        Ok(self.tell())
     }
 
     /// The form is over; as [`read`](Self::read).
     pub(crate) fn finish(&mut self) -> u64 {
-        if self.delimiter.is_some() && matches!(self.part, Part::Begin | Part::Content) {
-            self.count(false);
+        if let Some(delimiter) = self.delimiter.take()
+            && matches!(self.part, Part::Begin | Part::Content)
+        {
+            self.head.is_charset &= !self.line.starts_with(&delimiter);
+            self.at_content(false);
         }
-        std::mem::take(&mut self.unseen)
+        self.tell()
+    }
+
+    fn tell(&mut self) -> u64 {
+        let unseen = std::mem::take(&mut self.unseen);
+        let unseen =
+            if self.is_text_otherwise { self.read.saturating_sub(self.told) } else { unseen };
+        self.told += unseen;
+        unseen
     }
 
     fn give_up(&mut self, ambiguity: Ambiguity) -> Result<(), Refusal> {
@@ -178,7 +208,7 @@ impl Form {
                 Part::Outside if !in_crlf && self.length > 0 => Err(Ambiguity::Line),
                 Part::Outside | Part::Head => Ok(()),
                 Part::Begin | Part::Content => {
-                    self.count(in_crlf);
+                    self.at_content(in_crlf);
                     self.part = Part::Content;
                     Ok(())
                 }
@@ -200,9 +230,19 @@ impl Form {
     }
 
     /// The line under way is content.
-    fn count(&mut self, in_crlf: bool) {
-        let PartHead { is_file, may_be_file, is_nested, is_coded, is_packed, .. } = self.head;
-        if is_coded || is_packed || !is_file && (may_be_file || is_nested || self.is_mixed) {
+    fn at_content(&mut self, in_crlf: bool) {
+        let head = &mut self.head;
+        head.is_text_otherwise |= self.part == Part::Begin
+            && (self.line.starts_with(b"\xfe\xff") || self.line.starts_with(b"\xff\xfe"));
+        self.is_text_otherwise |=
+            head.is_charset && !self.line.is_empty() && is_other_charset(&self.line);
+        let PartHead { is_file, may_be_file, is_nested, .. } = self.head;
+        let PartHead { is_coded, is_packed, is_text_otherwise, .. } = self.head;
+        if is_coded
+            || is_packed
+            || is_text_otherwise
+            || !is_file && (may_be_file || is_nested || self.is_mixed)
+        {
             self.unseen += self.owed + self.length - u64::from(in_crlf);
             self.owed = 1 + u64::from(in_crlf);
         }
@@ -227,10 +267,14 @@ impl Form {
             let [plain, extended] = file_names(value)?;
             head.is_file = plain.is_some_and(|name| !name.is_empty());
             head.may_be_file = plain.or(extended).is_some();
+            head.is_charset = Parameters::of(value)
+                .flatten()
+                .any(|(name, value)| name == b"name" && value.eq_ignore_ascii_case(CHARSET));
             self.unseen += extended.map_or(0, <[u8]>::len) as u64;
             &mut head.has_disposition
         } else if name.eq_ignore_ascii_case(b"Content-Type") {
             head.is_nested = starts_with(value, b"multipart/");
+            head.is_text_otherwise = names_other_charset(value);
             &mut head.has_kind
         } else if name.eq_ignore_ascii_case(b"Content-Transfer-Encoding") {
             let plain: [&[u8]; 3] = [b"7bit", b"8bit", b"binary"];

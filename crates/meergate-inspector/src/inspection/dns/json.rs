@@ -84,10 +84,6 @@ const KEYS: [&str; 9] =
 /// The query for a name; for addresses if no type is given.
 pub(super) fn query(name: &[u8], kind: Option<&[u8]>) -> Result<Message, DnsFault> {
     let name = std::str::from_utf8(name).map_err(|_| DnsFault::Malformed)?;
-    // Escapes, and letters that stand for others, servers read in their own ways.
-    if !name.is_ascii() || name.contains('\\') {
-        return Err(DnsFault::Malformed);
-    }
     let kind = kind.map_or(Ok("A"), std::str::from_utf8).map_err(|_| DnsFault::Malformed)?;
     let known = KINDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(kind));
     let kind = known.map(|(_, number)| *number).or_else(|| kind.parse().ok());
@@ -182,7 +178,7 @@ fn data(kind: u16, text: &str) -> Result<Vec<u8>, DnsFault> {
                 return Err(DnsFault::Malformed);
             };
             push_name(&mut out, master)?;
-            push_name(&mut out, mailbox)?;
+            push_mailbox(&mut out, mailbox)?;
             for at in 0..5 {
                 let number: u32 =
                     numbers.get(at).and_then(|n| n.parse().ok()).ok_or(DnsFault::Malformed)?;
@@ -223,21 +219,63 @@ fn texts(text: &str) -> Vec<&str> {
     }
 }
 
-/// A name without compression.
+/// A name without compression. Escapes, and letters that stand for others, are read in more ways than one.
 fn push_name(out: &mut Vec<u8>, name: &str) -> Result<(), DnsFault> {
+    if !name.is_ascii() || name.contains('\\') {
+        return Err(DnsFault::Malformed);
+    }
     let name = name.strip_suffix('.').unwrap_or(name);
     for label in name.split('.').filter(|_| !name.is_empty()) {
-        let length = u8::try_from(label.len()).ok().filter(|n| (1..64).contains(n));
-        out.push(length.ok_or(DnsFault::Malformed)?);
-        out.extend(label.as_bytes());
+        push_label(out, label.as_bytes())?;
     }
     out.push(0);
+    Ok(())
+}
+
+/// A mailbox as a name (RFC 1035 section 8), whose first label may have dots, which are escaped.
+fn push_mailbox(out: &mut Vec<u8>, name: &str) -> Result<(), DnsFault> {
+    let Some(last) = name.rfind("\\.") else { return push_name(out, name) };
+    let end = name[last + 2..].find('.').map_or(name.len(), |dot| last + 2 + dot);
+    let (user, domain) = name.split_at(end);
+    if !user.is_ascii() || user.replace("\\.", "").contains(['.', '\\']) {
+        return Err(DnsFault::Malformed);
+    }
+    push_label(out, user.replace("\\.", ".").as_bytes())?;
+    push_name(out, domain.strip_prefix('.').unwrap_or_default())
+}
+
+fn push_label(out: &mut Vec<u8>, label: &[u8]) -> Result<(), DnsFault> {
+    let length = u8::try_from(label.len()).ok().filter(|n| (1..64).contains(n));
+    out.push(length.ok_or(DnsFault::Malformed)?);
+    out.extend(label);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_read_in_more_ways_than_one_are_refused() {
+        let of = |name: &str, kind: u16, data: &str| {
+            let record = serde_json::json!({"name": name, "type": kind, "TTL": 1, "data": data});
+            response(serde_json::json!({"Answer": [record]}).to_string().as_bytes())
+        };
+        for odd in ["b\\097d.test", "b\\.d.test", "b\u{3002}test", "\u{ff45}vil.test"] {
+            assert_eq!(query(odd.as_bytes(), None), Err(DnsFault::Malformed), "{odd}");
+            assert_eq!(of(odd, 1, "192.0.2.1"), Err(DnsFault::Malformed), "{odd}");
+            assert_eq!(of("a.test", 5, odd), Err(DnsFault::Malformed), "{odd}");
+            assert_eq!(of("a.test", 15, &format!("10 {odd}")), Err(DnsFault::Malformed), "{odd}");
+        }
+        let soa = |mailbox: &str| of("test", 6, &format!("n.test. {mailbox} 1 2 3 4 5"));
+        let has = |message: &Message, label: &[u8]| {
+            message.bytes().windows(label.len()).any(|bytes| bytes == label)
+        };
+        assert!(has(&soa("host\\.master.test.").unwrap(), b"\x0bhost.master\x04test\0"));
+        assert!(has(&soa("hostmaster.test.").unwrap(), b"\x0ahostmaster\x04test\0"));
+        assert_eq!(soa("host\\097.test."), Err(DnsFault::Malformed));
+        assert_eq!(soa("h.b\\.d.test."), Err(DnsFault::Malformed));
+    }
 
     #[test]
     fn a_response_becomes_the_message_that_it_stands_for() {

@@ -115,6 +115,9 @@ fn files_that_the_engine_does_not_take_for_some_are_counted() {
         ("Content-Encoding: gzip", content),
         ("Content-Encoding: identity", 0),
         ("Content-Transfer-Encoding: base64", content),
+        ("Content-Type: text/plain; charset=utf-16", content),
+        ("Content-Disposition: form-data; filename=f\r\nContent-Type: a/b; Charset=utf-7", content),
+        ("Content-Disposition: form-data; name=n\r\nContent-Type: a/b; charset=utf-8", 0),
         (
             "Content-Disposition: form-data; filename=f\r\nContent-Transfer-Encoding: quoted-printable",
             content,
@@ -133,6 +136,39 @@ fn files_that_the_engine_does_not_take_for_some_are_counted() {
     // Without an end, the end of the body is content as well.
     let body = "--b\r\nContent-Disposition: form-data; filename=\"\"\r\n\r\nabc\r\nde\r";
     assert_eq!(read(body), Ok(8));
+}
+
+#[test]
+fn text_that_is_not_written_as_in_ascii_is_counted() {
+    let of = |name: &str, value: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let end = "--b--\r\n";
+    let field = of("a", "1");
+    for (charset, other) in [
+        (of("_charset_", "UTF-8"), false),
+        (of("_charset_", ""), false),
+        (of("charset", "utf-16"), false),
+        (of("_charset_", "utf-16"), true),
+        (of("_CHARSET_", "utf-7"), true),
+        (of("_charset_", "\r\nutf-16"), true),
+    ] {
+        for end in [end, "--b--", ""] {
+            for form in [format!("{charset}{field}{end}"), format!("{field}{charset}{end}")] {
+                let expected = if other { form.len() as u64 } else { 0 };
+                assert_eq!(read(&form), Ok(expected), "{form}");
+            }
+        }
+    }
+    let mut form =
+        Form::of(&head("POST", "Content-Type: multipart/form-data; boundary=b\r\n"), Policy::Block)
+            .unwrap()
+            .unwrap();
+    let begin = of("a", "");
+    assert_eq!(form.read(begin.trim_ascii_end().as_bytes()), Ok(0));
+    assert_eq!(form.read(b"\r\n\r\n"), Ok(0));
+    let text = b"\xff\xfex\0\r\n--b--\r\n";
+    assert_eq!(form.read(text), Ok(4));
 }
 
 #[test]
