@@ -44,23 +44,24 @@ impl Before {
         Self { message: course.message.clone(), content }
     }
 
-    /// Whether a service gave the message's head another meaning.
+    /// Whether a service gave the message's head another meaning. What it did beside that is taken back: there are rules
+    /// for the order of fields, their case and the version, too.
     fn is_changed(&self, now: &mut Message) -> bool {
         match (&self.message, now) {
             (Message::Request(before), Message::Request(head)) => {
-                let mut edit = head.edit();
-                let put_back = put_back_via(before.fields(), head.fields(), &mut edit);
-                is_changed(before, head)
-                    || put_back && edit.build().map(|built| *head = built).is_err()
+                let is_changed = is_changed(before, head);
+                let mut edit = if is_changed { head.edit() } else { before.edit() };
+                take_back(before.fields(), head.fields(), is_changed, &mut edit);
+                is_changed | edit.build().map(|built| *head = built).is_err()
             }
             (
                 Message::Response { response: before, .. },
                 Message::Response { response: head, .. },
             ) => {
-                let mut edit = head.edit();
-                let put_back = put_back_via(before.fields(), head.fields(), &mut edit);
-                is_other_response(before, head)
-                    || put_back && edit.build().map(|built| *head = built).is_err()
+                let is_changed = is_other_response(before, head);
+                let mut edit = if is_changed { head.edit() } else { before.edit() };
+                take_back(before.fields(), head.fields(), is_changed, &mut edit);
+                is_changed | edit.build().map(|built| *head = built).is_err()
             }
             _ => true,
         }
@@ -133,7 +134,7 @@ impl Turns {
 
 /// Whether a service gave the head another meaning: another method, target or field. Framing does not
 /// count, nor does Via, nor fields of a connection that were left out on the way to the service, nor
-/// their order among others.
+/// what is taken back: the order of fields, the case of their names, and the version.
 fn is_changed(before: &RequestHead, after: &RequestHead) -> bool {
     before.bytes() != after.bytes()
         && (before.method() != after.method()
@@ -170,21 +171,34 @@ fn are_others(
         && now != sorted(before, &|field| !is_hop_by_hop(field.name))
 }
 
-/// Leaves of `Via` what there was before; whether that changes anything.
-fn put_back_via(before: Fields<'_>, after: Fields<'_>, edit: &mut HeadEdit) -> bool {
-    let values = |fields: Fields<'_>| {
-        let via = fields.filter(|field| field.is(PASSED_ON_BY));
-        via.map(|field| field.value.to_vec()).collect::<Vec<_>>()
+/// Of a changed head, which `edit` is then of, leaves of `Via` what there was before. Of one that is not changed `edit` is
+/// of what was before, and gets the framing of what there is now. Fields of a connection stay left out.
+fn take_back(before: Fields<'_>, after: Fields<'_>, is_changed: bool, edit: &mut HeadEdit) {
+    if is_changed {
+        return replace(PASSED_ON_BY, &after, &before, edit);
+    }
+    let is_there = |name: &[u8]| after.clone().any(|field| field.is(name));
+    edit.remove_if(|name, _| {
+        !name.eq_ignore_ascii_case(PASSED_ON_BY.as_bytes()) && !is_there(name)
+    });
+    for name in FRAMING {
+        replace(name, &before, &after, edit);
+    }
+}
+
+/// Gives the head that `edit` is of, which has fields `theirs`, what `others` have of that name.
+fn replace(name: &str, theirs: &Fields<'_>, others: &Fields<'_>, edit: &mut HeadEdit) {
+    let values = |fields: &Fields<'_>| {
+        let fields = fields.clone().filter(|field| field.is(name));
+        fields.map(|field| field.value.to_vec()).collect::<Vec<_>>()
     };
-    let via = values(before);
-    if via == values(after) {
-        return false;
+    let wanted = values(others);
+    if wanted != values(theirs) {
+        edit.remove(name);
+        for value in wanted {
+            edit.append(name, value);
+        }
     }
-    edit.remove(PASSED_ON_BY);
-    for value in via {
-        edit.append(PASSED_ON_BY, value);
-    }
-    true
 }
 
 #[cfg(test)]
@@ -216,6 +230,25 @@ mod tests {
             (false, "POST /a HTTP/1.1\nHost: a\nB: 2\nB: 3\nConnection: Y\nY: 1"),
         ] {
             assert_eq!(is_changed(&before, &head(after)), !same, "{after}");
+        }
+    }
+
+    #[test]
+    fn what_a_change_does_beside_the_meaning_is_taken_back() {
+        let text =
+            "POST /a HTTP/1.1\nHost: a\nConnection: X\nX: 1\nContent-Length: 3\nB:  2\nVia: 1.1 a";
+        let before = Before { message: Message::Request(head(text)), content: None };
+        for (after, kept) in [
+            ("POST /a HTTP/1.0\nb: 2\nx: 1\nconnection: X\nhost: a\nContent-Length: 3", text),
+            (
+                "POST /a HTTP/1.1\nVia: evil\nB: 2\nHost: a\nTransfer-Encoding: chunked",
+                "POST /a HTTP/1.1\nHost: a\nB:  2\nVia: 1.1 a\nTransfer-Encoding: chunked",
+            ),
+        ] {
+            let mut now = Message::Request(head(after));
+            assert!(!before.is_changed(&mut now), "{after}");
+            let Message::Request(now) = now else { unreachable!() };
+            assert_eq!(now.bytes(), head(kept).bytes(), "{after}");
         }
     }
 
