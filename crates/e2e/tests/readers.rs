@@ -1,10 +1,11 @@
 //! What real clients make of contents that hide something, through both programs: whoever finds the signature in
-//! what it got was known of.
+//! what it got was known of. Meanwhile another client has as much decoded and held as it can get, which once took
+//! the engine's memory, and with it everybody's inspection.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use e2e::origin::{After, Request, Wire};
 use e2e::pki::Authority;
 use e2e::{Gateway, Inspector, Origin, chromium, content, origin, peers};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use tempfile::TempDir;
 
 /// Bodies up to this length are in Chromium's page.
@@ -329,6 +331,59 @@ impl Readers {
     }
 }
 
+/// What waits, coded and cut, for as long as the test goes on: requests and responses of one client that is not among
+/// the readers.
+struct Hoard {
+    origin: Origin,
+    over: Arc<(Mutex<bool>, Condvar)>,
+    kept: Vec<TcpStream>,
+}
+
+impl Hoard {
+    const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+    /// Connections, each with a content that decodes to 10 MB and has no end.
+    const MOST: usize = 120;
+
+    fn fill(proxy: SocketAddr) -> Self {
+        let bomb = content::gzip(&vec![0; 10 << 20]);
+        let head =
+            |length: usize| format!("Content-Encoding: gzip\r\nContent-Length: {length}\r\n\r\n");
+        let cut = Arc::new([head(900_000).as_bytes(), &bomb[..bomb.len() - 9]].concat());
+        let over = Arc::new((Mutex::new(false), Condvar::new()));
+        let (of_origin, rest) = (Arc::clone(&over), Arc::clone(&cut));
+        let origin = Origin::http(move |_, wire| {
+            wire.raw(b"HTTP/1.1 200 OK\r\n")?;
+            wire.raw(&rest)?;
+            let (over, ended) = &*of_origin;
+            drop(ended.wait_while(over.lock().unwrap(), |over| !*over).unwrap());
+            Ok(After::Close)
+        });
+        let mut kept = Vec::new();
+        for number in 0..Self::MOST {
+            let from = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+            bind(&from, &SocketAddrV4::new(Self::CLIENT, 0)).unwrap();
+            connect(&from, &proxy).unwrap();
+            let mut stream = TcpStream::from(from);
+            let (method, rest) =
+                if number % 2 == 0 { ("GET", &b"\r\n"[..]) } else { ("POST", &cut[..]) };
+            let at = origin.addr();
+            // What is refused is refused.
+            let _ = write!(stream, "{method} http://{at}/{number} HTTP/1.1\r\nHost: {at}\r\n");
+            let _ = stream.write_all(rest);
+            kept.push(stream);
+        }
+        Self { origin, over, kept }
+    }
+
+    /// How many responses it was let begin.
+    fn end(self) -> usize {
+        *self.over.0.lock().unwrap() = true;
+        self.over.1.notify_all();
+        drop(self.kept);
+        self.origin.requests().len()
+    }
+}
+
 /// Runs a program that must succeed.
 fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -381,6 +436,7 @@ fn no_client_reads_in_silence_what_is_hidden() {
         authority: &forged,
     };
     let readers = Readers::compile(folder.path());
+    let hoard = Hoard::fill(gateway.proxy());
     let mut silent = String::new();
     for reader in READERS {
         let began = Instant::now();
@@ -405,5 +461,6 @@ fn no_client_reads_in_silence_what_is_hidden() {
             }
         }
     }
+    assert!(hoard.end() > 10, "nothing was held");
     assert!(silent.is_empty(), "{silent}");
 }
