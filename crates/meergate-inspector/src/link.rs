@@ -36,6 +36,8 @@ pub(crate) enum Order {
     Drain,
     /// Load the rules anew.
     Reload,
+    /// Open logs anew: somebody has moved them away.
+    ReopenLogs,
     /// As `Drain`, within seconds.
     Stop,
 }

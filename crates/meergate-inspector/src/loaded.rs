@@ -13,6 +13,8 @@ pub(crate) struct Loaded {
     pub(crate) dropping: u32,
     /// Rules that need what this engine lacks.
     pub(crate) skipped: u32,
+    /// Rules that do not parse, and are done without.
+    pub(crate) lost: u32,
     /// Grows with each set that the process loads.
     pub(crate) version: u64,
     /// How long it took.
@@ -21,11 +23,14 @@ pub(crate) struct Loaded {
 
 impl fmt::Display for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rules, dropping, skipped, .. } = self;
+        let Self { rules, dropping, skipped, lost, .. } = self;
         write!(f, "{rules} rules, {dropping} of them can drop")?;
-        match skipped {
+        if *skipped > 0 {
+            write!(f, ", {skipped} skipped")?;
+        }
+        match lost {
             0 => Ok(()),
-            skipped => write!(f, ", {skipped} skipped"),
+            lost => write!(f, ", {lost} lost since they do not parse"),
         }
     }
 }

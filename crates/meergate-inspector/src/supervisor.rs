@@ -6,7 +6,7 @@ pub(crate) mod control;
 mod folder;
 mod kept;
 mod manager;
-mod privileges;
+pub(crate) mod privileges;
 pub(crate) mod reading;
 mod reload;
 mod watch;
@@ -142,6 +142,7 @@ impl Supervisor {
         let mut term = listen(SignalKind::terminate())?;
         let mut int = listen(SignalKind::interrupt())?;
         let mut hup = listen(SignalKind::hangup())?;
+        let mut usr1 = listen(SignalKind::user_defined1())?;
         let (reread, mut read) = mpsc::channel(QUEUE);
         loop {
             let restart = self.restart;
@@ -149,6 +150,7 @@ impl Supervisor {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
                 _ = hup.recv() => self.reread(None, &reread),
+                _ = usr1.recv() => self.reopen_logs().await,
                 () = changes.changed() => self.reread(None, &reread),
                 Some(Command::Reload(answer)) = command.recv() => {
                     self.reread(Some(answer), &reread);
@@ -169,6 +171,13 @@ impl Supervisor {
         manager::stopping();
         self.stop(event).await;
         Ok(())
+    }
+
+    /// Has the engine open its logs anew. One that is to take over has them new anyway.
+    async fn reopen_logs(&mut self) {
+        if let Some(running) = &mut self.current {
+            running.child.order(Order::ReopenLogs).await;
+        }
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -253,6 +262,7 @@ impl Supervisor {
                     rules = loaded.rules,
                     dropping = loaded.dropping,
                     skipped = loaded.skipped,
+                    lost = loaded.lost,
                     milliseconds = loaded.milliseconds,
                     "inspecting"
                 );

@@ -92,11 +92,14 @@ impl Monitor {
             ));
         }
         if counts.bad > 0 && !self.policy.tolerate_bad {
-            let first = bad_rules.first().map(ToString::to_string).unwrap_or_default();
-            return Some(match counts.bad {
-                1 => format!("a rule does not parse: {first}"),
-                bad => format!("{bad} rules do not parse, the first of them: {first}"),
-            });
+            let told: Vec<_> = bad_rules.iter().map(ToString::to_string).collect();
+            let left = (counts.bad as usize).saturating_sub(told.len());
+            let rest = if left > 0 { format!("; and {left} more") } else { String::new() };
+            let what = match counts.bad {
+                1 => "a rule does not parse".to_owned(),
+                bad => format!("{bad} rules do not parse"),
+            };
+            return Some(format!("{what}: {}{rest}", told.join("; ")));
         }
         let errors = errors.join("; ");
         if !errors.is_empty() && !self.policy.tolerate_bad {

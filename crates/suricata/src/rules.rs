@@ -63,7 +63,7 @@ pub(crate) fn check_file(path: &Path, tolerate: bool) -> Result<(), Error> {
     let cannot = |error: std::io::Error| {
         Error::new(
             ErrorKind::Rules,
-            format!("cannot read the rule file {}: {error}", path.display()),
+            format!("cannot read the rule file {}: {error}{}", path.display(), remedy(&error)),
         )
         .with_source(error)
     };
@@ -106,6 +106,17 @@ pub(crate) fn check_file(path: &Path, tolerate: bool) -> Result<(), Error> {
     match has_rule {
         true => Ok(()),
         false => refuse(format!("the rule file {} holds no rule", path.display())),
+    }
+}
+
+/// What to do about a file that is there and can't be read.
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            ": it is there, but not for whom the engine runs as: see the owner and mode of the file and its folders, and \
+             what a sandbox around the program may read"
+        }
+        _ => "",
     }
 }
 

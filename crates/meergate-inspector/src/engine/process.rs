@@ -206,6 +206,7 @@ impl Serving {
                     Ok(Some(Order::Count(totals))) => {
                         self.state.metrics.process.set_totals(totals);
                     }
+                    Ok(Some(Order::ReopenLogs)) => self.engine.rotate_logs(),
                     Ok(Some(Order::Drain)) => break DRAIN_GRACE,
                     Ok(Some(Order::Begin(_) | Order::Stop) | None) | Err(_) => break STOP_GRACE,
                 },
@@ -255,6 +256,7 @@ impl Serving {
         let process = &self.state.metrics.process;
         process.rules.set(rules.good.into());
         process.rules_dropping.set(rules.dropping.into());
+        process.rules_lost.set(rules.bad.into());
         process.rules_version.set(i64::try_from(rules.version).unwrap_or(i64::MAX));
         self.state.rules_changed(rules.version);
     }
@@ -317,10 +319,14 @@ pub(crate) fn engine_config(settings: &Settings) -> Result<EngineConfig, StartEr
 }
 
 fn loaded(rules: &RuleStats, began: Instant) -> Loaded {
+    for bad in &rules.bad_rules {
+        tracing::warn!("a rule is lost: {bad}");
+    }
     Loaded {
         rules: rules.good,
         dropping: rules.dropping,
         skipped: rules.skipped,
+        lost: rules.bad,
         version: rules.version,
         milliseconds: began.elapsed().as_millis() as u64,
     }

@@ -240,6 +240,8 @@ pub(crate) struct Process {
     pub(crate) rules: Gauge,
     /// Those of them that drop.
     pub(crate) rules_dropping: Gauge,
+    /// Rules that do not parse, and are done without.
+    pub(crate) rules_lost: Gauge,
     /// Version of the rule set; grows with every reload of this process.
     pub(crate) rules_version: Gauge,
     totals: Mutex<Totals>,
@@ -352,6 +354,7 @@ impl Metrics {
         let p = &self.process;
         out.single("rules", "gauge", "Rules loaded.", p.rules.value());
         out.single("rules_dropping", "gauge", "Rules that can drop.", p.rules_dropping.value());
+        out.single("rules_lost", "gauge", "Rules that do not parse.", p.rules_lost.value());
         out.single("rules_version", "gauge", "Version of the rule set.", p.rules_version.value());
         let totals = p.totals();
         out.single("reloads_total", "counter", "Reloads that took.", totals.reloads);

@@ -48,6 +48,14 @@ pub(crate) fn drop_to(
     Ok(())
 }
 
+/// Whether there is such a user.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn is_known(settings: &Settings) -> io::Result<()> {
+    account(settings).map(drop)
+}
+
 /// User and group id of the settings' user. Only root can become somebody else.
 fn account(settings: &Settings) -> io::Result<Option<(u32, u32)>> {
     let Some(name) = settings.user.as_deref() else { return Ok(None) };

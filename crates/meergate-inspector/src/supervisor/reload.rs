@@ -258,6 +258,7 @@ impl Supervisor {
                     rules = loaded.rules,
                     dropping = loaded.dropping,
                     skipped = loaded.skipped,
+                    lost = loaded.lost,
                     version = loaded.version,
                     milliseconds = loaded.milliseconds,
                     "reloaded"

@@ -223,3 +223,49 @@ fn a_reload_that_takes_long_is_not_taken_for_a_hanging_engine() {
         assert_eq!(server.metric("engine_restarts_total"), 0);
     });
 }
+
+/// Whoever rotates logs has no need of new rules, which take their time.
+#[test]
+fn logs_are_opened_anew_without_a_reload() {
+    let server = Server::start(&[]);
+    let ask = |id: &str| {
+        let asked = Request::get("/x", EICAR).field("X-Transaction-Id", id);
+        let reply = server.connect().ask(&asked);
+        assert_eq!(reply.field("X-Response-Info"), Some("blocked"), "{id}");
+    };
+    let of = |id: &'static str| {
+        move |event: &serde_json::Value| {
+            event["event_type"] == "alert" && event.to_string().contains(id)
+        }
+    };
+    ask("before-it");
+    server.wait_eve(of("before-it"));
+    let file = server.events();
+    std::fs::rename(&file, file.with_extension("old")).unwrap();
+    server.signal("-USR1");
+    // It is opened when the next event is written.
+    server.wait_until("a new file", || {
+        ask("after-it");
+        file.exists()
+    });
+    server.wait_eve(of("after-it"));
+    assert!(!server.has_eve(of("before-it")));
+    assert_eq!((server.metric("reloads_total"), server.metric("engine_restarts_total")), (0, 0));
+}
+
+#[test]
+fn rules_that_are_done_without_are_named_and_counted() {
+    let bad = "drop http any any -> any any (no_such_keyword; sid:77;)\n";
+    let rules = format!("{bad}{RULES}{bad}");
+    let server = Server::with_rules_and_settings(&rules, "tolerate_bad_rules = true\n");
+    server.connect().ask(&Request::get("/x", EICAR)).assert_blocked(1_000_001);
+    assert_eq!(server.metric("rules_lost"), 2);
+    let last = rules.lines().count();
+    for line in [1, last] {
+        server.wait_log(&format!("a rule is lost: {}:{line}: ", server.rules().display()));
+    }
+    assert!(reload(&server).unwrap().contains("2 lost since they do not parse"));
+    fs::write(server.rules(), RULES).unwrap();
+    assert!(!reload(&server).unwrap().contains("lost"));
+    assert_eq!(server.metric("rules_lost"), 0);
+}

@@ -63,3 +63,35 @@ fn a_changed_yaml_is_taken_over_by_a_second_engine() {
     server.connect().ask(&ask).assert_blocked(11);
     assert_eq!(server.metric("engine_restarts_total"), 0);
 }
+
+#[test]
+fn rule_files_that_it_names_are_read_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().to_str().unwrap();
+    let rule = |path: &str| {
+        let text =
+            format!("drop http any any -> any any (http.uri; content:\"/{path}\"; sid:12;)\n");
+        fs::write(folder.path().join("named.rules"), text).unwrap();
+    };
+    rule("first");
+    let yaml = YAML.replace("LOGS", at)
+        + &format!("default-rule-path: {at}\nrule-files:\n  - named.rules\n");
+    fs::write(folder.path().join("suricata.yaml"), yaml).unwrap();
+    let settings =
+        format!("suricata_yaml = \"{at}/suricata.yaml\"\n[sandbox]\nread = [\"{at}\"]\n");
+    let server = Server::with_rules_and_settings(RULE, &settings);
+    let is_blocked = |path: &str| {
+        let reply = server.connect().ask(&Request::get(path, b"x"));
+        reply.field("X-Response-Info") == Some("blocked")
+    };
+    assert!(is_blocked("/first") && !is_blocked("/second"));
+    rule("second");
+    server.signal("-HUP");
+    server.wait_metric("reloads_total", 1);
+    assert!(is_blocked("/second") && !is_blocked("/first"));
+    fs::write(folder.path().join("named.rules"), "drop http any any (\n").unwrap();
+    server.signal("-HUP");
+    server.wait_metric("reloads_refused_total", 1);
+    assert!(is_blocked("/second"));
+    assert_eq!(server.metric("engine_restarts_total"), 0);
+}

@@ -274,13 +274,18 @@ impl Server {
         }
     }
 
+    /// Where EVE records are written.
+    pub(crate) fn events(&self) -> PathBuf {
+        self.dir.path().join("events/eve.json")
+    }
+
     /// Waits for an EVE record that `wanted` accepts.
     pub(crate) fn wait_eve(
         &self,
         wanted: impl Fn(&serde_json::Value) -> bool,
     ) -> serde_json::Value {
         let deadline = Instant::now() + PATIENCE;
-        let path = self.dir.path().join("events/eve.json");
+        let path = self.events();
         loop {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let found = text.lines().filter_map(|l| serde_json::from_str(l).ok()).find(&wanted);
@@ -294,8 +299,7 @@ impl Server {
 
     /// Whether there is an EVE record that `wanted` accepts.
     pub(crate) fn has_eve(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> bool {
-        let path = self.dir.path().join("events/eve.json");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let text = std::fs::read_to_string(self.events()).unwrap_or_default();
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .any(|record| wanted(&record))
