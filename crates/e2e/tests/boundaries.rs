@@ -62,6 +62,7 @@ const FLOORS: [&[&str]; 4] = [
         "shares",
         "start-error",
         "suricata-sys",
+        "toml-faults",
         "units",
         "whole-file",
     ],

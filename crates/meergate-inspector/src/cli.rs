@@ -9,7 +9,7 @@ use start_error::StartError;
 use suricata::PatternCache;
 
 use crate::engine::process;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::loaded::Loaded;
 use crate::replay::Split;
 use crate::say::say;
@@ -17,7 +17,7 @@ use crate::settings::{Hold, Listen, Settings, TlsSettings};
 use crate::sockets::{self, Listening, Sockets};
 use crate::supervisor::control;
 use crate::supervisor::reading::{Former, Reading};
-use crate::{log, modes, replay, supervisor};
+use crate::{ahead, log, modes, replay, supervisor};
 
 #[derive(Parser)]
 #[command(
@@ -201,7 +201,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("meergate-inspector: {error}");
+            for line in error.to_string().lines() {
+                eprintln!("meergate-inspector: {line}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -233,7 +235,12 @@ fn run(flags: Flags) -> Result<ExitCode, Error> {
 }
 
 fn check(settings: &Settings) -> Result<ExitCode, Error> {
-    let checked = process::check(settings, PatternCache::AsConfigured)?;
+    let ahead = StartError::none_of(ahead::of(settings));
+    let checked = match (ahead, process::check(settings, PatternCache::AsConfigured)) {
+        (Ok(()), checked) => checked?,
+        (Err(ahead), Ok(_)) => return Err(ahead.into()),
+        (Err(ahead), Err(error)) => return Err(Reason::new(format!("{ahead}\n{error}")).into()),
+    };
     let loaded = checked.loaded.clone();
     say(format_args!("good: {loaded}, {} ms", loaded.milliseconds));
     if let Some(warning) = loaded.warning() {

@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod cli;
 mod engine;
 mod error;

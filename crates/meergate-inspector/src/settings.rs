@@ -145,17 +145,18 @@ impl Settings {
     /// Reads settings from the text of the file `path`.
     ///
     /// # Errors
-    /// It is not TOML, or has a key or value that does not exist: the message names the line.
+    /// It is not TOML, or has keys or values that do not exist: the message names the line of each.
     pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, StartError> {
         const BAD: &str = "bad settings";
         let at = path.display().to_string();
         let text = std::str::from_utf8(text)
             .map_err(|e| StartError::new(format!("{BAD} ({e})"), &at, "write them in UTF-8"))?;
-        let settings: Self = toml::from_str(text).map_err(|e| {
-            let line =
-                e.span().map_or(0, |s| text[..s.start.min(text.len())].matches('\n').count()) + 1;
-            let what = format!("{BAD} ({})", e.message());
-            StartError::new(what, format!("{at}:{line}"), "correct or remove the line")
+        let settings: Self = toml_faults::read(text).or_else(|faults| {
+            let fault = |fault: &toml_faults::Fault| {
+                let place = (fault.line, fault.column);
+                StartError::in_text(&at, place, &fault.what, "correct or remove the line")
+            };
+            StartError::none_of(faults.iter().map(fault)).map(|()| Self::default())
         })?;
         match &settings.tls {
             Some(tls) if tls.read.is_some() => Err(StartError::new(
@@ -243,7 +244,13 @@ impl Settings {
         {
             std::fs::File::open(path).map_err(|e| {
                 let what = format!("cannot read the {what} ({e})");
-                StartError::new(what, path.display().to_string(), "name a file that exists")
+                let advice = match e.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        "give it and its folders a mode or an owner with which it can be read"
+                    }
+                    _ => "name a file that exists",
+                };
+                StartError::new(what, path.display().to_string(), advice)
             })?;
         }
         if self.rules.is_empty() && self.suricata_yaml.is_none() {

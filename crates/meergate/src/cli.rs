@@ -104,8 +104,10 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing better can be done when not even this can be written.
-            let _ = writeln!(io::stderr(), "meergate: {error}");
+            for line in error.to_string().lines() {
+                // Nothing better can be done when not even this can be written.
+                let _ = writeln!(io::stderr(), "meergate: {line}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -113,7 +115,7 @@ pub fn main() -> ExitCode {
 
 /// Settings that cannot be used are told here, where somebody sees it, instead of in a log.
 fn reload(flags: &Flags) -> Result<(), StartError> {
-    run::check(flags)?;
+    run::settings_are_right(flags)?;
     let config = flags.config()?;
     let pid = rights::as_owner(&config, || takeover::reload(&config))?;
     say(&format!("process {pid} has reloaded"))

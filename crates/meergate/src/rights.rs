@@ -149,5 +149,9 @@ fn give(dir: &Path, user: &User) -> io::Result<()> {
 
 fn refuse(config: &Config, what: String) -> StartError {
     let user = config.user.as_deref().unwrap_or_default();
-    StartError::new(what, format!("user = {user:?}"), "start as root, or leave `user` out")
+    StartError::new(
+        what,
+        format!("user = {user:?}"),
+        "name a user of this machine and start as root, or leave `user` out",
+    )
 }

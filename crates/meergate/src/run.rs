@@ -1,6 +1,8 @@
 //! From settings to a serving program, and to its end.
 
+mod ahead;
 mod descriptors;
+mod doubts;
 pub(crate) mod firewall;
 mod manager;
 mod reload;
@@ -44,19 +46,31 @@ use takeover::{Inherited, Offer, Sockets};
 /// How long threads may take to let go of what they hold when the program ends.
 const CUT: Duration = Duration::from_secs(2);
 
-/// `meergate check`: reads all that `run` would, opens nothing.
+/// `meergate check`: reads all that `run` would, opens nothing, and tells of everything that `run` would refuse
+/// and of what in rules can do nothing.
 pub(crate) fn check(flags: &Flags) -> Result<(), StartError> {
     let config = flags.config()?;
+    let doubts = doubts::of(&config);
+    let ahead = ahead::of(&config);
+    StartError::none_of(settings_of(config).err().into_iter().chain(ahead).chain(doubts))?;
+    say("settings are right")
+}
+
+/// Reads the settings and what they name, as a reload does.
+pub(crate) fn settings_are_right(flags: &Flags) -> Result<(), StartError> {
+    settings_of(flags.config()?)
+}
+
+fn settings_of(config: Config) -> Result<(), StartError> {
     let metrics = Metrics::new();
     let place = Place::of(&config)?;
     if place.ours && !place.cert.exists() {
         say(&format!("the CA will be made at {}", place.cert.display()))?;
         // One that is not kept stands in for it, so that all else is looked at.
-        settings_with(config, Authority::generate()?, &metrics)?;
+        settings_with(config, Authority::generate()?, &metrics).map(drop)
     } else {
-        settings(config, &metrics)?;
+        settings(config, &metrics).map(drop)
     }
-    say("settings are right")
 }
 
 /// `meergate run`: serves until SIGTERM or SIGINT, or until a successor does. With `replace`, it
@@ -288,8 +302,20 @@ fn settings_with(
     authority: Authority,
     metrics: &Metrics,
 ) -> Result<Settings, StartError> {
-    let tls = tls::Context::new(&config, Arc::new(authority), metrics)?;
-    let policy = Policy::new(&config)?;
+    let tls = tls::Context::new(&config, Arc::new(authority), metrics);
+    let policy = Policy::new(&config);
+    let users = match &config.users.file {
+        Some(path) => Users::load(path, &config.users).map(Arc::new).map(Some),
+        None => Ok(None),
+    };
+    let (tls, policy, users) = match (tls, policy, users) {
+        (Ok(tls), Ok(policy), Ok(users)) => (tls, policy, users),
+        (Err(error), policy, users) => {
+            return Err(error.with([policy.err(), users.err()].into_iter().flatten()));
+        }
+        (_, Err(error), users) => return Err(error.with(users.err())),
+        (_, _, Err(error)) => return Err(error),
+    };
     if policy.default_decision().chain.is_none() {
         tracing::warn!("no ICAP service is set: all traffic passes uninspected, and is counted so");
     }
@@ -299,10 +325,6 @@ fn settings_with(
             "a listener has protocol = \"any\", and no ICAP service is set: what is not HTTP is refused"
         );
     }
-    let users = match &config.users.file {
-        Some(path) => Some(Arc::new(Users::load(path, &config.users)?)),
-        None => None,
-    };
     let meant_to_have_none = [
         (config.icap.none && policy.chains().any(|chain| !chain.is_empty()), "icap.none"),
         (config.no_rules && !config.rule.is_empty(), "no_rules"),
@@ -320,6 +342,9 @@ pub(crate) fn show(settings: &Settings, metrics: &Metrics) {
     let policy = &settings.policy;
     metrics.watch(policy.services(), policy.chains().map(Chain::unseen));
     metrics.ca_expires.set(settings.tls.authority().expires());
+    for doubt in doubts::of(&settings.config) {
+        tracing::warn!("{doubt}");
+    }
 }
 
 fn bind_console(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {

@@ -201,11 +201,13 @@ fn rules_are_explained() {
         String::from_utf8(output.stdout).unwrap()
     };
     let said = explain(&["https://www.bank.example/x", "--client", "10.1.2.3"]);
-    assert!(said.contains("connection:\n  banks: matches\n  -> bypass, by \"banks\""), "{said}");
+    let bypassed =
+        "connection:\n  banks: matches\n  -> bypass, by \"banks\"; inspected by nobody\n";
+    assert!(said.contains(bypassed), "{said}");
     let said = explain(&["https://www.bank.example/admin/x", "--client", "192.0.2.1"]);
     assert!(said.contains("banks: no, its client does not match"), "{said}");
     assert!(said.contains("request:"), "{said}");
-    assert!(said.contains("-> block, by \"rule 2\""), "{said}");
+    assert!(said.contains("-> block, by \"rule 2\"\n"), "{said}");
     let bad = ["check", "--config", file.to_str().unwrap(), "--explain", "nonsense"];
     assert_eq!(run_to_end(&bad, "").status.code(), Some(1));
 }

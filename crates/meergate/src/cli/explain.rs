@@ -4,7 +4,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 
 use start_error::StartError;
 
-use crate::config::Config;
+use crate::config::{Action, Config};
 use crate::policy::{Policy, Request, Subject, path_forms, stricter};
 use crate::say::say;
 use crate::upstream::near;
@@ -118,15 +118,18 @@ fn stage(policy: &Policy, name: &str, subject: Subject<'_>) -> Result<(), StartE
     }
     let decision = policy.decide(&subject);
     let by = decision.rule.as_deref().map_or("no rule".to_owned(), |rule| format!("{rule:?}"));
-    let services = match &decision.chain {
-        Some(chain) => {
-            chain.services().map(|s| s.name().to_string()).collect::<Vec<_>>().join(", ")
+    let inspected = match (decision.action, &decision.chain) {
+        // Of these nothing goes on.
+        (Action::Block | Action::Reset, _) => String::new(),
+        (Action::Bypass, _) | (Action::Intercept, None) => "; inspected by nobody".to_owned(),
+        (Action::Intercept, Some(chain)) => {
+            let names: Vec<_> = chain.services().map(|s| s.name().to_string()).collect();
+            format!("; inspected by {}", names.join(", "))
         }
-        None => "nobody".into(),
     };
     let way = match &decision.upstream_proxy {
         Some(proxy) if subject.request.is_none() => format!("; through {:?}", proxy.name),
         _ => String::new(),
     };
-    say(&format!("  -> {}, by {by}; inspected by {services}{way}", decision.action.as_str()))
+    say(&format!("  -> {}, by {by}{inspected}{way}", decision.action.as_str()))
 }
