@@ -10,6 +10,7 @@ mod listen;
 mod rule;
 mod sandbox;
 mod texts;
+mod tls_versions;
 mod upstream_proxy;
 mod users;
 mod value;
@@ -37,6 +38,7 @@ pub use rule::{
 };
 pub use sandbox::Sandbox;
 pub(crate) use texts::Texts;
+pub use tls_versions::{TlsBounds, TlsVersion, TlsVersions};
 pub use units::{Size, Span};
 pub use upstream_proxy::{Credentials, DIRECT, ProxyKind, UpstreamProxy};
 pub use users::Users;
@@ -158,8 +160,24 @@ pub struct Tls {
     pub leaf_cache: usize,
     /// How many upstream TLS sessions are kept for resumption.
     pub session_cache: usize,
+    /// The oldest version that is spoken; listeners and rules may say otherwise.
+    pub min: TlsVersion,
+    /// The newest one.
+    pub max: TlsVersion,
     /// How much of TLS handshakes services that take streams are shown; rules may say otherwise.
     pub mirror: Mirror,
+}
+
+impl Tls {
+    /// The versions that are spoken.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn versions(&self) -> Result<TlsVersions, StartError> {
+        TlsVersions::new(self.min, self.max).map_err(|what| {
+            StartError::new(what.to_string(), "tls.min and tls.max", "leave one of them out")
+        })
+    }
 }
 
 impl Default for Tls {
@@ -169,6 +187,8 @@ impl Default for Tls {
             crl_url: None,
             leaf_cache: 4096,
             session_cache: 4096,
+            min: TlsVersion::Tls12,
+            max: TlsVersion::Tls13,
             mirror: Mirror::default(),
         }
     }
@@ -285,17 +305,14 @@ impl Config {
     /// Reads `text`; `name` is what errors call it.
     ///
     /// # Errors
-    /// As [`Config::from_file`].
+    /// As [`Config::from_file`]; all of them.
     pub fn from_toml(text: &str, name: &str) -> Result<Self, StartError> {
-        toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(1, |span| {
-                text.as_bytes()[..span.start].iter().filter(|b| **b == b'\n').count() + 1
-            });
-            StartError::new(
-                e.message(),
-                format!("{name}:{line}"),
-                "correct this line (docs/settings.md lists all keys)",
-            )
+        toml_faults::read(text).or_else(|faults| {
+            let fault = |fault: &toml_faults::Fault| {
+                let advice = "correct this line (docs/settings.md lists all keys)";
+                StartError::in_text(name, (fault.line, fault.column), &fault.what, advice)
+            };
+            StartError::none_of(faults.iter().map(fault)).map(|()| Self::default())
         })
     }
 

@@ -120,7 +120,7 @@ async fn decide_and_note(arrival: &Arrival, route: &mut Route) -> Action {
     arrival.look_up(route).await;
     let decision = decide_connection(arrival, route, None);
     note(arrival, decision, route);
-    *route = as_decided(route.clone(), decision);
+    *route = as_decided(arrival, route.clone(), decision);
     decision.action
 }
 

@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use start_error::StartError;
 use tokio::net::TcpListener;
 
-use crate::config::{Listen, ListenProtocol, Way};
+use crate::config::{Listen, ListenProtocol, TlsBounds, Way};
 use crate::metrics::ListenerLabels;
 use crate::session::{Settings, Shared};
 
@@ -67,6 +67,7 @@ struct Entry {
     way: Way,
     proxy_protocol: Vec<IpNet>,
     protocol: ListenProtocol,
+    tls: TlsBounds,
     /// The listener's own address: connections for it itself lead nowhere.
     own: SocketAddr,
 }
@@ -101,6 +102,7 @@ impl Listener {
             way: listen.way.clone(),
             proxy_protocol: listen.proxy_protocol.clone(),
             protocol: listen.protocol,
+            tls: listen.tls,
             own,
         };
         Ok(Self { socket, entry: Arc::new(entry) })

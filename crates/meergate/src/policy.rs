@@ -21,7 +21,7 @@ use start_error::StartError;
 
 use crate::config::{
     Action, CertificateAsked, Config, DIRECT, InvalidCertificate, Mirror, Pinned, Ranges, Rule,
-    Texts, UnsupportedTls, UpstreamProxy,
+    Texts, TlsBounds, UnsupportedTls, UpstreamProxy,
 };
 use crate::tls::UpstreamTls;
 use crate::words::{Speech, Spoken, Target};
@@ -60,12 +60,16 @@ pub struct Decision {
     pub capture: bool,
     /// What becomes of requests for a part of a resource.
     pub ranges: Ranges,
+    /// Protocols that requests may upgrade to.
+    pub upgrades: Arc<[String]>,
     /// What becomes of an invalid certificate of the origin's.
     pub invalid_certificate: InvalidCertificate,
     /// The `[[client_certificate]]` shown to an origin that asks for one.
     pub client_certificate: Option<Arc<str>>,
     /// What becomes of it when an origin asks for a certificate and none is set.
     pub certificate_asked: CertificateAsked,
+    /// The versions of TLS, where they are others than those of its listener.
+    pub tls: TlsBounds,
     /// What becomes of it when its TLS can't be intercepted.
     pub unsupported_tls: UnsupportedTls,
     /// What becomes of it when the client pins the origin's certificate.
@@ -158,19 +162,23 @@ impl Policy {
             )?,
             capture: false,
             ranges: config.http.ranges,
+            upgrades: config.http.upgrades.clone().into(),
             invalid_certificate: InvalidCertificate::Refuse,
             client_certificate: None,
             certificate_asked: CertificateAsked::Ignore,
+            tls: TlsBounds::default(),
             unsupported_tls: UnsupportedTls::Refuse,
             pinned: Pinned::Intercept,
             mirror: config.tls.mirror,
         };
-        let rules: Vec<_> = config
-            .rule
-            .iter()
-            .enumerate()
-            .map(|(at, rule)| Compiled::new(rule, at, &names, &default, &config.texts))
-            .collect::<Result<_, _>>()?;
+        let (mut rules, mut errors) = (Vec::new(), Vec::new());
+        for (at, rule) in config.rule.iter().enumerate() {
+            match Compiled::new(rule, at, &names, &default, &config.texts) {
+                Ok(rule) => rules.push(rule),
+                Err(error) => errors.push(error),
+            }
+        }
+        StartError::none_of(errors)?;
         let looks_at_addresses = rules.iter().any(|rule: &Compiled| !rule.address.is_empty());
         let looks_at_certificates = rules.iter().any(|rule: &Compiled| {
             !rule.certificate_issuer.is_empty() || !rule.certificate_fingerprint.is_empty()
@@ -344,6 +352,7 @@ impl Compiled {
         let upstream_proxy = names
             .proxy(rule.upstream_proxy.as_deref(), default.upstream_proxy.as_ref())
             .map_err(refuse)?;
+        let tls = TlsBounds::new(rule.tls_min, rule.tls_max).map_err(|e| refuse(e.to_string()))?;
         Ok(Self {
             client: rule.client.clone(),
             user: rule.user.clone(),
@@ -363,9 +372,14 @@ impl Compiled {
                 upstream_proxy,
                 capture: rule.capture,
                 ranges: rule.ranges.unwrap_or(default.ranges),
+                upgrades: match &rule.upgrades {
+                    Some(upgrades) => upgrades.clone().into(),
+                    None => default.upgrades.clone(),
+                },
                 invalid_certificate: rule.invalid_certificate,
                 client_certificate: rule.client_certificate.as_deref().map(Arc::from),
                 certificate_asked: rule.certificate_asked,
+                tls,
                 unsupported_tls: rule.unsupported_tls,
                 pinned: rule.pinned,
                 mirror: rule.mirror.unwrap_or(default.mirror),

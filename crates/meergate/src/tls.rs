@@ -34,10 +34,10 @@ use start_error::StartError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
-use crate::config::Config;
+use crate::config::{Config, TlsVersions};
 use crate::metrics::Metrics;
 use crate::rights;
-use crate::words::{Alpn, Target, UpstreamError};
+use crate::words::{Target, UpstreamError};
 
 use ca::Authority;
 use keylog::KeyLogFile;
@@ -53,6 +53,7 @@ pub use flight::{Progress, ServerFlight};
 pub use hello::{ClientHello, HelloError, MAX_HELLO, looks_like_tls};
 pub use issuers::Issuers;
 pub use leaf_keys::ForgeError;
+pub use leaves::Agreed;
 pub use origin::UpstreamTls;
 pub use pinning::{Pinning, Refuser};
 pub use plan::TlsPlan;
@@ -69,6 +70,7 @@ pub struct Context {
     leaves: Leaves,
     revocations: Revocations,
     origins: Origins,
+    versions: TlsVersions,
 }
 
 impl Context {
@@ -98,12 +100,18 @@ impl Context {
         }
         let trust = Trust::load(config, &provider, metrics)?;
         let origins = Origins::new(trust, &provider, &key_log, config)?;
-        Ok(Self { authority, leaves, revocations: Revocations::default(), origins })
+        let versions = config.tls.versions()?;
+        Ok(Self { authority, leaves, revocations: Revocations::default(), origins, versions })
     }
 
     /// The CA that signs forged leaves.
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
+    }
+
+    /// The versions that are spoken where neither listeners nor rules say otherwise.
+    pub fn versions(&self) -> TlsVersions {
+        self.versions
     }
 
     /// The list of forged leaves that are revoked, of which there are none, in DER.
@@ -138,7 +146,7 @@ impl Context {
     }
 
     /// The client's side for whoever said `hello`, with a leaf of `host` that is like the `origin`'s and
-    /// the protocol `alpn`. Without an origin it is made up, and so it is where the origin's fault is to
+    /// what is `agreed` on. Without an origin it is made up, and so it is where the origin's fault is to
     /// be hidden.
     ///
     /// # Errors
@@ -148,12 +156,12 @@ impl Context {
         hello: &ClientHello,
         origin: Option<&UpstreamTls>,
         host: &Arc<str>,
-        alpn: Option<Alpn>,
+        agreed: Agreed,
     ) -> Result<Arc<ServerConfig>, ForgeError> {
         let key = self.leaves.key(hello).await?;
         match origin {
-            Some(origin) => self.leaves.mimic(&key, origin, host, alpn),
-            None => self.leaves.for_host(&key, host, alpn),
+            Some(origin) => self.leaves.mimic(&key, origin, host, agreed),
+            None => self.leaves.for_host(&key, host, agreed),
         }
     }
 }

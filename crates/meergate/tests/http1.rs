@@ -383,6 +383,42 @@ fn web_sockets_are_relayed_and_counted() {
     assert_eq!(record["uninspected"], serde_json::json!(["no-service", "upgrade"]));
 }
 
+/// As `kubectl exec` and `docker attach` do.
+#[test]
+fn rules_say_what_may_be_upgraded_to() {
+    let origin = Origin::start(|asked| {
+        let head = asked.head().unwrap();
+        let upgrade = head.lines().find_map(|line| line.strip_prefix("Upgrade: "));
+        let answer = upgrade.map_or(OK.to_owned(), |protocol| {
+            let fields = format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+            format!("HTTP/1.1 101 Switching Protocols\r\n{fields}")
+        });
+        asked.stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let rules = "[[rule]]\npath = [\"/exec*\"]\nupgrades = [\"SPDY/3.1\", \"tcp\"]\n\
+                 [[rule]]\npath = [\"/none\"]\nupgrades = []\n";
+    let gateway = Gateway::start(rules);
+    for (path, protocol, status) in [
+        ("/exec/pod", "SPDY/3.1", "101"),
+        ("/exec/pod", "tcp", "101"),
+        ("/exec/pod", "websocket", "200"),
+        ("/other", "SPDY/3.1", "200"),
+        ("/other", "websocket", "101"),
+        ("/none", "websocket", "200"),
+    ] {
+        for method in ["GET", "POST"] {
+            let mut stream = tunnel(&gateway, &origin);
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).unwrap();
+            let got = text(&read_until(&mut stream, b"\r\n\r\n"));
+            assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {protocol}: {got}");
+        }
+    }
+}
+
 /// From a 101 on nothing is inspected, so what is left of the content must not go on behind it.
 #[test]
 fn no_change_of_protocols_in_the_midst_of_a_request() {

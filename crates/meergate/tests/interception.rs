@@ -1477,13 +1477,17 @@ fn leaves_say_where_their_revocations_are_listed_and_the_list_is_there() {
     let leaf = Client::new(&listing).ask(&listing, origin.address, "a.test").unwrap().leaf;
     let root = std::fs::read(listing.dir.path().join("state/ca.pem")).unwrap();
     let root = CertificateDer::from_pem_slice(&root).unwrap();
-    for (answer, convinces) in
-        [(direct("/a.crl"), true), (support::read_to_end(&mut tunnel), true), (of_another, false)]
-    {
+    for (answer, convinces) in [
+        (direct("/a.crl"), true),
+        (support::read_to_end(&mut tunnel), true),
+        (listing.of_console("/ca.crl"), true),
+        (of_another, false),
+    ] {
         let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
         let head = text(&answer[..end]);
         assert!(
-            head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/pkix-crl"),
+            head.starts_with("HTTP/1.1 200 OK\r\n")
+                && head.to_lowercase().contains("content-type: application/pkix-crl\r\n"),
             "{head}"
         );
         let (rest, list) = CertificateRevocationList::from_der(&answer[end..]).unwrap();
@@ -1517,4 +1521,120 @@ fn tls_that_cannot_be_intercepted_is_bypassed_where_rules_say_so() {
     let error = Client::new(&bypassing).ask(&bypassing, old, "a.test").unwrap_err();
     assert!(error.to_string().contains("HandshakeFailure"), "{error}");
     wait_for("the count", || (bypassing.metric(passed) == 7).then_some(()));
+}
+
+/// Of each version that clients and origins speak alone.
+#[test]
+fn the_nearest_bounds_of_versions_hold_on_both_sides() {
+    use rustls::version::{TLS12, TLS13};
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let origin = |versions| Origin::start_with(chain.clone(), &key, versions);
+    let (old, new, both) = (origin(&[&TLS12]), origin(&[&TLS13]), origin(rustls::ALL_VERSIONS));
+    let rule = |keys: &str| {
+        gateway(
+            &ca,
+            &format!("[tls]\nmin = \"1.3\"\n[[rule]]\nhost = [\"127.0.0.1\", \"a.test\"]\n{keys}"),
+        )
+    };
+    let passed = "meergate_uninspected_bytes_total{reason=\"bypass\",direction=\"to_client\"}";
+    for (gateway, oldest, newest) in [
+        (gateway(&ca, ""), 2, 3),
+        (gateway(&ca, "[tls]\nmax = \"1.2\"\n"), 2, 2),
+        (gateway(&ca, "[tls]\nmin = \"1.3\"\n"), 3, 3),
+        (rule("tls_min = \"1.2\"\n"), 2, 3),
+        (rule("tls_max = \"1.2\"\n"), 2, 2),
+        (rule("unsupported_tls = \"bypass\"\n"), 3, 3),
+    ] {
+        let spoken = oldest..=newest;
+        for (version, versions) in [(2, &TLS12), (3, &TLS13)] {
+            let client = Client::with_versions(&gateway, &[versions]);
+            let asked = client.ask(&gateway, both.address, "a.test");
+            assert_eq!(asked.is_ok(), spoken.contains(&version), "{version} of {spoken:?}");
+        }
+        let client = Client::new(&gateway);
+        let seen = client.ask(&gateway, both.address, "a.test").unwrap();
+        let version = if newest == 3 { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
+        assert_eq!((seen.status, seen.version), (200, version), "{spoken:?}");
+        for (version, origin) in [(2, &old), (3, &new)] {
+            let seen = client.ask(&gateway, origin.address, "a.test").unwrap();
+            let is_spoken = spoken.contains(&version);
+            assert_eq!(seen.status == 200, is_spoken, "{version} of {spoken:?}: {}", seen.body);
+            assert!(is_spoken || seen.body.contains("tls.min"), "{}", seen.body);
+        }
+        assert_eq!(gateway.metric(passed), 0);
+    }
+}
+
+#[test]
+fn a_listener_has_its_own_versions() {
+    use rustls::version::{TLS12, TLS13};
+    let ca = Ca::new(plain);
+    let (chain, key) = ca.leaf(&["a.test"], plain);
+    let origin = Origin::start(chain, &key);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("origins.pem");
+    std::fs::write(&path, ca.0.pem()).unwrap();
+    let program = Program::start(&format!(
+        "[upstream]\nca = [{path:?}]\n[[listen]]\naddress = \"127.0.0.1:0\"\ntls_min = \"1.3\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"target\"\ntarget = \"{}\"\n",
+        origin.address
+    ));
+    let pem = std::fs::read(program.authority()).unwrap();
+    let own = CertificateDer::from_pem_slice(&pem).unwrap();
+    for (versions, status) in [(&TLS12, None), (&TLS13, Some(200))] {
+        let client = Client::build(own.clone(), &[versions]);
+        let mut tcp = connect(program.at("proxy"));
+        write!(tcp, "CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address).unwrap();
+        assert!(read_until(&mut tcp, b"\r\n\r\n").starts_with(b"HTTP/1.1 200 "));
+        assert_eq!(client.talk(tcp, "a.test").ok().map(|seen| seen.status), status);
+        let seen = client.talk(connect(program.at("target")), "a.test").unwrap();
+        assert_eq!(seen.status, 200);
+    }
+}
+
+/// The TLS library takes none, of clients and towards origins.
+#[test]
+fn names_with_a_hyphen_at_the_edge_of_a_label_can_be_bypassed() {
+    let ca = Ca::new(plain);
+    let rule = "[[rule]]\nhost = [\"127.0.0.1\", \"*.-a.test\"]\nunsupported_tls = \"bypass\"\n";
+    let (bypassing, refusing) = (gateway(&ca, rule), gateway(&ca, ""));
+    let listener = Origin::listener();
+    let address = listener.local_addr().unwrap();
+    let (came, comes) = std::sync::mpsc::sync_channel(16);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut bytes) = (stream.unwrap(), [0; 4096]);
+            let length = stream.read(&mut bytes).unwrap_or(0);
+            let _ = stream.write_all(b"\x15\x03\x03\0\x02\x02\x28");
+            came.send(bytes[..length].to_vec()).unwrap();
+        }
+    });
+    let client = Client::new(&refusing);
+    let name = ServerName::try_from("x.xa.test").unwrap();
+    let mut tls = ClientConnection::new(client.config.clone(), name).unwrap();
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).unwrap();
+    let at = hello.windows(9).position(|w| w == b"x.xa.test").unwrap();
+    hello[at + 2] = b'-';
+    let ask = |gateway: &Gateway| {
+        let mut tcp = gateway.connect();
+        write!(tcp, "CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        read_until(&mut tcp, b"\r\n\r\n");
+        tcp.write_all(&hello).unwrap();
+        let mut answer = [0; 7];
+        tcp.read_exact(&mut answer).unwrap();
+        answer
+    };
+    // Illegal parameter: nobody has said anything else. The origin was reached, and heard nothing.
+    assert_eq!(ask(&refusing), *b"\x15\x03\x03\0\x02\x02\x2f");
+    assert!(comes.recv_timeout(PATIENCE).unwrap().is_empty());
+    assert_eq!(ask(&bypassing), *b"\x15\x03\x03\0\x02\x02\x28");
+    let heard = std::iter::repeat_with(|| comes.recv_timeout(PATIENCE).unwrap());
+    assert!(heard.take(2).any(|heard| heard == hello));
+
+    let plain = support::Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let mut tunnel = support::tunnel(&refusing, &plain);
+    tunnel.write_all(b"GET / HTTP/1.1\r\nHost: a-.test\r\n\r\n").unwrap();
+    assert!(read_until(&mut tunnel, b"\r\n\r\n").starts_with(b"HTTP/1.1 200 "));
 }

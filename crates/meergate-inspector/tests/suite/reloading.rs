@@ -241,7 +241,7 @@ fn logs_are_opened_anew_without_a_reload() {
     ask("before-it");
     server.wait_eve(of("before-it"));
     let file = server.events();
-    std::fs::rename(&file, file.with_extension("old")).unwrap();
+    fs::rename(&file, file.with_extension("old")).unwrap();
     server.signal("-USR1");
     // It is opened when the next event is written.
     server.wait_until("a new file", || {

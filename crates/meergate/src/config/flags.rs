@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use start_error::StartError;
 
 use super::value::BadValue;
-use super::{Config, Listen, ListenProtocol, Ports, Way};
+use super::{Config, Listen, ListenProtocol, Ports, TlsBounds, Way};
 
 /// Settings on the command line; they win over the file's.
 #[derive(Args, Clone, Debug)]
@@ -79,6 +79,7 @@ fn explicit(address: SocketAddr) -> Listen {
         way: Way::Proxy,
         protocol: ListenProtocol::Http,
         proxy_protocol: Vec::new(),
+        tls: TlsBounds::default(),
         ports: Vec::new(),
     }
 }

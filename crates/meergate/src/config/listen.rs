@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::tls_versions::{TlsBounds, TlsVersion};
 use super::value::{BadValue, networks};
 use crate::words::Target;
 
@@ -21,6 +22,8 @@ pub struct Listen {
     pub proxy_protocol: Vec<IpNet>,
     /// What may be spoken.
     pub protocol: ListenProtocol,
+    /// The versions of TLS, where they are others than `tls.min` and `tls.max`.
+    pub tls: TlsBounds,
     /// The TCP ports whose connections `meergate nft` has netfilter bring here (redirect, tproxy).
     pub ports: Vec<u16>,
 }
@@ -98,6 +101,8 @@ struct Keys {
     #[serde(default, deserialize_with = "networks")]
     proxy_protocol: Vec<IpNet>,
     ports: Option<Vec<u16>>,
+    tls_min: Option<TlsVersion>,
+    tls_max: Option<TlsVersion>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
@@ -125,6 +130,8 @@ impl TryFrom<Keys> for Listen {
             protocol,
             proxy_protocol,
             ports,
+            tls_min,
+            tls_max,
         } = keys;
         let transparent = matches!(kind, Kind::Redirect | Kind::Tproxy);
         let foreign = [
@@ -162,7 +169,8 @@ impl TryFrom<Keys> for Listen {
         if ports.is_empty() || ports.contains(&0) {
             return Err("`ports` is a list of at least one port".into());
         }
-        Ok(Self { address, way, proxy_protocol, protocol, ports })
+        let tls = TlsBounds::new(tls_min, tls_max)?;
+        Ok(Self { address, way, proxy_protocol, protocol, tls, ports })
     }
 }
 

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::http::Ranges;
+use super::tls_versions::TlsVersion;
 use super::value::{fingerprints, networks};
 use crate::words::Speech;
 
@@ -70,6 +71,8 @@ pub struct Rule {
     pub upstream_proxy: Option<String>,
     /// What becomes of requests for a part of a resource, instead of `http.ranges`.
     pub ranges: Option<Ranges>,
+    /// Protocols that requests may upgrade to, instead of `http.upgrades`.
+    pub upgrades: Option<Vec<String>>,
     /// The `[[client_certificate]]` shown to origins that ask for one.
     pub client_certificate: Option<String>,
     /// What becomes of connections whose origin asks for a certificate when none is set.
@@ -77,6 +80,11 @@ pub struct Rule {
     /// How much of TLS handshakes services that take streams are shown, instead of `tls.mirror`.
     /// Decided for connections, like `upstream_proxy`.
     pub mirror: Option<Mirror>,
+    /// The oldest version of TLS that is spoken, instead of the listener's or `tls.min`. Decided for connections, like
+    /// `upstream_proxy`.
+    pub tls_min: Option<TlsVersion>,
+    /// The newest one.
+    pub tls_max: Option<TlsVersion>,
     /// What becomes of connections whose TLS can't be intercepted.
     pub unsupported_tls: UnsupportedTls,
     /// What becomes of connections of clients that keep refusing the forged certificates of this

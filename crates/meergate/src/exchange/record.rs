@@ -56,6 +56,8 @@ pub(crate) struct Transaction<'a> {
     pub(super) rule: Option<&'a str>,
     /// What that rule says of parts of resources.
     pub(super) ranges: Ranges,
+    /// Protocols that it may upgrade to.
+    pub(super) upgrades: &'a [String],
     /// What of it nobody has looked into.
     pub(super) account: Account,
 }
@@ -104,6 +106,7 @@ impl<'a> Transaction<'a> {
             failed: false,
             rule: None,
             ranges: Ranges::default(),
+            upgrades: &[],
             account: Account::default(),
         }
     }

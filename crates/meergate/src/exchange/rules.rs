@@ -20,6 +20,8 @@ pub(crate) struct Rules<'a> {
     chain: Option<&'a Chain>,
     /// What becomes of parts of resources.
     ranges: Ranges,
+    /// Protocols that a client may upgrade to.
+    upgrades: &'a [String],
     /// All rules, if the response may be inspected by others.
     policy: Option<&'a Policy>,
 }
@@ -41,7 +43,12 @@ pub(crate) struct Ready {
 
 impl<'a> Rules<'a> {
     pub(crate) fn new(http: &'a Http, chain: Option<&'a Chain>, ranges: Ranges) -> Self {
-        Self { http, chain, ranges, policy: None }
+        Self { http, chain, ranges, upgrades: &http.upgrades, policy: None }
+    }
+
+    /// The same where a client may upgrade to these protocols.
+    pub(crate) fn upgrading(self, upgrades: &'a [String]) -> Self {
+        Self { upgrades, ..self }
     }
 
     /// The same for a request whose response may be inspected by whomever the rules choose then.
@@ -147,9 +154,8 @@ impl<'a> Rules<'a> {
 
     /// Whether the request asks for another protocol that is allowed.
     pub(crate) fn may_upgrade(&self, head: &RequestHead) -> bool {
-        let allowed = |token: &[u8]| {
-            self.http.upgrades.iter().any(|u| u.as_bytes().eq_ignore_ascii_case(token))
-        };
+        let allowed =
+            |token: &[u8]| self.upgrades.iter().any(|u| u.as_bytes().eq_ignore_ascii_case(token));
         let mut asked = head.all("Upgrade").flat_map(|f| tokens(f.value)).peekable();
         head.version() == Version::Http11
             && matches!(head.method(), b"GET" | b"POST")

@@ -72,7 +72,9 @@ async fn run<C: Client, O: Origin>(
     let chain = services(tx, &request.head)?;
     let settings = &tx.session.settings;
     let looks_at_responses = settings.policy.looks_at_responses();
-    let rules = Rules::new(&settings.config.http, chain, tx.ranges).expecting(&settings.policy);
+    let rules = Rules::new(&settings.config.http, chain, tx.ranges)
+        .upgrading(tx.upgrades)
+        .expecting(&settings.policy);
     let progress = tx.progress.clone();
     let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress, tx.session.party());
 
@@ -170,7 +172,7 @@ pub(super) async fn answer<C: Client, S: Sink>(
         true => services_of_response(tx, &exchange, &head)?,
         false => exchange.chain,
     };
-    let rules = Rules::new(&settings.config.http, chain, tx.ranges);
+    let rules = Rules::new(&settings.config.http, chain, tx.ranges).upgrading(tx.upgrades);
     let cut = exchange.cut;
     let (mut head, opaque) = rules.response(head, body.is_some(), cut.is_some())?;
     if let Some(why) = opaque {
@@ -245,6 +247,7 @@ fn obey<'s>(
 ) -> Result<(Option<&'s Chain>, Option<Unseen>), Trouble> {
     tx.rule = decision.rule.as_deref();
     tx.ranges = decision.ranges;
+    tx.upgrades = &decision.upgrades;
     match decision.action {
         Action::Block => Err(Trouble::blocked(decision)),
         Action::Bypass => Ok((None, Some(Unseen::Bypass))),

@@ -41,7 +41,8 @@ async fn run<C: Client, O: Origin>(
     watch: &mut Watch,
 ) -> Result<Ended, Trouble> {
     let chain = services(tx, &request.head)?;
-    let rules = Rules::new(&tx.session.settings.config.http, chain, tx.ranges);
+    let rules =
+        Rules::new(&tx.session.settings.config.http, chain, tx.ranges).upgrading(tx.upgrades);
     let progress = tx.progress.clone();
     let mut drive: Drive<'_, O::Sink> = Drive::new(watch, &progress, tx.session.party());
     let Request { head, body: inside } = request;

@@ -12,13 +12,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::config::{InvalidCertificate, ListenProtocol};
+use crate::config::{InvalidCertificate, ListenProtocol, TlsVersions};
 use crate::exchange::{Mirror, MirrorPlan, Stopped};
 use crate::io::Stream;
 use crate::metrics::{FailureLabels, HandshakeLabels};
 use crate::policy::Decision;
 use crate::session::Arrival;
-use crate::tls::{ClientHello, ForgeError, TlsFacts, TlsPlan, UpstreamTls};
+use crate::tls::{Agreed, ClientHello, ForgeError, TlsFacts, TlsPlan, UpstreamTls};
 use crate::upstream::{Route, Upstream};
 use crate::words::{Alpn, ConnectionEnd, Handshake, Side, UpstreamError, UpstreamErrorKind};
 
@@ -117,6 +117,7 @@ pub(super) struct Prepared {
     route: Route,
     host: Arc<str>,
     offered: Vec<Alpn>,
+    versions: TlsVersions,
     invalid: InvalidCertificate,
     upstream: Result<Upstream, UpstreamError>,
 }
@@ -145,9 +146,11 @@ impl Prepared {
             InvalidCertificate::Bypass => InvalidCertificate::Refuse,
             other => other,
         };
+        let versions = arrival.tls.within(decision.tls);
         route.tls = Some(TlsPlan {
             server_name: host.clone(),
             alpn: offered.clone(),
+            versions,
             invalid,
             identity: decision.client_certificate.clone(),
         });
@@ -156,7 +159,7 @@ impl Prepared {
             Origin::New => connect(arrival, &route, decision, records, None).await,
             Origin::Refused(refusal) => Err(refusal),
         };
-        Ok(Self { route, host, offered, invalid, upstream })
+        Ok(Self { route, host, offered, versions, invalid, upstream })
     }
 
     /// What the handshake with the origin told, if there was one.
@@ -247,7 +250,7 @@ pub(super) async fn intercept<C: Stream>(
     mut client: C,
     prepared: Prepared,
 ) -> Result<Intercepted<impl Stream + use<C>>, InterceptError> {
-    let Prepared { mut route, host, offered, invalid, upstream } = prepared;
+    let Prepared { mut route, host, offered, versions, invalid, upstream } = prepared;
     let origin = upstream.as_ref().ok().and_then(|upstream| upstream.tls.clone());
     if let (Some(plan), Some(origin)) = (&mut route.tls, &origin) {
         // Another connection of the same must agree on the same: the client holds us to it.
@@ -259,7 +262,8 @@ pub(super) async fn intercept<C: Stream>(
     };
     let hides_fault = invalid == InvalidCertificate::Allow;
     let like = origin.as_deref().filter(|origin| origin.fault.is_none() || !hides_fault);
-    let config = match arrival.settings.tls.forge(hello, like, &host, alpn).await {
+    let agreed = Agreed { alpn, versions };
+    let config = match arrival.settings.tls.forge(hello, like, &host, agreed).await {
         Ok(config) => config,
         Err(e) => {
             alert(&mut client, AlertDescription::InternalError).await;

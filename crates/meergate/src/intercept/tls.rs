@@ -65,7 +65,7 @@ pub(super) async fn intercept(
     let asked = route.clone();
     let decision = decide_tls(&arrival, hello.server_name.as_ref(), &mut route, None);
     note(&arrival, &decision, &route);
-    let route = as_decided(route, &decision);
+    let route = as_decided(&arrival, route, &decision);
     let records = read_ahead.get(..hello.length).unwrap_or_default().to_vec();
     let way = Way { arrival: &arrival, hello: &hello, asked, route, records };
     let is_begun = begun.is_some();

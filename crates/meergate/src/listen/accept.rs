@@ -59,6 +59,7 @@ impl Gateway {
                 local: accepted.local,
                 listener: entry.way.as_str(),
                 protocol: entry.protocol,
+                tls: settings.tls.versions().within(entry.tls),
                 cut: cut.clone(),
                 user: None,
                 settings,

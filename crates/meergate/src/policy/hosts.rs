@@ -1,6 +1,7 @@
 //! Sets of host names: one hash look-up a label, however many names there are.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use start_error::StartError;
@@ -50,7 +51,7 @@ impl HostSet {
         Ok(())
     }
 
-    /// Adds the names of a file, one a line.
+    /// Adds the names of a file, one a line, or as in a hosts file: an address, and names that it is to stand for.
     pub(super) fn add_file(&mut self, path: &Path, texts: &Texts) -> Result<(), StartError> {
         let text = texts.read(path, "the list of hosts")?;
         for (number, line) in text.lines().enumerate() {
@@ -58,15 +59,22 @@ impl HostSet {
             if name.is_empty() {
                 continue;
             }
-            let added = match is_every_host(name) {
-                true => Err(format!("{name:?} stands for every host, which no list does")),
+            let mut words = name.split_ascii_whitespace().peekable();
+            let is_hosts_line = words.next_if(|first| first.parse::<IpAddr>().is_ok()).is_some()
+                && words.peek().is_some();
+            let added = match is_hosts_line {
+                // Such files begin with the names of the machine itself.
+                true => words.filter(|name| name.contains('.')).try_for_each(|name| self.add(name)),
+                false if is_every_host(name) => {
+                    Err(format!("{name:?} stands for every host, which no list does"))
+                }
                 false => self.add(name),
             };
             added.map_err(|what| {
                 StartError::new(
                     what,
                     format!("{}:{}", path.display(), number + 1),
-                    "write a host name a line, *. before it to mean all below it too",
+                    "write a host name a line, in ASCII (xn--...), *. before it to mean all below it too",
                 )
             })?;
         }
@@ -78,7 +86,7 @@ impl HostSet {
         if self.names.contains_key(host) {
             return true;
         }
-        let is_name = !host.contains(':') && host.parse::<std::net::IpAddr>().is_err();
+        let is_name = !host.contains(':') && host.parse::<IpAddr>().is_err();
         let mut rest = host;
         while is_name && let Some((_, parent)) = rest.split_once('.') {
             if self.names.get(parent) == Some(&Reach::Below) {
@@ -179,6 +187,18 @@ mod tests {
         let mut set = HostSet::default();
         set.add_file(&path, &Texts::default()).unwrap();
         assert!(set.contains("a.example") && set.contains("x.b.example"));
+        let hosts = "127.0.0.1 localhost\n::1\tip6-localhost ip6-loopback\n192.0.2.7\n\
+                     0.0.0.0 ads.example  more.example # both\n";
+        fs::write(&path, hosts).unwrap();
+        let mut list = HostSet::default();
+        list.add_file(&path, &Texts::default()).unwrap();
+        assert!(
+            ["ads.example", "more.example", "192.0.2.7"].iter().all(|host| list.contains(host))
+        );
+        assert!(!["localhost", "x.ads.example", "0.0.0.0"].iter().any(|host| list.contains(host)));
+        fs::write(&path, "b\u{fc}cher.example\n").unwrap();
+        let refused = set.add_file(&path, &Texts::default()).unwrap_err().to_string();
+        assert!(refused.contains("xn--"), "{refused}");
         fs::write(&path, "a.example\nb example\n").unwrap();
         let refused = set.add_file(&path, &Texts::default()).unwrap_err().to_string();
         assert!(refused.contains("hosts:2"), "{refused}");

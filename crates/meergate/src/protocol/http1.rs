@@ -294,7 +294,9 @@ impl Connection<'_> {
         let Self { wire, .. } = self;
         let lingers = {
             let wire = wire.lock();
-            wire.in_body || !wire.input.is_empty() || why == ConnectionEnd::BadRequest
+            let unread = wire.in_body || !wire.input.is_empty() || why == ConnectionEnd::BadRequest;
+            // Who speaks something else gets no answer that could be lost.
+            unread && why != ConnectionEnd::UnknownProtocol
         };
         let ended = timeout(LINGER, async {
             poll_fn(|cx| wire.lock().poll_shutdown(cx)).await?;

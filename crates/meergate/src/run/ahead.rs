@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::config::Config;
-use start_error::StartError;
 use crate::rights;
+use start_error::StartError;
 
 /// What `run` would refuse of it, as far as that can be told.
 pub(super) fn of(config: &Config) -> Vec<StartError> {

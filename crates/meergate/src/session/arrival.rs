@@ -8,7 +8,7 @@ use shares::Client;
 use super::notes::Totals;
 use super::settings::Settings;
 use super::shared::Shared;
-use crate::config::ListenProtocol;
+use crate::config::{ListenProtocol, TlsVersions};
 use crate::io::Cut;
 use crate::upstream::{Connector, Route};
 
@@ -25,6 +25,8 @@ pub struct Arrival {
     pub listener: &'static str,
     /// What may be spoken on it.
     pub protocol: ListenProtocol,
+    /// The versions of TLS, where rules say nothing of them.
+    pub tls: TlsVersions,
     /// Whether it ends with a reset.
     pub cut: Cut,
     /// The user, where one is known.

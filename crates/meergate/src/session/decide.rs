@@ -7,17 +7,20 @@ use std::sync::Arc;
 use http_wire::{RequestHead, ResponseHead, tokens};
 
 use super::{Arrival, Session};
-use crate::config::{Action, InvalidCertificate};
+use crate::config::{Action, InvalidCertificate, TlsVersions};
 use crate::policy::{Decision, PathForms, Subject, decide_paths, path_forms, stricter, strictest};
 use crate::tls::UpstreamTls;
 use crate::upstream::Route;
 use crate::words::{Scheme, Spoken, Target};
 
-/// `route`, led on as `decision` says.
+/// `route` of a connection, led on as `decision` says.
 #[must_use]
-pub fn as_decided(mut route: Route, decision: &Decision) -> Route {
+pub fn as_decided(arrival: &Arrival, mut route: Route, decision: &Decision) -> Route {
     route.proxy.clone_from(&decision.upstream_proxy);
     route.capture = decision.capture;
+    if let Some(plan) = &mut route.tls {
+        plan.versions = arrival.tls.within(decision.tls);
+    }
     route
 }
 
@@ -78,6 +81,8 @@ pub fn decide_tls(
     if strict.action == Action::Bypass && own.action != Action::Bypass {
         strict.action = Action::Intercept;
     }
+    let versions = [decision, asked, own].map(|one| arrival.tls.within(one.tls));
+    strict.tls = versions.into_iter().fold(TlsVersions::ALL, TlsVersions::and).into();
     for other in [decision, asked, own] {
         strict.pinned = strict.pinned.max(other.pinned);
         strict.mirror = strict.mirror.max(other.mirror);

@@ -18,8 +18,8 @@ use super::fault::Fault;
 use super::forge;
 use super::hello::ClientHello;
 use super::leaf_keys::{ForgeError, KeyKind, LeafKey, LeafKeys};
-use super::origin::UpstreamTls;
-use crate::config::Tls;
+use super::origin::{UpstreamTls, supported};
+use crate::config::{Tls, TlsVersions};
 use crate::words::Alpn;
 
 /// What one cached leaf may weigh on average; certificates take 1 to 4 KiB, but an origin may
@@ -41,12 +41,21 @@ pub(super) struct Leaves {
     forged: Counter,
 }
 
+/// What is spoken with a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Agreed {
+    /// The protocol inside TLS.
+    pub alpn: Option<Alpn>,
+    /// The versions of TLS that it may choose from.
+    pub versions: TlsVersions,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Id {
     /// Mimics the certificate with this fingerprint, and a fault that lies in its chain.
-    Mimic([u8; 32], Option<Fault>, Option<Alpn>, KeyKind),
+    Mimic([u8; 32], Option<Fault>, Agreed, KeyKind),
     /// Made up for a host.
-    Host(Arc<str>, Option<Alpn>, KeyKind),
+    Host(Arc<str>, Agreed, KeyKind),
 }
 
 struct Leaf {
@@ -106,9 +115,9 @@ impl Leaves {
         key: &LeafKey,
         origin: &UpstreamTls,
         host: &str,
-        alpn: Option<Alpn>,
+        agreed: Agreed,
     ) -> Result<Arc<ServerConfig>, ForgeError> {
-        let id = Id::Mimic(origin.fingerprint, origin.fault, alpn, key.kind);
+        let id = Id::Mimic(origin.fingerprint, origin.fault, agreed, key.kind);
         let leaf = self.cache.get_or_insert_with(&id, || {
             let list = self.list.as_deref();
             let (authority, list) = match origin.fault {
@@ -123,7 +132,7 @@ impl Leaves {
                 }
             })?;
             // A session resumed later would not show the fault.
-            self.leaf(der, key, alpn, origin.fault.is_none(), i64::MAX)
+            self.leaf(der, key, agreed, origin.fault.is_none(), i64::MAX)
         })?;
         Ok(leaf.config.clone())
     }
@@ -134,9 +143,9 @@ impl Leaves {
         &self,
         key: &LeafKey,
         host: &Arc<str>,
-        alpn: Option<Alpn>,
+        agreed: Agreed,
     ) -> Result<Arc<ServerConfig>, ForgeError> {
-        let id = Id::Host(host.clone(), alpn, key.kind);
+        let id = Id::Host(host.clone(), agreed, key.kind);
         let now = super::ca::now();
         if let Some(leaf) = self.cache.get(&id)
             && now < leaf.until
@@ -144,7 +153,7 @@ impl Leaves {
             return Ok(leaf.config.clone());
         }
         let der = forge::for_host(&self.authority, key, host, self.list.as_deref())?;
-        let leaf = self.leaf(der, key, alpn, false, now + 86_400)?;
+        let leaf = self.leaf(der, key, agreed, false, now + 86_400)?;
         self.cache.insert(id, leaf.clone());
         Ok(leaf.config.clone())
     }
@@ -153,7 +162,7 @@ impl Leaves {
         &self,
         der: CertificateDer<'static>,
         key: &LeafKey,
-        alpn: Option<Alpn>,
+        agreed: Agreed,
         resumable: bool,
         until: i64,
     ) -> Result<Arc<Leaf>, ForgeError> {
@@ -163,11 +172,11 @@ impl Leaves {
         chain.extend(self.authority.presented());
         let certified = CertifiedKey::new(chain, key.signing.clone());
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
-            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .with_protocol_versions(supported(agreed.versions))
             .map_err(|e| ForgeError(e.to_string()))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-        config.alpn_protocols = alpn.iter().map(|alpn| alpn.wire().to_vec()).collect();
+        config.alpn_protocols = agreed.alpn.iter().map(|alpn| alpn.wire().to_vec()).collect();
         config.key_log = self.key_log.clone();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if resumable {

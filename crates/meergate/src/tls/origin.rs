@@ -33,7 +33,7 @@ use super::recorded::Recorded;
 use super::server_side::ServerSide;
 use super::trust::{Doubt, Trust};
 use super::{OriginStream, staple};
-use crate::config::{Config, InvalidCertificate};
+use crate::config::{Config, InvalidCertificate, TlsVersion, TlsVersions};
 use crate::words::{Alpn, SERVED, Target, UpstreamError, UpstreamErrorKind};
 
 /// Certificates that are fetched for one chain.
@@ -64,15 +64,15 @@ pub struct UpstreamTls {
     pub took: Duration,
 }
 
-/// Client configurations, one for each list of protocols and identity, shared by all connections
+/// Client configurations, one for each list of protocols, versions and identity, shared by all connections
 /// so that sessions are resumed, but never under another identity.
 pub(super) struct Origins {
     configs: HashMap<Terms, Arc<ClientConfig>>,
     trust: Trust,
 }
 
-/// An identity (the name of a `[[client_certificate]]`) and the protocols offered.
-type Terms = (Option<Arc<str>>, Vec<Alpn>);
+/// An identity (the name of a `[[client_certificate]]`), and the protocols and versions offered.
+type Terms = (Option<Arc<str>>, Vec<Alpn>, TlsVersions);
 
 impl fmt::Debug for Origins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,9 +95,12 @@ impl Origins {
         let preferring = Arc::new(preferring_short_keys(provider));
         let mut configs = HashMap::new();
         for (name, identity) in identities {
-            for alpn in orders(SERVED) {
+            let offers = orders(SERVED).into_iter();
+            let offers = offers
+                .flat_map(|alpn| TlsVersions::CHOICES.map(|versions| (alpn.clone(), versions)));
+            for (alpn, versions) in offers {
                 let mut client = ClientConfig::builder_with_provider(preferring.clone())
-                    .with_protocol_versions(rustls::ALL_VERSIONS)
+                    .with_protocol_versions(supported(versions))
                     .map_err(|e| broken(&e))?
                     .dangerous()
                     .with_custom_certificate_verifier(Arc::new(SignatureOnly(provider.clone())))
@@ -105,7 +108,7 @@ impl Origins {
                 client.alpn_protocols = alpn.iter().map(|alpn| alpn.wire().to_vec()).collect();
                 client.key_log = key_log.clone();
                 client.resumption = Resumption::in_memory_sessions(config.tls.session_cache);
-                configs.insert((name.clone(), alpn), Arc::new(client));
+                configs.insert((name.clone(), alpn, versions), Arc::new(client));
             }
         }
         Ok(Self { configs, trust })
@@ -129,7 +132,9 @@ impl Origins {
             fail(UpstreamErrorKind::Tls, "no such protocols or client certificate".into())
         })?;
         let name = ServerName::try_from(plan.server_name.to_string()).map_err(|_| {
-            fail(UpstreamErrorKind::Tls, format!("{:?} cannot be a server name", plan.server_name))
+            // Such as one with a hyphen at the edge of a label: the library asks for none, and takes none of clients.
+            let detail = format!("TLS here takes no such server name as {:?}", plan.server_name);
+            fail(UpstreamErrorKind::Tls, detail).unsupported_tls()
         })?;
         let began = Instant::now();
         let handshake = TlsConnector::from(config).connect(name.clone(), Recorded::new(tcp));
@@ -140,9 +145,10 @@ impl Origins {
         let mut stream = match done {
             Ok(stream) => stream,
             Err(e) => {
-                let error = fail(UpstreamErrorKind::Tls, why_none(&e));
+                let is_whole = plan.versions == TlsVersions::ALL;
+                let error = fail(UpstreamErrorKind::Tls, why_none(&e, is_whole));
                 // Of one that asked for a certificate the same alert says that it misses that.
-                if is_unsupported(&e) && !observed.certificate_asked {
+                if is_whole && is_unsupported(&e) && !observed.certificate_asked {
                     return Err(error.unsupported_tls());
                 }
                 // Anybody can ask for a certificate and go: it counts only of who was known by then.
@@ -153,6 +159,9 @@ impl Origins {
         };
         let took = began.elapsed();
         let hello = stream.get_mut().0.take_hello();
+        if stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
+            stream.get_mut().0.settle();
+        }
         let connection = stream.get_ref().1;
         let chain = connection.peer_certificates().unwrap_or_default();
         // Checked before a single byte of the client's goes there. Resumed sessions are checked
@@ -233,7 +242,7 @@ impl Origins {
     fn config(&self, plan: &TlsPlan) -> Option<Arc<ClientConfig>> {
         let served = plan.alpn.iter().all(|alpn| alpn.is_served());
         let offered = if served { plan.alpn.clone() } else { Vec::new() };
-        let config = self.configs.get(&(plan.identity.clone(), offered))?;
+        let config = self.configs.get(&(plan.identity.clone(), offered, plan.versions))?;
         if served {
             return Some(config.clone());
         }
@@ -394,13 +403,31 @@ fn is_unsupported(error: &io::Error) -> bool {
 }
 
 /// Why there was no handshake. Of one that failed for what the origin can, also what it was offered.
-fn why_none(error: &io::Error) -> String {
+fn why_none(error: &io::Error, is_whole: bool) -> String {
     match is_unsupported(error) {
+        true if !is_whole => {
+            format!(
+                "{error}; it was offered the one version of TLS that tls.min and tls.max, or those of a listener or rule, allow"
+            )
+        }
         true => format!(
             "{error}; it seems to have none of TLS 1.2 and 1.3 with AES-GCM or ChaCha20-Poly1305 and ephemeral keys, \
              and only a rule that bypasses it leads there"
         ),
         false => error.to_string(),
+    }
+}
+
+/// What the library calls them.
+pub(super) fn supported(
+    versions: TlsVersions,
+) -> &'static [&'static rustls::SupportedProtocolVersion] {
+    const OLD: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
+    const NEW: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+    match versions.ends() {
+        (TlsVersion::Tls12, TlsVersion::Tls12) => OLD,
+        (TlsVersion::Tls13, TlsVersion::Tls13) => NEW,
+        _ => rustls::ALL_VERSIONS,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::InvalidCertificate;
+use crate::config::{InvalidCertificate, TlsVersions};
 use crate::words::Alpn;
 
 /// How TLS towards the origin is opened.
@@ -12,6 +12,8 @@ pub struct TlsPlan {
     pub server_name: Arc<str>,
     /// The protocols offered, in the client's order; none for no ALPN extension.
     pub alpn: Vec<Alpn>,
+    /// The versions offered.
+    pub versions: TlsVersions,
     /// What becomes of the connection if the certificate is not valid.
     pub invalid: InvalidCertificate,
     /// The `[[client_certificate]]` shown if the origin asks for one.
@@ -21,6 +23,12 @@ pub struct TlsPlan {
 impl TlsPlan {
     /// TLS towards `server_name`, whose certificate must be valid, without showing one of ours.
     pub fn new(server_name: Arc<str>, alpn: Vec<Alpn>) -> Self {
-        Self { server_name, alpn, invalid: InvalidCertificate::Refuse, identity: None }
+        Self {
+            server_name,
+            alpn,
+            versions: TlsVersions::ALL,
+            invalid: InvalidCertificate::Refuse,
+            identity: None,
+        }
     }
 }

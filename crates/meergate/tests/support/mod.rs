@@ -94,13 +94,17 @@ impl Gateway {
         read_to_end(&mut stream)
     }
 
+    /// What the console answers to a request for `path`.
+    pub fn of_console(&self, path: &str) -> Vec<u8> {
+        let mut stream = connect(self.console);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        read_to_end(&mut stream)
+    }
+
     /// The value of a metric, named with its labels as it is written; 0 if it is not there.
     pub fn metric(&self, name: &str) -> u64 {
-        let mut stream = connect(self.console);
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .unwrap();
-        let text = String::from_utf8(read_to_end(&mut stream)).unwrap();
+        let text = String::from_utf8(self.of_console("/metrics")).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse().unwrap())
     }

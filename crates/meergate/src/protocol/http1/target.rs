@@ -91,7 +91,8 @@ pub(super) async fn destination(
                 route.tls = Some(TlsPlan::new(server_name, vec![Alpn::Http1]));
             }
             session.look_up(&mut route).await;
-            let route = as_decided(route.clone(), decide_connection(session, &route, None));
+            let route =
+                as_decided(session, route.clone(), decide_connection(session, &route, None));
             Ok(Destination::Named { head, route: Some(route) })
         }
     }
