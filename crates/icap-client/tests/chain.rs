@@ -642,7 +642,7 @@ fn settings_that_can_not_work_are_refused_with_a_reason() {
         ("name = 'a'", "url"),
         ("name = 'a'\nurl = 'icap://h'\nfail = 'maybe'", "closed"),
         ("name = 'a'\nurl = 'icap://h'\nkeep_copy = '1MB'", "64KiB"),
-        ("name = 'a'\nurl = 'icap://h'\ntimeouts = { answer = 'long' }", "5s"),
+        ("name = 'a'\nurl = 'icap://h'\ntimeouts = { answer = 'long' }", "10s"),
         ("name = 'a'\nurl = 'icap://h'\nonly = [{ client = ['10.0.0.0/40'] }]", "10.0.0.0/8"),
     ] {
         let error = service(text).unwrap_err().to_string();
