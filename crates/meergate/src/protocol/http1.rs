@@ -59,8 +59,7 @@ pub(super) async fn serve(
         limits,
         progress: Arc::default(),
         watch: Watch::new(config.limits.begin_timeout.0),
-        fresh: true,
-        identified: true,
+        requests: Requests::None,
     };
     loop {
         let head = match connection.next_head().await {
@@ -128,10 +127,17 @@ struct Connection<'a> {
     limits: Limits,
     progress: Arc<Progress>,
     watch: Watch,
-    /// Nothing was asked yet: the time to begin is running.
-    fresh: bool,
-    /// The next request is the one that has identified the client.
-    identified: bool,
+    requests: Requests,
+}
+
+/// How many requests have been waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Requests {
+    /// None: the time to begin is running.
+    None,
+    /// The one that has identified the client.
+    One,
+    Several,
 }
 
 enum Next {
@@ -155,7 +161,8 @@ impl Connection<'_> {
     async fn next_head(&mut self) -> Next {
         let limits = &self.session.settings.config.limits;
         let (begin, idle) = (limits.begin_timeout.0, limits.idle_timeout.0);
-        let mut began = std::mem::take(&mut self.fresh);
+        let mut began = self.requests == Requests::None;
+        self.requests = if began { Requests::One } else { Requests::Several };
         // Where TLS is intercepted, nobody has looked yet at what is spoken.
         let may_be_foreign = began && self.session.scheme == Scheme::Https;
         let next = poll_fn(|cx| {
@@ -206,7 +213,7 @@ impl Connection<'_> {
         let session = self.session;
         let (Some(users), None) = (&session.settings.users, session.route()) else { return true };
         // The first request has made it the user's.
-        if std::mem::take(&mut self.identified) {
+        if self.requests == Requests::One {
             return true;
         }
         let limit = session.settings.config.limits.begin_timeout.0;
@@ -294,7 +301,9 @@ impl Connection<'_> {
         let Self { wire, .. } = self;
         let lingers = {
             let wire = wire.lock();
-            let unread = wire.in_body || !wire.input.is_empty() || why == ConnectionEnd::BadRequest;
+            let unread = wire.is_in_content()
+                || !wire.input.is_empty()
+                || why == ConnectionEnd::BadRequest;
             // Who speaks something else gets no answer that could be lost.
             unread && why != ConnectionEnd::UnknownProtocol
         };

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_wire::{ChunkEvent, ChunkedDecoder, Framing};
 use icap_client::{Body, BodyError, BodySource, Frame};
 
-use super::wire::{SharedWire, Wire};
+use super::wire::{Reading, SharedWire, Wire};
 use crate::config::Responses;
 use crate::exchange::{Counted, Progress};
 use crate::io::BLOCK;
@@ -67,11 +67,7 @@ impl WireBody {
             Framing::Chunked => Left::Chunked(decoder),
             Framing::UntilClose => Left::UntilClose,
         };
-        {
-            let mut wire = wire.lock();
-            wire.in_body = true;
-            wire.awaits_continue = continues;
-        }
+        wire.lock().reading = if continues { Reading::HeldBack } else { Reading::Content };
         let progress = progress.clone();
         Some(Box::pin(Self { wire: wire.clone(), left, progress, counted }))
     }
@@ -85,13 +81,13 @@ impl BodySource for WireBody {
         let this = self.get_mut();
         let mut wire = this.wire.lock();
         // Said when somebody asks for content, and not before.
-        if std::mem::take(&mut wire.awaits_continue) {
+        if wire.release() {
             wire.out.put(CONTINUE);
         }
         loop {
             match this.left.take(&mut wire) {
                 Err(e) => {
-                    wire.fault = Some(e.clone());
+                    wire.reading = Reading::Faulty(e.clone());
                     return Poll::Ready(Some(Err(BodyError::source(e))));
                 }
                 Ok(Some(Taken::End)) => return Poll::Ready(None),
@@ -119,8 +115,7 @@ impl BodySource for WireBody {
             match filled {
                 Ok(0) if matches!(this.left, Left::UntilClose) => {
                     this.left = Left::Done;
-                    wire.in_body = false;
-                    wire.broken = true;
+                    wire.reading = Reading::Over;
                 }
                 Ok(0) => {
                     let e = io::Error::new(
@@ -170,7 +165,7 @@ impl Left {
                 *left -= length as u64;
                 if *left == 0 {
                     *self = Self::Done;
-                    wire.in_body = false;
+                    wire.reading = Reading::Between;
                 }
                 Ok(Some(Taken::Frame(Frame::Data(wire.input.split_to(length).freeze()))))
             }
@@ -227,9 +222,8 @@ fn end_of(decoder: &mut ChunkedDecoder, wire: &mut Wire) -> Result<Option<Left>,
 }
 
 fn ended(decoder: &ChunkedDecoder, trailers: Bytes, wire: &mut Wire) -> Left {
-    wire.in_body = false;
     // Whoever writes chunks in his own way may see their end elsewhere, too.
-    wire.broken |= decoder.is_mended();
+    wire.reading = if decoder.is_mended() { Reading::Over } else { Reading::Between };
     match trailers.is_empty() {
         true => Left::Done,
         false => Left::Trailers(trailers),

@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::framing;
 use super::sink::{Encoding, WireSink};
-use super::wire::SharedWire;
+use super::wire::{Reading, SharedWire};
 use crate::exchange::{Client, Progress, Trouble};
 
 /// How long a client that has ended its side is still waited for while nothing moves.
@@ -82,7 +82,7 @@ impl Client for WireClient {
     fn respond(&mut self, head: ResponseHead, body: Option<&Body>) -> Result<WireSink, Trouble> {
         // It may leave out the content that nobody has asked for, or send it nonetheless (RFC 9110
         // section 10.1.1): what comes next can't be told from it. Nor may a 100 follow the answer.
-        self.keep_alive &= !std::mem::take(&mut self.wire.lock().awaits_continue);
+        self.keep_alive &= !self.wire.lock().release();
         let (mut head, encoding) =
             framing::response(&head, body, self.method_is_head, self.version)
                 .map_err(Trouble::OriginFault)?;
@@ -103,7 +103,7 @@ impl Client for WireClient {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.ended.is_none() {
             let mut wire = self.wire.lock();
-            if wire.in_body || !wire.input.is_empty() {
+            if wire.is_in_content() || !wire.input.is_empty() {
                 return Poll::Pending;
             }
             match ready!(wire.poll_fill(cx, 0)) {
@@ -130,6 +130,9 @@ impl Client for WireClient {
     }
 
     fn fault(&self) -> Option<Error> {
-        self.wire.lock().fault.clone()
+        match &self.wire.lock().reading {
+            Reading::Faulty(fault) => Some(fault.clone()),
+            _ => None,
+        }
     }
 }

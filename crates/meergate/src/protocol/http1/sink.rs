@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_wire::{LAST_CHUNK, MAX_CHUNK_HEADER, chunk_header};
 use icap_client::Frame;
 
-use super::wire::SharedWire;
+use super::wire::{SharedWire, Writing};
 use crate::exchange::Sink;
 
 /// How content is delimited on the way out.
@@ -34,7 +34,11 @@ pub(crate) struct WireSink {
 impl WireSink {
     /// For the content after a head that waits in `wire` to be written.
     pub(super) fn new(wire: &SharedWire, encoding: Encoding) -> Self {
-        wire.lock().unfinished = true;
+        let mut locked = wire.lock();
+        if locked.writing == Writing::Between {
+            locked.writing = Writing::Message;
+        }
+        drop(locked);
         Self { wire: wire.clone(), encoding, trailers: None, ended: false }
     }
 }
@@ -90,17 +94,19 @@ impl Sink for WireSink {
                     wire.out.put(&trailers);
                     wire.out.put(http_wire::CRLF);
                 }
-                (Encoding::Close, _) => wire.broken = true,
+                (Encoding::Close, _) => wire.writing = Writing::Over,
                 (Encoding::Length(0) | Encoding::Nothing, _) => {}
             }
         }
         ready!(wire.poll_flush(cx))?;
-        wire.unfinished = false;
+        if wire.writing == Writing::Message {
+            wire.writing = Writing::Between;
+        }
         Poll::Ready(Ok(()))
     }
 
     fn abort(&mut self) {
-        self.wire.lock().broken = true;
+        self.wire.lock().writing = Writing::Over;
     }
 }
 

@@ -35,11 +35,8 @@ impl SharedWire {
             io,
             input,
             out,
-            in_body: false,
-            unfinished: false,
-            awaits_continue: false,
-            broken: false,
-            fault: None,
+            reading: Reading::Between,
+            writing: Writing::Between,
         })))
     }
 
@@ -62,22 +59,53 @@ pub(super) struct Wire {
     io: Io,
     pub(super) input: BytesMut,
     pub(super) out: Outbox,
-    /// A body has been begun and its end was not read: no head can follow.
-    pub(super) in_body: bool,
-    /// A message has been begun and its end was not written: no other can follow.
-    pub(super) unfinished: bool,
-    /// The client holds its content back until it is told 100 (Continue), and was told nothing yet.
-    pub(super) awaits_continue: bool,
-    /// What was written is not a whole message: the connection must end here.
-    pub(super) broken: bool,
-    /// What is wrong with the framing of the present body.
-    pub(super) fault: Option<http_wire::Error>,
+    pub(super) reading: Reading,
+    pub(super) writing: Writing,
+}
+
+/// How far the messages that are read have come.
+pub(super) enum Reading {
+    /// All that were begun have ended: another head may follow.
+    Between,
+    /// In the content of one.
+    Content,
+    /// In content whose framing is wrong.
+    Faulty(http_wire::Error),
+    /// Before content that its sender holds back until it is told 100 (Continue); it was told nothing yet.
+    HeldBack,
+    /// No other may follow: the last one ended with the connection, or with chunks that had to be mended.
+    Over,
+}
+
+/// How far the messages that are written have come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// All that were begun are written: another may follow.
+    Between,
+    /// In the midst of one.
+    Message,
+    /// The connection must end here: with it a message does, or what was written of one is not the whole.
+    Over,
 }
 
 impl Wire {
     /// Whether the messages so far have ended, both ways, so that others may follow.
     pub(super) fn is_between_messages(&self) -> bool {
-        !self.in_body && !self.unfinished && !self.broken
+        matches!(self.reading, Reading::Between) && self.writing == Writing::Between
+    }
+
+    /// Whether content has been begun and its end was not read: no head can follow.
+    pub(super) fn is_in_content(&self) -> bool {
+        matches!(self.reading, Reading::Content | Reading::Faulty(_) | Reading::HeldBack)
+    }
+
+    /// Whether content was held back until now; from here on it is not.
+    pub(super) fn release(&mut self) -> bool {
+        let held = matches!(self.reading, Reading::HeldBack);
+        if held {
+            self.reading = Reading::Content;
+        }
+        held
     }
 
     /// Reads more input; 0 at the end of the stream. `room` is how much is expected: little data
