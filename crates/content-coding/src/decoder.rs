@@ -167,8 +167,8 @@ impl Decoder {
         self.produced
     }
 
-    /// How many of the consumed bytes may be released once the output so far is judged: whoever is
-    /// given these and no more can't decode more than was written.
+    /// How many input bytes may be released once all output so far is judged. Nobody can decode
+    /// more from them than we wrote.
     ///
     /// It moves when the decoder is drained, at the end of every input and each 16 KiB of a long one:
     /// then all decoders in the row have taken all there is and written every symbol whose bits
@@ -244,8 +244,7 @@ impl Stage {
     }
 }
 
-/// Writes what the last of the stages makes of what those before it make of the input. Says whether
-/// that is all.
+/// Runs the input through all stages into `io`. True if everything was drained.
 fn pull(stages: &mut [Stage], io: &mut Io<'_>) -> Result<bool, Error> {
     let layer = stages.len().saturating_sub(1);
     let Some((last, before)) = stages.split_last_mut() else { return Ok(copy(io)) };

@@ -13,8 +13,8 @@ pub(crate) trait Layer: Send {
     /// Whether the content may end after what has been taken. Asked when a step said `true`.
     fn may_end(&self) -> bool;
 
-    /// Whether the bytes so far may not be released though nothing came of them: clients decide by
-    /// them and the next one how to read, and some forget them if they came alone.
+    /// Whether the last bytes must wait for the next one. Some clients choose the format by the
+    /// first two bytes, and lose the first if it comes alone.
     fn undecided(&self) -> bool {
         false
     }
@@ -22,7 +22,7 @@ pub(crate) trait Layer: Send {
     /// How many members or frames have begun: where one ends, some clients stop reading.
     fn members(&self) -> u64;
 
-    /// How many bytes the coding has a place for that stand for no content.
+    /// Bytes skipped so far that are not content, such as comments.
     fn skipped(&self) -> u64 {
         0
     }

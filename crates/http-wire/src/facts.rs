@@ -120,7 +120,7 @@ impl Facts {
     }
 }
 
-/// One bit, which names share that differ only in case, and few others.
+/// A hash of the name to one of 64 bits, the same for upper and lower case.
 fn mark(name: &[u8]) -> u64 {
     let (Some(first), Some(last)) = (name.first(), name.last()) else { return 0 };
     let [first, last] = [first, last].map(|b| u32::from(b.to_ascii_lowercase()));

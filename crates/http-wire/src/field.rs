@@ -104,8 +104,8 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(syntax::trim).filter(|t| !t.is_empty())
 }
 
-/// Names that stand in `Content-Encoding` fields of servers who take it for that of a charset, of MIME,
-/// or for something else. Not every charset is there, only what is met.
+/// Values that some servers wrongly put into `Content-Encoding`: charsets, MIME encodings and
+/// others. They mean no coding. Not every charset is there, only what is met.
 const NO_CODINGS: [&str; 17] = [
     "7bit",
     "8bit",

@@ -45,7 +45,8 @@ impl RequestHead {
     /// # Errors
     /// What is not strictly well formed, see [`ErrorKind`]; `buf` is of no further use then.
     pub fn parse(buf: &mut BytesMut, limits: &Limits) -> Result<Option<Self>, Error> {
-        // It goes with the head, not before: else a cut behind it would let a second one pass.
+        // Skip the empty line only together with a complete head. If we took it early, the next
+        // read could skip a second one.
         let skipped = if buf.starts_with(b"\r\n") { 2 } else { 0 };
         let Some(scan) = scan(&buf[skipped..], limits, request_line)? else { return Ok(None) };
         buf.advance(skipped);

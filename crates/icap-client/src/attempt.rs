@@ -73,7 +73,7 @@ pub(crate) enum Again {
     Never,
     /// The connection died unanswered: once more, for a kept connection may have been stale.
     Once,
-    /// Its OPTIONS failed, for which the endpoint was blamed once, however many waited: another may do.
+    /// OPTIONS failed. That failure is counted once for all who waited. Try another endpoint.
     Unasked,
     /// All connections that the endpoint may have are in use.
     WhenFree,

@@ -333,8 +333,8 @@ impl Chain {
         })
     }
 
-    /// Shows what a service answered in the place of a request to all others: none of them has seen
-    /// anything of it.
+    /// A service answered the request itself. Show that answer to all other services, which have
+    /// not seen it.
     async fn show_answer(
         &self,
         course: &mut Course,

@@ -23,7 +23,8 @@ const PASSED_ON_BY: &str = "Via";
 /// A service that had its turn with a request.
 struct Turn {
     service: Arc<Service>,
-    /// It took part. Otherwise its settings left it out: of what became of the request they may not.
+    /// True if the service was asked. False if `only`/`except` left it out; after a change those
+    /// filters might let the request in.
     took_part: bool,
 }
 
@@ -102,8 +103,9 @@ impl Turns {
         self.0.is_empty()
     }
 
-    /// The service was asked, `before` being what it got, if another one had its turn; notes in the
-    /// course's trail if others should have seen what it made of that.
+    /// Call after `service` was asked. `before` is the message as it got it; `None` if it was the
+    /// first. If it changed the message, the trail notes an earlier service that did not see the
+    /// change.
     pub(crate) fn asked(
         &mut self,
         service: &Arc<Service>,

@@ -87,8 +87,9 @@ pub struct Trail {
     /// A change of the message that services before it have not seen. Such a message must be logged
     /// as uninspected.
     pub late: Option<LateChange>,
-    /// Contents that services gave back after others had seen what they got. Once they have gone by, it
-    /// is known whether they are others; then the message must be logged as uninspected too.
+    /// Contents that a service returned after another service had seen the original. When the bytes
+    /// have passed we know whether they differ (`Comparison::differs`). If they do, log the message
+    /// as uninspected.
     pub contents: Vec<Arc<Comparison>>,
 }
 

@@ -97,8 +97,8 @@ impl Pool {
 
     /// A kept connection, preferably one that served the lessee's client connection last, or the
     /// right to open one. One of another event loop is taken only if none may be opened: each of
-    /// its answers would wake two threads. `prefer_new` turns that round, for a transaction that a
-    /// stale connection has lost. No client gets so many that others find none ([`Ledger`]).
+    /// its answers would wake two threads. With `prefer_new` a new connection comes first: for a
+    /// retry after a stale one. No client gets so many that others find none ([`Ledger`]).
     pub(crate) async fn lease(
         &self,
         lessee: Lessee<'_>,

@@ -18,9 +18,9 @@ pub enum TransactError {
     /// The client broke the protocol, or (`Sequence`) the service asked for a reply that does not
     /// fit the transaction.
     Protocol(icap::Error),
-    /// The transaction had better run on the thread of this number, where its service must not say so
-    /// again: [`Outcome::Migrate`](crate::Outcome) hands over the connection. After the service has asked
-    /// for the body or begun a reply, it is a failure.
+    /// Run this transaction on the thread of this number instead. The connection moves there
+    /// (`Outcome::Migrate`). The service there must not return `Elsewhere` again. After the service
+    /// has asked for the body or begun a reply, it is a failure.
     Elsewhere(usize),
     /// The client neither sent nor took anything for too long: 408.
     Stalled,

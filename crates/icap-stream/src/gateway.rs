@@ -47,7 +47,7 @@ enum Verdict {
 enum Sending {
     /// Nothing but the end of the body.
     Cancelled,
-    /// Nothing, and what both directions ended with is without a verdict.
+    /// We sent both ends and closed the body, but the verdict on the ends has not come.
     Ended,
     /// Nothing.
     Finished,
@@ -65,8 +65,8 @@ pub enum Answer<'a> {
     Dropped {
         /// The direction whose bytes did it.
         way: Way,
-        /// The flow in question ended in the meantime: this came of its end. What is shown now is
-        /// not concerned.
+        /// The drop is about the phase before this one, which has ended. The current flow is not
+        /// condemned.
         late: bool,
         /// Why.
         why: Dropped,
@@ -113,9 +113,9 @@ impl Gateway {
         self.ways[way as usize].sent
     }
 
-    /// How many bytes of a direction, counted from the beginning of the stream, may leave. After a
-    /// drop, what was shown by then and lies beyond never may, though the count goes on past it
-    /// with the next phase.
+    /// Bytes of a direction that may leave, counted from the start of the stream. After a drop, bytes
+    /// between this count and [`sent`](Self::sent) must be thrown away. The next phase sets the count
+    /// to `sent`; that does not release them.
     pub fn cleared(&self, way: Way) -> u64 {
         self.ways[way as usize].cleared
     }
@@ -201,8 +201,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// Begins another flow. What was shown of the last one must have been passed, or that was
-    /// condemned; then the rest of it was thrown away, and the offsets go on behind it.
+    /// Begins a new flow. Every byte shown of the old flow must have been passed, unless that flow
+    /// was condemned: then its unpassed bytes are lost. Offsets keep counting.
     ///
     /// # Errors
     /// `Sequence`, if bytes are without a verdict, a direction has ended, or the stream is over;

@@ -207,7 +207,8 @@ impl Inspector {
         Ok(())
     }
 
-    /// Tells that the end of the flow before this phase was its drop. All its bytes have left.
+    /// Reports that the flow of the previous phase was dropped when it ended. Its bytes have
+    /// already left.
     ///
     /// # Errors
     /// `Sequence`, if there was no flow before or the stream is over.

@@ -245,7 +245,7 @@ impl Supervisor {
         let Some(running) = &mut self.current else { return Ok(()) };
         running.beat = Instant::now();
         match report {
-            // Of the latter the one that serves says nothing but on its way out.
+            // The serving engine sends `Closed` only while it is being replaced or stopped.
             Report::Beat | Report::Closed => {}
             Report::Ready(loaded) => {
                 running.ready = Some(Instant::now());

@@ -194,7 +194,7 @@ impl Default for Tls {
     }
 }
 
-/// Bounds; each has a metric.
+/// Bounds. [`Limited`](crate::words::Limited) has those whose reaching is counted.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {

@@ -38,8 +38,7 @@ pub struct Metrics {
     pub mirrors: Family<MirrorLabels, Counter>,
     /// Leaf certificates forged (not taken from the cache).
     pub forged: Counter,
-    /// Chains of origins' certificates that were verified (not taken from the cache), by outcome
-    /// (`bad`, `valid`).
+    /// Certificate chains of origins that we verified, cache hits left out, by outcome.
     pub certificate_checks: Family<CheckLabels, Counter>,
     /// Passwords that were hashed, by outcome (`right`, `wrong`).
     pub passwords: Family<PasswordLabels, Counter>,

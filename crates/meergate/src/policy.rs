@@ -31,7 +31,7 @@ pub use attempts::Attempts;
 pub use challenge::{challenge, is_of};
 pub use path::{Forms as PathForms, forms as path_forms};
 pub use users::{Login, Users, hash as hash_password};
-pub use weigh::{covering, decide_paths, stricter, strictest};
+pub use weigh::{address_forms, covering, decide_paths, stricter, strictest};
 
 /// All rules, ready to be asked.
 pub struct Policy {

@@ -14,10 +14,10 @@ use crate::config::Log;
 use crate::metrics::Metrics;
 use crate::words::LogName;
 
+pub use self::time::rfc3339;
 pub use connection::{ConnectionRecord, MirrorRecord, TlsRecord};
 pub(crate) use file::{Losses, Lost, Records};
 pub use lines::Lines;
-pub use time::rfc3339;
 pub use transaction::{Adaptation, BlockRecord, ServiceRecord, TransactionRecord};
 
 /// The open record files.

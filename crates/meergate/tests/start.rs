@@ -208,6 +208,11 @@ fn rules_are_explained() {
     assert!(said.contains("banks: no, its client does not match"), "{said}");
     assert!(said.contains("request:"), "{said}");
     assert!(said.contains("-> block, by \"rule 2\"\n"), "{said}");
+    // An IPv6 address that leads to an IPv4 one counts as both, as for the program that runs.
+    let rule = "[[rule]]\nname = \"old\"\naddress = [\"203.0.113.0/24\"]\naction = \"block\"\n";
+    fs::write(&file, rule).unwrap();
+    let said = explain(&["https://[64:ff9b::203.0.113.9]/", "--client", "192.0.2.1"]);
+    assert!(said.contains("connection:\n  old: matches\n  -> block, by \"old\""), "{said}");
     let bad = ["check", "--config", file.to_str().unwrap(), "--explain", "nonsense"];
     assert_eq!(run_to_end(&bad, "").status.code(), Some(1));
 }

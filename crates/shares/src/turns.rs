@@ -11,8 +11,8 @@ const REMEMBERED: usize = 4096;
 
 /// The turns of one thread.
 ///
-/// Work goes on at once until its client has used up a turn. From then on all work of the client waits; the piece
-/// whose turn is next goes on when all else that the thread has to do was looked at once.
+/// A client works without waiting until it has used up `length`. Then each piece of its work waits
+/// in line. The next in line goes on after every other task of the thread had one chance to run.
 #[derive(Debug)]
 pub struct Turns<K: Copy + Eq + Hash> {
     length: u64,
@@ -35,7 +35,8 @@ struct Account<K: Copy + Eq + Hash> {
     waiting: VecDeque<oneshot::Sender<Next<K>>>,
 }
 
-/// Whoever has it is next, once everybody else was looked at; dropped, another one is.
+/// The right to go on. Hold it while other tasks run once, then drop it: that wakes the next
+/// waiter.
 #[derive(Debug)]
 pub struct Next<K: Copy + Eq + Hash>(Option<Arc<Turns<K>>>);
 
@@ -97,7 +98,7 @@ impl<K: Copy + Eq + Hash> Turns<K> {
 }
 
 impl<K: Copy + Eq + Hash> Queue<K> {
-    /// Takes out who is next; without anybody, nobody is.
+    /// Takes the next waiter off the queue. If none waits, the turn is free.
     fn pop(&mut self) -> Option<oneshot::Sender<Next<K>>> {
         while let Some(client) = self.waiting.pop_front() {
             let Some(account) = self.accounts.get_mut(&client) else { continue };

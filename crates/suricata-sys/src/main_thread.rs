@@ -122,8 +122,8 @@ pub fn begin(arguments: Vec<CString>, inline: bool, workers: u16) -> Result<Begu
 }
 
 impl Begun {
-    /// Says which files stand for `argument` where the arguments name it as their rule file (`-s`): all that match
-    /// these patterns (glob(7)), of which each must match one at least.
+    /// Replaces the rule file `argument` (given with `-s`) by all files that match these glob
+    /// patterns. Each pattern must match a file.
     pub fn name_rules(&mut self, argument: CString, files: Vec<CString>) {
         let mut pointers =
             files.into_iter().map(|file| file.into_raw().cast_const()).collect::<Vec<_>>();

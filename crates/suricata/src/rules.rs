@@ -55,9 +55,13 @@ impl fmt::Display for BadRule {
 }
 
 /// Checks that the file can be read, holds something that looks like a rule, and that Suricata will not leave out a
-/// part of it in silence: it shrugs at a missing or empty file, and then lets everything pass; takes a line that begins
-/// with a blank for a comment; and drops a rule whose last line says that another one follows, as in a file that was cut
-/// short (`DetectLoadSigFile`). With `tolerate` the latter two are warnings.
+/// part of it in silence. `DetectLoadSigFile`
+///
+/// 1. takes a missing or empty file, and then lets everything pass;
+/// 2. reads a line that begins with a blank as a comment;
+/// 3. leaves out a last rule that ends in a continuation, as in a file that was cut short.
+///
+/// With `tolerate` the latter two are warnings.
 pub(crate) fn check_file(path: &Path, tolerate: bool) -> Result<(), Error> {
     let refuse = |reason: String| Err(Error::new(ErrorKind::Rules, reason));
     let cannot = |error: std::io::Error| {

@@ -75,9 +75,9 @@ const POLICIES: &[(&str, &str)] = &[
 /// that it takes.
 const ALERTS: (&str, &str) = ("packet-alert-max", "255");
 
-/// How often a rule may look again for its contents in one buffer: Suricata's default is 3,000, and beyond it the rule
-/// does not match. As often as two bytes can be in what is looked at together, our packets and Suricata's window, so
-/// that copies of a rule's first content do not hide the match behind them.
+/// How often a rule may look again for its contents in one buffer: Suricata's default is 3,000, and
+/// beyond it the rule does not match. The number of two-byte strings that fit into one packet plus
+/// Suricata's window. So an attacker can't exhaust the limit with copies of a rule's first content.
 const LOOKS: (&str, u32) = ("detect.inspection-recursion-limit", 50_000);
 
 /// What was set over the YAML.
@@ -302,10 +302,11 @@ const EVE_TYPES: &str = "      types:
             flows: start
 ";
 
-/// Memory limits are generous: at a limit, flows are dropped. The flow table is small on purpose: ended flows are
-/// forgotten by those who look into the same row, and else only every ten seconds. What a rule's author
-/// meant by home and outside is not known here, and a rule that does not apply would inspect nothing, so home is
-/// everywhere, less the addresses that nobody has, since rules also speak of what is not home. So with ports.
+/// Memory limits are generous: at a limit, flows are dropped. The flow table is small on purpose:
+/// ended flows are forgotten by those who look into the same row, and else only every ten seconds.
+/// We don't know which networks are home. A rule whose network does not match inspects nothing, so
+/// `HOME_NET` is everything. Two addresses that nobody has are left out, so that `!$HOME_NET` is
+/// valid. So with ports.
 const BUILT_IN: &str = "%YAML 1.1
 ---
 vars:

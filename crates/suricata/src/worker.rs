@@ -96,7 +96,8 @@ impl Worker {
         }
     }
 
-    /// Rules that nobody has proved judge no flow, also if it was there before them.
+    /// Proves new rules with a canary before they judge this flow, even if the flow is older than
+    /// the rules.
     fn prove_for(&mut self, flow: &mut Flow) -> Result<(), Error> {
         let version = self.shared.rules_version.load(Ordering::SeqCst);
         if flow.state.unneeded_by.is_some_and(|rules| rules != version) {
@@ -200,9 +201,9 @@ impl Worker {
         self.feed_chunk(flow, direction, None, parts, content)
     }
 
-    /// As [`Worker::feed_message`], where `parts` begin with framing that stands in the midst of content, if there is a
-    /// `seam`: rules for the bytes of the stream see it without this framing, as far back as the seam says and Suricata
-    /// looks (`stream.reassembly.toclient-chunk-size`).
+    /// As `feed_message`. With a `seam`, `parts` begin with framing (a chunk line) in the middle of
+    /// the content. Stream rules then also see the content without that framing. They see back as
+    /// far as `seam.before` and Suricata's window reach.
     ///
     /// # Errors
     /// As for [`Worker::feed_message`]; [`ErrorKind::InspectionFailed`] for more than [`SEAM_BEFORE`](crate::SEAM_BEFORE)
@@ -315,7 +316,8 @@ impl Worker {
         self.index
     }
 
-    /// What every public call begins with that may not be on a flow.
+    /// First step of every public call that is not about one flow: checks that the engine runs and
+    /// closes orphaned flows.
     fn keep_up(&mut self) -> Result<(), Error> {
         if suricata_sys::stopping() {
             return Err(Error::stopped());

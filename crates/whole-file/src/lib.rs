@@ -1,8 +1,8 @@
 //! Text files that somebody else writes: read whole, or not at all.
 //!
-//! A file that is being written, or that a full disk or a lost connection has cut, is often right as far as
-//! it goes, and says something else than was meant. What tells such a file: it changes while it is looked
-//! at, its last line has no end, or it is the beginning of what it was before.
+//! A half-written file often parses. It then means something its author did not want. What tells
+//! such a file: it changes while it is looked at, its last line has no end, or it is the beginning
+//! of what it was before.
 
 use std::fmt;
 use std::fs::File;

@@ -20,10 +20,11 @@ pub struct Terms {
     pub allow_206: bool,
     /// Whether the server takes trailers after the body; if not, they are kept but not sent.
     pub send_trailers: bool,
-    /// How many bytes of the body, the preview aside, are kept so that the original can go on.
+    /// How many bytes of the body we keep so that the original can still be sent on. A preview is
+    /// kept even if it is longer.
     pub keep: u64,
-    /// Whether to ask for no more body once `keep` bytes have been sent until the server answers:
-    /// for a server that is known to decide within so many.
+    /// Stop sending after `keep` bytes and wait for the answer. For servers that promise to decide
+    /// within that many bytes.
     pub wait_at_keep: bool,
 }
 

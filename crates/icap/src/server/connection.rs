@@ -208,8 +208,8 @@ impl Connection {
         }))
     }
 
-    /// Whether nothing of a body's next chunk has come: whoever sends the request may have nothing to
-    /// send on itself. Its first bytes may be in the buffer still.
+    /// Whether we are between two chunks: the client may be waiting for its own source. Unread
+    /// bytes of the next chunk may be in the buffer.
     pub fn is_between_chunks(&self) -> bool {
         self.phase == Phase::Body && self.decoder.is_between_chunks()
     }

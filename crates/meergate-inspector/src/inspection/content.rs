@@ -63,8 +63,8 @@ impl ContentSettings {
         })
     }
 
-    /// How the content of a response is to be read, of which the client shows so much more than it
-    /// delivers that parts `overlap` by so many bytes.
+    /// How to read the content of a response. `overlap`: the ICAP client shows us at least so many
+    /// bytes on each side of what its own client gets (`X-Range-Overlap`).
     ///
     /// # Errors
     /// It is refused.

@@ -50,7 +50,7 @@ pub(crate) struct Decoding {
     seen: u64,
     /// Bytes of the body that the client may have.
     passed: u64,
-    /// Nothing more comes of these.
+    /// The decoder has written everything it can make of the bytes in `taken`.
     drained: bool,
     max_ratio: u64,
     max_decoded: u64,
@@ -58,8 +58,8 @@ pub(crate) struct Decoding {
     /// The content was malformed, and goes to the engine as it is: all of it that the client has not
     /// got yet.
     raw: bool,
-    /// Bytes that the client had got when the content turned out to be malformed: what they were
-    /// judged as is not what they are.
+    /// Bytes that the client already had when the content turned out to be malformed: the engine
+    /// judged them in decoded form.
     misread: u64,
     /// Bytes beside the content that were told of.
     beside: u64,
@@ -141,9 +141,9 @@ impl Decoding {
         Ok(Step::More)
     }
 
-    /// Makes sure that the body is over where it ends; to be called, and what is ready to be seen,
-    /// until it says [`Step::Hungry`]. Only after all of it was decoded; after [`Step::Rewound`] there
-    /// is more of that to do.
+    /// Checks that the content is complete. Call it when `step` has decoded everything, and again
+    /// until it returns `Hungry`; feed what is ready after each call. After `Rewound`, call `step`
+    /// again first.
     ///
     /// # Errors
     /// It is not.

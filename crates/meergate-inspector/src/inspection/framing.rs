@@ -98,8 +98,8 @@ pub(crate) enum BodyFraming {
 }
 
 impl BodyFraming {
-    /// For a request; with it, the bytes that end its head: an RFC 3507 client has removed the
-    /// Transfer-Encoding of a chunked request, and without it the body would belong to nobody.
+    /// The framing of a request body, and how its head must end. ICAP clients remove
+    /// `Transfer-Encoding`; if there is a body and no length, we put `chunked` back.
     ///
     /// # Errors
     /// A head that contradicts itself or the ICAP message around it.
@@ -140,8 +140,9 @@ impl BodyFraming {
         }
     }
 
-    /// For content that goes to the engine decoded, so that no length in the head is that of what
-    /// the engine gets; with it, how the head ends for the engine if it would end so by itself.
+    /// The framing for content that the engine gets decoded: a stated length no longer fits, so the
+    /// content becomes chunked. Returns the framing and how the head must end; `end` is how it ends
+    /// if nothing changes.
     pub(crate) fn of_decoded(self, end: HeadEnd) -> (Self, HeadEnd) {
         match self {
             Self::Length(_) => (Self::Chunked, HeadEnd::AddChunked),

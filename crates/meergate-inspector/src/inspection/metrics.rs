@@ -121,7 +121,8 @@ enumerated! {
     Uninspected, "reason" {
         /// They came after a drop.
         AfterDrop => "after-drop",
-        /// What a coding has beside the content, which who does not decode has as well.
+        /// Bytes of the coded form that are not content, such as a gzip comment. A receiver that
+        /// does not decode still gets them.
         BesideContent => "beside-content",
         /// Text in a charset that rules do not read, such as UTF-16.
         Charset => "charset",

@@ -39,7 +39,7 @@ pub(crate) struct Passage<'a> {
     pub(crate) flows: &'a WorkerFlows,
     /// The flow.
     pub(crate) lease: &'a FlowLease,
-    /// Of what its client may take.
+    /// This transaction's part of its client's share (`clients`).
     pub(crate) share: &'a Share,
     /// Its direction.
     pub(crate) direction: Direction,
@@ -117,8 +117,8 @@ impl Passage<'_> {
                         self.inspect(held, true).await?;
                         self.release(held, reply)?;
                     } else if self.is_lead_due() {
-                        // Without what little has come of the body: the engine finds more in a body
-                        // that begins with more than a byte.
+                        // Feed the head alone. If the body began with a tiny piece, the engine
+                        // would find less in it.
                         self.feed(held, 0, [b"", b"", b""])?;
                     }
                     let mut next = pin!(body.next());
@@ -264,7 +264,7 @@ impl Passage<'_> {
         }
     }
 
-    /// Decodes to the end, of which less than a piece is left to be shown.
+    /// Decodes the rest. Afterwards less than one piece is left to feed.
     async fn finish(&mut self, held: &mut Held<'_>) -> Result<(), Halt> {
         while let Content::Coded(decoding) = &mut self.content {
             match decoding.finish()? {

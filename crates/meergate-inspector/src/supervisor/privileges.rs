@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
+use nix::unistd::User;
+
 use crate::settings::Settings;
 
 /// Who has rights to a folder.
@@ -59,11 +61,7 @@ pub(crate) fn is_known(settings: &Settings) -> io::Result<()> {
 /// User and group id of the settings' user. Only root can become somebody else.
 fn account(settings: &Settings) -> io::Result<Option<(u32, u32)>> {
     let Some(name) = settings.user.as_deref() else { return Ok(None) };
-    let passwd = std::fs::read_to_string("/etc/passwd")?;
-    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let ids = entry
-        .filter(|fields| fields.first() == Some(&name))
-        .find_map(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
     let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("user {name} does not exist"));
-    ids.ok_or_else(unknown).map(Some)
+    let user = User::from_name(name)?.ok_or_else(unknown)?;
+    Ok(Some((user.uid.as_raw(), user.gid.as_raw())))
 }

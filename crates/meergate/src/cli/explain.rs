@@ -5,7 +5,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use start_error::StartError;
 
 use crate::config::{Action, Config};
-use crate::policy::{Policy, Request, Subject, path_forms, stricter};
+use crate::policy::{Policy, Request, Subject, address_forms, path_forms, stricter};
 use crate::say::say;
 use crate::upstream::near;
 use crate::words::{Scheme, Spoken, Target};
@@ -74,7 +74,7 @@ pub(super) fn explain(config: &Config, url: &str, who: Who<'_>) -> Result<(), St
 /// What the target's name stands for, where that matters.
 fn addresses(target: &Target, policy: &Policy) -> Result<Vec<IpAddr>, StartError> {
     if let Some(ip) = target.ip() {
-        return Ok(vec![ip]);
+        return Ok(address_forms(ip).collect());
     }
     if !policy.looks_at_addresses() {
         return Ok(Vec::new());
@@ -86,7 +86,7 @@ fn addresses(target: &Target, policy: &Policy) -> Result<Vec<IpAddr>, StartError
             "name an address instead, or make the name resolve here",
         )
     })?;
-    let addresses: Vec<_> = found.map(|found| found.ip().to_canonical()).collect();
+    let addresses: Vec<_> = found.flat_map(|found| address_forms(found.ip())).collect();
     say(&format!(
         "{}: {}",
         target.host,

@@ -1,4 +1,5 @@
-//! What passes without inspection: the only place where such bytes of messages and relays are counted.
+//! What passes without inspection, for messages and relays. Trailers that a service never saw are counted in
+//! `metrics`, streams in `stream`.
 //!
 //! A message counts as seen by nobody until somebody says that a service has seen it.
 

@@ -1,4 +1,5 @@
-//! Doing the one thing while the request's content flows on, and noticing when nothing moves.
+//! Sends the request's content in the background while something else is awaited, and notices a
+//! stall.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

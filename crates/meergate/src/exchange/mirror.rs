@@ -104,8 +104,8 @@ impl MirrorPlan {
 }
 
 impl<'a> Mirror<'a> {
-    /// Shows the client's `hello`, in the records that it came in, of a connection to `subject`, and
-    /// awaits the verdict.
+    /// Shows the services the records of the client's `hello`, for a connection to `target` at
+    /// `server`, and waits for the verdict.
     ///
     /// # Errors
     /// Nothing may pass.

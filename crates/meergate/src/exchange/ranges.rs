@@ -1,9 +1,9 @@
 //! Parts of resources: what is asked of the origin is wider than what the client asked for, the
 //! services see all of that, and the client gets its part.
 //!
-//! A signature that is no longer than the overlap lies whole in every answer that holds a byte of
-//! what the client gets of it, in whatever parts and order a client asks. The part's last bytes wait for
-//! the verdict over all that was shown.
+//! If a match is no longer than the overlap, every answer that gives the client one byte of it
+//! shows the services all of it. That holds for any order of requests. The part's last bytes wait
+//! for the verdict over all that was shown.
 //!
 //! ```text
 //!            ┌─ overlap ─┐                       ┌─ overlap ─┐
@@ -15,6 +15,7 @@ mod answer;
 mod ask;
 mod content_range;
 mod cut;
+mod misfit;
 mod multipart;
 mod stretches;
 

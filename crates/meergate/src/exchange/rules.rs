@@ -67,9 +67,9 @@ impl<'a> Rules<'a> {
         self.clean(head, asked, may_upgrade)
     }
 
-    /// The same for a head that a service changed from what it was `shown`: it asks for another
-    /// protocol only if the client did, who would not know what to make of the answer, and for a
-    /// part only if that is the one that was asked for before.
+    /// As `request`, for a head that a service changed. `shown` is the head that the service got.
+    /// An `Upgrade` stays only if the client asked for one (it must understand the answer). A
+    /// `Range` stays only if it is unchanged.
     pub(crate) fn changed_request(
         &self,
         head: RequestHead,
@@ -179,7 +179,7 @@ impl<'a> Rules<'a> {
                 None => Decoders::OfResponse(chain),
             };
             let values = head.all("Content-Encoding").map(|f| f.value);
-            opaque = self.opaque(decoders.judge(values))?;
+            opaque = self.opaque(decoders.judge(values), "http_response_content_coding")?;
             if ranges::is_part(&head) {
                 if self.ranges == Ranges::Block {
                     return Err(refuse_range());
@@ -231,14 +231,17 @@ impl<'a> Rules<'a> {
             Some(list) => Decoders::Known(list),
             None => Decoders::OfRequest(chain),
         };
-        self.opaque(decoders.judge(head.all("Content-Encoding").map(|f| f.value)))
+        let content = decoders.judge(head.all("Content-Encoding").map(|f| f.value));
+        self.opaque(content, "http_request_denied")
     }
 
-    fn opaque(&self, content: Content) -> Result<Opaque, Trouble> {
+    /// Why nobody looks into `content`; `error` is the type of `Proxy-Status` (RFC 9209) for a page
+    /// in its place.
+    fn opaque(&self, content: Content, error: &'static str) -> Result<Opaque, Trouble> {
         match content {
             Content::Open => Ok(None),
             Content::Closed(coding) if self.http.other_codings == Uninspectable::Block => {
-                Err(refuse_coding(&coding))
+                Err(refuse_coding(&coding, error))
             }
             Content::Closed(_) | Content::Framed => Ok(Some(Unseen::Coding)),
         }
@@ -258,10 +261,10 @@ fn connection_without_upgrade(head: &RequestHead) -> Vec<u8> {
     left.join(&b", "[..])
 }
 
-fn refuse_coding(coding: &str) -> Trouble {
+fn refuse_coding(coding: &str, error: &'static str) -> Trouble {
     let page = Page::new(403, "The content can't be inspected")
         .detail(format!("It is encoded as {coding:?}, which no inspection service can decode."))
-        .status("http_response_content_coding");
+        .status(error);
     Trouble::Refused(Box::new(page))
 }
 

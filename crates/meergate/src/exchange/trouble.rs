@@ -71,10 +71,15 @@ impl Trouble {
             Self::SlowClient => Outcome::SlowClient,
             Self::Stalled => Outcome::Timeout,
             Self::Upstream(e) => match e.kind() {
-                UpstreamErrorKind::Destination => Outcome::Refused,
+                UpstreamErrorKind::Blocked | UpstreamErrorKind::Destination => Outcome::Refused,
                 UpstreamErrorKind::Dropped => Outcome::Blocked,
                 UpstreamErrorKind::Uninspected => Outcome::ServiceFailed,
-                _ => Outcome::OriginUnreachable,
+                UpstreamErrorKind::Certificate
+                | UpstreamErrorKind::Connect
+                | UpstreamErrorKind::Name
+                | UpstreamErrorKind::Proxy
+                | UpstreamErrorKind::Timeout
+                | UpstreamErrorKind::Tls => Outcome::OriginUnreachable,
             },
         }
     }
@@ -190,4 +195,19 @@ fn upstream_page(e: &UpstreamError) -> Page {
     Page::new(e.kind().status(), title)
         .detail(format!("{}: {}", e.target(), e.detail()))
         .status(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::Target;
+
+    #[test]
+    fn what_a_rule_refuses_is_not_an_origin_that_cannot_be_reached() {
+        let target = Target::new("a.example", 443).unwrap();
+        let ended = |kind| Trouble::Upstream(UpstreamError::new(kind, &target, "why")).outcome();
+        assert_eq!(ended(UpstreamErrorKind::Blocked), Outcome::Refused);
+        assert_eq!(ended(UpstreamErrorKind::Destination), Outcome::Refused);
+        assert_eq!(ended(UpstreamErrorKind::Connect), Outcome::OriginUnreachable);
+    }
 }

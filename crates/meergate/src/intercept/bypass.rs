@@ -21,11 +21,11 @@ use crate::tls::{ClientHello, Progress, ServerFlight, looks_like_tls};
 use crate::upstream::{Route, Upstream};
 use crate::words::{ConnectionEnd, Unseen};
 
-/// The way of a connection along `route` that nobody is to look into, and whether it may go on where it leads
-/// already. `permits` says whether rules
-/// allow that, to be asked about what the client `asked` for: a name in a ClientHello may be a lie
-/// about the original destination. If that name (or a certificate, which the destination may have
-/// got by relaying one connection) is the only reason, go where the name really leads.
+/// The route for a bypassed connection, and whether its open connection may be used for that.
+/// `permits` says whether rules allow it, and is asked about what the client `asked` for first, since
+/// the name in a ClientHello may be false. If only that name, or a certificate (which the destination
+/// may have got by relaying one connection), permits the bypass, the connection goes where the name
+/// resolves to.
 ///
 /// What remains: whoever has a permission of their own may use it for anything, and names are
 /// resolved without proof. That an origin has shown a certificate proves nothing of the connection

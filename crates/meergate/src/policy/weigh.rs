@@ -27,9 +27,13 @@ pub fn strictest<'a>(
     addresses: &[IpAddr],
     decide: impl Fn(Option<IpAddr>) -> &'a Decision,
 ) -> &'a Decision {
-    let forms = |ip: &IpAddr| [Some(ip.to_canonical()), embedded(*ip).map(IpAddr::V4)];
-    let decisions = addresses.iter().flat_map(forms).flatten().map(|ip| decide(Some(ip)));
+    let decisions = addresses.iter().flat_map(|ip| address_forms(*ip)).map(|ip| decide(Some(ip)));
     decisions.reduce(stricter).unwrap_or_else(|| decide(None))
+}
+
+/// The addresses that `ip` counts as: itself, and the IPv4 address that it leads to.
+pub fn address_forms(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
+    [Some(ip.to_canonical()), embedded(ip).map(IpAddr::V4)].into_iter().flatten()
 }
 
 /// The one of two decisions that lets less pass; `one` if they let the same pass.
@@ -44,8 +48,8 @@ pub fn stricter<'a>(one: &'a Decision, other: &'a Decision) -> &'a Decision {
     if weight(other) > weight(one) { other } else { one }
 }
 
-/// The one of two decisions that lets nothing pass that the other would not: it refuses, or all
-/// services of the other are among its own. `None` if each asks for services that the other leaves out.
+/// The decision that covers the other: it refuses, or its chain has every service of the other's
+/// chain. `None` if each asks for services that the other leaves out.
 pub fn covering<'a>(one: &'a Decision, other: &'a Decision) -> Option<&'a Decision> {
     let refusal = |decision: &Decision| match decision.action {
         Action::Bypass | Action::Intercept => 0,

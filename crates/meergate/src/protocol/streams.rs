@@ -73,8 +73,8 @@ pub(crate) struct Agreed {
     pub(crate) greeting: Bytes,
 }
 
-/// Relays a stream to its end; what came of it. Unless that is in order, both connections end with a
-/// reset: their ends are not to take for complete what is not.
+/// Relays a stream to its end; what came of it. If the stream does not end in order, both
+/// connections are reset, so that no peer takes a part for the whole.
 pub(crate) async fn serve(arrival: &Arrival, stream: TcpStreams<'_>) -> Served {
     let cuts = [arrival.cut.clone(), stream.upstream.cut.clone()];
     let in_order = |is: bool| cuts.iter().for_each(|cut: &Cut| cut.set(!is));

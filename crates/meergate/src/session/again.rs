@@ -60,7 +60,8 @@ fn admit(session: &Session, route: &Route, upstream: Upstream) -> Result<Upstrea
             return refuse(UpstreamErrorKind::Blocked, &why);
         }
         Action::Reset => return Err(Refused::Reset),
-        // What began as intercepted stays so: nothing is won by a certificate that comes later.
+        // An intercepted connection stays intercepted. A later certificate can't turn it into a
+        // bypass.
         Action::Bypass | Action::Intercept => {}
     }
     if now.certificate_asked && decision.certificate_asked == CertificateAsked::Refuse {

@@ -74,8 +74,9 @@ pub fn decide_tls(
         *route = named;
         return decision.clone();
     }
-    // The host that is asked for may relay one connection to the host that is named, with its
-    // certificate, and answer the next one itself. So what leads past us must hold without it.
+    // A trap: the host in CONNECT could relay this connection to the host in the hello, and so show
+    // its certificate, and answer the next connection itself. So a bypass must be allowed without
+    // the certificate.
     let own = decide_connection(arrival, route, None);
     let mut strict = stricter(decision, asked).clone();
     if strict.action == Action::Bypass && own.action != Action::Bypass {
@@ -98,11 +99,11 @@ pub fn decide_tls(
     strict
 }
 
-/// What the rules say about the request `head` to `target`, at `addresses` as far as they are known, whose
-/// origin has shown the `certificate`. Where the request names another host
-/// than the connection, both are asked and the stricter answer holds: neither name is a way
-/// around the rules for the other. Where both are as strict, the host holds that the request really
-/// goes to.
+/// What the rules say about the request `head` to `target`, at `addresses` as far as they are
+/// known, whose origin has shown the `certificate`. Where the request names another host than the
+/// connection, both are asked and the stricter answer holds: neither name is a way around the rules
+/// for the other. If both are equally strict, the rule for the host that the request really goes to
+/// decides.
 pub fn decide_request<'a>(
     session: &'a Session,
     target: &Target,

@@ -39,8 +39,8 @@ pub struct Route {
     pub tls: Option<TlsPlan>,
     /// The proxy that leads there. It is reached from our own address, whatever `source` says.
     pub proxy: Option<Arc<UpstreamProxy>>,
-    /// Whether what is said to the origin is captured, where it is not intercepted TLS, of which the
-    /// client's side is.
+    /// Whether the origin's side is captured. For intercepted TLS the client's side is captured
+    /// instead.
     pub capture: bool,
 }
 

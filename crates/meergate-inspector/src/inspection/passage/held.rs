@@ -79,8 +79,8 @@ impl<'a> Held<'a> {
 
     /// Whether the reply is to start.
     pub(super) fn is_due(&self) -> bool {
-        // Of coded content more may have come than anyone can judge yet, so that the ring is full
-        // before as much as is to be held has passed.
+        // Coded content can fill the ring before `hold` bytes have passed, because the end of it
+        // can't be decoded yet.
         let all = self.ring.free() == 0 && self.ring.passed_len() > 0;
         let full = matches!(self.hold, Hold::Bytes(hold) if all || self.passed > hold as u64);
         !self.whole && (full || self.unheld || self.paused)

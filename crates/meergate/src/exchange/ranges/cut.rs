@@ -9,6 +9,7 @@ use icap_client::{Body, BodyError, BodySource, Frame};
 
 use super::ask::{Part, Span};
 use super::content_range::ContentRange;
+use super::misfit::Misfit;
 use super::multipart::{Boundary, Parts};
 use super::stretches::{Run, Writer};
 
@@ -119,11 +120,11 @@ impl Pieces {
         &mut self,
         mut data: Bytes,
         out: &mut VecDeque<Bytes>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Misfit> {
         match &mut self.source {
             Source::One(run) => {
                 run.take(&mut data, &self.writer, out);
-                if data.is_empty() { Ok(()) } else { Err("more came than Content-Range says") }
+                if data.is_empty() { Ok(()) } else { Err(Misfit::More) }
             }
             Source::Several(parts) => parts.take(data, &self.writer, out),
         }
@@ -133,13 +134,13 @@ impl Pieces {
     ///
     /// # Errors
     /// Something is missing.
-    pub(super) fn end(&self, out: &mut VecDeque<Bytes>) -> Result<(), &'static str> {
+    pub(super) fn end(&self, out: &mut VecDeque<Bytes>) -> Result<(), Misfit> {
         let complete = match &self.source {
             Source::One(run) => run.is_over(),
             Source::Several(parts) => parts.is_complete(),
         };
         if !complete {
-            return Err("less came than Content-Range says");
+            return Err(Misfit::Less);
         }
         self.writer.end(out);
         Ok(())

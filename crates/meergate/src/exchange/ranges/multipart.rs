@@ -8,6 +8,7 @@ use http_wire::Fields;
 
 use super::ask::{Part, Span};
 use super::content_range::ContentRange;
+use super::misfit::Misfit;
 use super::stretches::{Run, Writer};
 
 /// Longest head of a part, with the boundary before it.
@@ -80,7 +81,7 @@ impl Parts {
         mut data: Bytes,
         writer: &Writer,
         out: &mut VecDeque<Bytes>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Misfit> {
         while !data.is_empty() {
             match &mut self.state {
                 State::Done => return Ok(()),
@@ -95,7 +96,7 @@ impl Parts {
                     head.extend_from_slice(&data[..data.len().min(MAX_HEAD)]);
                     let Some((length, lines)) = delimited(head, before, &self.delimiter)? else {
                         if head.len() > MAX_HEAD {
-                            return Err("the head of a part is too long");
+                            return Err(Misfit::TooLong);
                         }
                         data.advance(head.len() - before);
                         continue;
@@ -117,11 +118,11 @@ impl Parts {
     }
 
     /// What goes on of a part: what is wanted and has not gone on before.
-    fn wanted_of(&mut self, range: &ContentRange) -> Result<Vec<Span>, &'static str> {
+    fn wanted_of(&mut self, range: &ContentRange) -> Result<Vec<Span>, Misfit> {
         if *self.total.get_or_insert(range.total) != range.total {
-            return Err("parts of wholes of different lengths");
+            return Err(Misfit::Lengths);
         }
-        let wanted = self.part.resolve(range.total).ok_or("the length of the whole is missing")?;
+        let wanted = self.part.resolve(range.total).ok_or(Misfit::NoLength)?;
         let mut spans = Vec::new();
         for span in wanted {
             if !self.done.contains(&span)
@@ -144,7 +145,7 @@ fn delimited(
     text: &[u8],
     before: usize,
     delimiter: &[u8],
-) -> Result<Option<(usize, Option<Lines>)>, &'static str> {
+) -> Result<Option<(usize, Option<Lines>)>, Misfit> {
     if text.len() < 4 && b"\r\n\r\n".starts_with(text) {
         return Ok(None);
     }
@@ -153,7 +154,7 @@ fn delimited(
     let line = &text[skipped..];
     let known = line.len().min(delimiter.len());
     if line[..known] != delimiter[..known] {
-        return Err("something else stands where a part's boundary is expected");
+        return Err(Misfit::NoBoundary);
     }
     let rest = &line[known..];
     if rest.len() < 2 {
@@ -165,7 +166,7 @@ fn delimited(
     }
     // Padding is allowed there, and nobody sends any.
     if !rest.starts_with(b"\r\n") {
-        return Err("something else stands behind a part's boundary");
+        return Err(Misfit::BehindBoundary);
     }
     let begin = at + 2;
     // An empty line closes the head; what was looked at is not looked at again with each byte.
@@ -178,12 +179,12 @@ fn delimited(
 }
 
 /// The range and the type that the head of a part names.
-fn describe(lines: &[u8]) -> Result<(ContentRange, Option<Vec<u8>>), &'static str> {
+fn describe(lines: &[u8]) -> Result<(ContentRange, Option<Vec<u8>>), Misfit> {
     let (mut range, mut kind, mut length) = (None, None, 0);
     for field in Fields::new(lines) {
         length += field.line.len();
         if field.value.iter().any(|&b| (b < b' ' && b != b'\t') || b == 0x7f) {
-            return Err("a control character in the head of a part");
+            return Err(Misfit::ControlCharacter);
         }
         let place = if field.is("Content-Range") {
             &mut range
@@ -193,14 +194,14 @@ fn describe(lines: &[u8]) -> Result<(ContentRange, Option<Vec<u8>>), &'static st
             continue;
         };
         if place.replace(field.value.to_vec()).is_some() {
-            return Err("a field is twice in the head of a part");
+            return Err(Misfit::Twice);
         }
     }
     if length != lines.len() {
-        return Err("the head of a part is malformed");
+        return Err(Misfit::Malformed);
     }
     let range = range.as_deref().and_then(ContentRange::parse);
-    Ok((range.ok_or("a part does not say which it is")?, kind))
+    Ok((range.ok_or(Misfit::Unnamed)?, kind))
 }
 
 #[cfg(test)]

@@ -27,9 +27,10 @@ pub(crate) enum Found {
 
 /// Looks for what hides in a stream.
 ///
-/// A handshake is looked for at the start of a turn, that is in the first bytes of one side after some of
-/// the other's: there honest clients begin it, and nothing of it goes on. One that hides its hello behind something
-/// else is found by the server's answer, wherever that stands.
+/// A handshake is looked for at the start of a turn, that is in the first bytes of one side after
+/// some of the other's: an honest client starts TLS there; we stop before any byte of it is sent
+/// on. One that hides its hello behind something else is found by the server's answer, wherever
+/// that stands.
 #[derive(Debug, Default)]
 pub(super) struct Within {
     /// What was said about TLS, if they may agree on that.
