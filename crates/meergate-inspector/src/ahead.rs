@@ -1,7 +1,7 @@
 //! What shows only when `run` opens it, looked at beforehand.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use start_error::StartError;
 
@@ -32,7 +32,7 @@ pub(crate) fn of(settings: &Settings) -> Vec<StartError> {
     found
 }
 
-fn misses_folder(key: &str, file: &PathBuf) -> Option<StartError> {
+fn misses_folder(key: &str, file: &Path) -> Option<StartError> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
     let error = match std::fs::metadata(folder) {

@@ -157,9 +157,9 @@ impl Policy {
             rule: None,
             action: Action::Intercept,
             chain,
-            upstream_proxy: names.proxy(config.upstream.proxy.as_deref(), None).map_err(
-                |what| StartError::new(what, "upstream.proxy", "name an [[upstream_proxy]]"),
-            )?,
+            upstream_proxy: names.proxy(config.upstream.proxy.as_deref(), None).map_err(|e| {
+                StartError::new(e.to_string(), "upstream.proxy", "name an [[upstream_proxy]]")
+            })?,
             capture: false,
             ranges: config.http.ranges,
             upgrades: config.http.upgrades.clone().into(),
@@ -297,15 +297,24 @@ impl<'a> Names<'a> {
         &self,
         name: Option<&str>,
         default: Option<&Arc<UpstreamProxy>>,
-    ) -> Result<Option<Arc<UpstreamProxy>>, String> {
+    ) -> Result<Option<Arc<UpstreamProxy>>, NoProxy> {
         match name {
             None => Ok(default.cloned()),
             Some(DIRECT) => Ok(None),
             Some(name) => match self.proxies.iter().find(|proxy| proxy.name == name) {
                 Some(proxy) => Ok(Some(proxy.clone())),
-                None => Err(format!("there is no [[upstream_proxy]] named {name:?}")),
+                None => Err(NoProxy(name.to_owned())),
             },
         }
+    }
+}
+
+/// No proxy has this name.
+struct NoProxy(String);
+
+impl fmt::Display for NoProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no [[upstream_proxy]] named {:?}", self.0)
     }
 }
 
@@ -322,7 +331,7 @@ impl Compiled {
             |what: String| StartError::new(what, format!("[[rule]] {name:?}"), "correct this rule");
         let mut hosts = HostSet::default();
         for host in &rule.host {
-            hosts.add(host).map_err(refuse)?;
+            hosts.add(host).map_err(|e| refuse(e.to_string()))?;
         }
         for path in &rule.host_file {
             hosts.add_file(path, texts)?;
@@ -351,7 +360,7 @@ impl Compiled {
         }
         let upstream_proxy = names
             .proxy(rule.upstream_proxy.as_deref(), default.upstream_proxy.as_ref())
-            .map_err(refuse)?;
+            .map_err(|e| refuse(e.to_string()))?;
         let tls = TlsBounds::new(rule.tls_min, rule.tls_max).map_err(|e| refuse(e.to_string()))?;
         Ok(Self {
             client: rule.client.clone(),

@@ -1,6 +1,7 @@
 //! Sets of host names: one hash look-up a label, however many names there are.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -24,25 +25,45 @@ enum Reach {
     Below,
 }
 
+/// Why a text names no hosts.
+#[derive(Debug)]
+pub(super) enum BadHost {
+    /// It stands for every host.
+    Every(String),
+    /// What is around its `*` is in no host name.
+    Pattern(String),
+    /// Neither a name nor an address.
+    Unknown(String),
+}
+
+impl fmt::Display for BadHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(text) => write!(f, "{text:?} stands for every host, which no list does"),
+            Self::Pattern(text) => write!(f, "{text:?} is no pattern for host names"),
+            Self::Unknown(text) => write!(f, "{text:?} is neither name nor address"),
+        }
+    }
+}
+
 impl HostSet {
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty() && self.patterns.is_empty()
     }
 
     /// Adds `example.org`, `*.example.org`, an address, or a pattern with `*` elsewhere.
-    pub(super) fn add(&mut self, text: &str) -> Result<(), String> {
+    pub(super) fn add(&mut self, text: &str) -> Result<(), BadHost> {
         let below = text.strip_prefix("*.").or_else(|| text.strip_prefix('.'));
         let name = below.unwrap_or(text);
         if name.contains('*') {
             let plain = text.replace('*', "x");
             if Target::new(&plain, 443).is_err() {
-                return Err(format!("{text:?} is no pattern for host names"));
+                return Err(BadHost::Pattern(text.to_owned()));
             }
             self.patterns.push(text.to_ascii_lowercase().into());
             return Ok(());
         }
-        let target =
-            Target::new(name, 443).map_err(|_| format!("{text:?} is neither name nor address"))?;
+        let target = Target::new(name, 443).map_err(|_| BadHost::Unknown(text.to_owned()))?;
         let reach = if below.is_some() { Reach::Below } else { Reach::Alone };
         let entry = self.names.entry((*target.host).into()).or_insert(reach);
         if reach == Reach::Below {
@@ -65,14 +86,12 @@ impl HostSet {
             let added = match is_hosts_line {
                 // Such files begin with the names of the machine itself.
                 true => words.filter(|name| name.contains('.')).try_for_each(|name| self.add(name)),
-                false if is_every_host(name) => {
-                    Err(format!("{name:?} stands for every host, which no list does"))
-                }
+                false if is_every_host(name) => Err(BadHost::Every(name.to_owned())),
                 false => self.add(name),
             };
-            added.map_err(|what| {
+            added.map_err(|e| {
                 StartError::new(
-                    what,
+                    e.to_string(),
                     format!("{}:{}", path.display(), number + 1),
                     "write a host name a line, in ASCII (xn--...), *. before it to mean all below it too",
                 )

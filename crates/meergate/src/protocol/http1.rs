@@ -301,9 +301,8 @@ impl Connection<'_> {
         let Self { wire, .. } = self;
         let lingers = {
             let wire = wire.lock();
-            let unread = wire.is_in_content()
-                || !wire.input.is_empty()
-                || why == ConnectionEnd::BadRequest;
+            let unread =
+                wire.is_in_content() || !wire.input.is_empty() || why == ConnectionEnd::BadRequest;
             // Who speaks something else gets no answer that could be lost.
             unread && why != ConnectionEnd::UnknownProtocol
         };
