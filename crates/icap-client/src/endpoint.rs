@@ -322,6 +322,20 @@ impl Endpoint {
         }
     }
 
+    /// Has it asked whether it is up, because an answer broke off. That alone does not count against it: whoever reads
+    /// nothing of several contents has as many answers broken off, and is not to take the service away from all others.
+    pub(crate) fn doubt(self: &Arc<Self>) {
+        let Ok(fetching) = self.fetching.clone().try_lock_owned() else { return };
+        let endpoint = self.clone();
+        tokio::spawn(async move {
+            let _fetching = fetching;
+            match endpoint.fetch().await {
+                Ok(_) => endpoint.report_success(),
+                Err(failure) => endpoint.report_failure(&failure),
+            }
+        });
+    }
+
     pub(crate) fn failure(&self, kind: FailureKind, detail: String) -> Failure {
         Failure::new(self.service.clone(), kind, detail)
     }

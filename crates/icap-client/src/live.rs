@@ -102,7 +102,9 @@ impl BodySource for Live {
                     let endpoint = transaction.endpoint().clone();
                     this.state = State::Done;
                     let failure = trouble.into_failure(&endpoint);
-                    endpoint.report_failure(&failure);
+                    if failure.kind() != FailureKind::Source {
+                        endpoint.doubt();
+                    }
                     this.metrics.failures(failure.kind()).add(1);
                     tracing::warn!(
                         service = %endpoint.service,

@@ -588,7 +588,7 @@ impl Stream {
 
     fn failed_with(&mut self, failure: Failure) -> Failure {
         if self.failed.is_none() {
-            self.endpoint.report_failure(&failure);
+            self.endpoint.doubt();
             self.failed = Some(failure.clone());
             // With the connection, whatever is still on its way.
             self.transaction = None;

@@ -407,6 +407,69 @@ async fn an_endpoint_that_fails_is_left_alone_and_revived() {
 }
 
 #[tokio::test]
+async fn answers_that_break_off_do_not_take_the_service_away_from_others() {
+    let (break_off, told) = tokio::sync::watch::channel(false);
+    let server = serve_requests(OPTIONS_204, move |mut peer, request| {
+        let mut told = told.clone();
+        async move {
+            if !request.has_body {
+                peer.send(pass(&request)).await;
+                return Some(peer);
+            }
+            let answer = echo(&request);
+            // As when the answer's reader reads nothing for so long that it is given up.
+            peer.send(&answer[..answer.len() - 5]).await;
+            let _ = told.wait_for(|is_over| *is_over).await;
+            None
+        }
+    })
+    .await;
+    let mut config = config(&server);
+    config.health.failures = 3;
+    config.health.delay = Span(Duration::from_secs(60));
+    let chain = Chain::from_services(&[config]).unwrap();
+    let mut bodies = Vec::new();
+    for _ in 0..10 {
+        let adapted = reqmod(&chain, post(1000), full(&noise(1000))).await.unwrap();
+        let Adapted::Forward { body, .. } = adapted else { panic!("it was answered") };
+        bodies.push(body);
+    }
+    break_off.send_replace(true);
+    for body in bodies {
+        assert!(collect(body).await.is_err());
+    }
+    let (_, is_up) = chain.services().next().unwrap().endpoints().next().unwrap();
+    assert!(is_up);
+    forward(&chain, get(), None).await;
+}
+
+/// The service is asked whether it is there, and if it is not, no transaction has to find out.
+#[tokio::test]
+async fn an_endpoint_whose_answers_break_off_is_asked() {
+    let server = serve_requests(OPTIONS_204, |mut peer, request| async move {
+        let answer = echo(&request);
+        peer.send(&answer[..answer.len() - 5]).await;
+        None
+    })
+    .await;
+    let mut config = config(&server);
+    config.health.failures = 1;
+    config.health.delay = Span(Duration::from_secs(60));
+    let chain = Chain::from_services(&[config]).unwrap();
+    let adapted = reqmod(&chain, post(1000), full(&noise(1000))).await.unwrap();
+    let Adapted::Forward { body, .. } = adapted else { panic!("it was answered") };
+    drop(server);
+    assert!(collect(body).await.is_err());
+    let up = || chain.services().next().unwrap().endpoints().next().unwrap().1;
+    let down = async {
+        while up() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, down).await.expect("it is down");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_refuses_is_made_up_for_by_the_others() {
     let good = passing(OPTIONS_204).await;
     let mut config = config(&good);
