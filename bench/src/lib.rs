@@ -23,4 +23,5 @@ pub mod reload;
 pub mod report;
 pub mod results;
 pub mod stage;
+pub mod streams;
 pub mod svg;

@@ -9,7 +9,7 @@ use meergate_bench::load::Sample;
 use meergate_bench::plan::{self, Extent};
 use meergate_bench::results::{Record, Results};
 use meergate_bench::stage::{Inputs, Named, Stage};
-use meergate_bench::{facts, growth, interrupt, peers, report};
+use meergate_bench::{facts, growth, interrupt, peers, report, streams};
 
 #[derive(Parser)]
 #[command(about = "Figures, side by side with the peers.")]
@@ -70,6 +70,20 @@ enum Command {
     },
     /// Measure, interleaved, and write the results as JSON.
     Run(Run),
+    /// Measure what streams cost that are not HTTP, and print it.
+    Streams {
+        /// Rounds of rates and latencies.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Streams that are open and say nothing.
+        #[arg(long, default_value_t = 4700)]
+        idle: usize,
+        /// MB that go through one stream while memory is watched.
+        #[arg(long, default_value_t = 1024)]
+        long: usize,
+        #[command(flatten)]
+        rules: Rules,
+    },
 }
 
 #[derive(clap::Args)]
@@ -119,8 +133,10 @@ struct Output {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    if matches!(command, Command::Growth { .. } | Command::Reload { .. } | Command::Run(_))
-        && let Err(error) = interrupt::watch()
+    if !matches!(
+        command,
+        Command::Null { .. } | Command::Flame { .. } | Command::Relay(_) | Command::Report { .. }
+    ) && let Err(error) = interrupt::watch()
     {
         eprintln!("meergate-bench: signals: {error}");
         return ExitCode::FAILURE;
@@ -133,6 +149,9 @@ fn main() -> ExitCode {
         Command::Reload { rules, times, connections } => reload(&rules, times, &connections),
         Command::Report { page, picture, output } => report(&page, &picture, &output),
         Command::Run(run) => measure(&run),
+        Command::Streams { rounds, idle, long, rules } => {
+            streams(&rules, streams::Extent { rounds, idle, long: long << 20 })
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -167,6 +186,11 @@ fn reload(rules: &Path, times: usize, connections: &[usize]) -> Result<(), Strin
     for connections in connections {
         print!("{}", meergate_bench::reload::measure(&rules, *connections, times)?);
     }
+    Ok(())
+}
+
+fn streams(rules: &Rules, extent: streams::Extent) -> Result<(), String> {
+    print!("{}", streams::measure(&absolute(&rules.rules)?, extent)?);
     Ok(())
 }
 

@@ -34,13 +34,26 @@ impl Meergate {
         Self::with_settings(pki, &[], "[[rule]]\naction = \"bypass\"\n")
     }
 
+    /// Starts it with a listener from which all connections go to `port` on loopback, whatever is spoken.
+    pub fn with_streams(pki: &Pki, icap: &[String], port: u16) -> Self {
+        let settings = format!(
+            "[[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"target\"\ntarget = \"127.0.0.1:{port}\"\n\
+             protocol = \"any\"\n"
+        );
+        Self::run(pki, icap, &settings, &[], "(target)")
+    }
+
     fn with_settings(pki: &Pki, icap: &[String], settings: &str) -> Self {
+        Self::run(pki, icap, settings, &["--listen", "127.0.0.1:0"], "(proxy)")
+    }
+
+    fn run(pki: &Pki, icap: &[String], settings: &str, listen: &[&str], way: &str) -> Self {
         let folder = folder();
         let file = folder.path().join("meergate.toml");
         fs::write(&file, settings).expect("a file of settings");
         let (ca, key) = pki.proxy_ca();
         let mut command = Command::new(binary("meergate"));
-        command.args(["run", "--listen", "127.0.0.1:0", "--console", "127.0.0.1:0", "--state-dir"]);
+        command.arg("run").args(listen).args(["--console", "127.0.0.1:0", "--state-dir"]);
         command.arg(folder.path());
         command.arg("--config").arg(file);
         command.arg("--ca-cert").arg(ca).arg("--ca-key").arg(key);
@@ -50,7 +63,7 @@ impl Meergate {
             command.args(["--icap", url]);
         }
         let mut process = Process::start("meergate", &mut command);
-        let addr = process.wait_for("its proxy port", |line| listening(line, "(proxy)"));
+        let addr = process.wait_for("its port", |line| listening(line, way));
         process.wait_for_line("ready");
         Self { process, addr, _folder: folder }
     }

@@ -216,12 +216,15 @@ struct Postgres {
 }
 
 impl Postgres {
-    fn start() -> Self {
+    fn start(authority: &Authority) -> Self {
         let (folder, port) = (TempDir::new().unwrap(), Port::claim());
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let data = folder.path().join("data");
         fs::create_dir(&data).unwrap();
         peers::give_to("postgres", &data);
+        let (certificate, key) = authority.leaf(&["localhost"]).write(folder.path());
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        peers::give_to("postgres", &key);
         let as_user = |program: PathBuf| match rustix::process::getuid().is_root() {
             true => {
                 let mut command = Command::new(peers::program("setpriv"));
@@ -237,6 +240,8 @@ impl Postgres {
         let mut command = as_user(postgres("postgres"));
         command.arg("-D").arg(&data).args(["-p", &port.number().to_string(), "-c", "fsync=off"]);
         command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
+        command.arg("-c").arg(format!("ssl_cert_file={}", certificate.display()));
+        command.arg("-c").arg(format!("ssl_key_file={}", key.display())).args(["-c", "ssl=on"]);
         let mut process = Process::start("postgres", command.current_dir("/"));
         process.wait_for_line("ready to accept connections");
         Self { _process: process, port, _folder: folder }
@@ -254,21 +259,35 @@ fn postgres(name: &str) -> PathBuf {
 
 #[test]
 fn postgresql() {
-    let server = Postgres::start();
-    let mut setup = Setup::target(server.port.number());
-    let port = setup.gateway.proxy().port();
+    let authority = Authority::new("Servers");
+    let server = Postgres::start(&authority);
+    let mut setup = Setup::trusting(&to(server.port.number()), &authority);
+    let (port, trusted) = (setup.gateway.proxy().port(), setup.gateway.authority());
     let psql = |query: &str, mode: &str| {
-        let place = format!("host=127.0.0.1 port={port} user=test dbname=postgres sslmode={mode}");
+        let place = format!(
+            "host=localhost hostaddr=127.0.0.1 port={port} user=test dbname=postgres sslmode={mode} \
+             sslrootcert={}",
+            trusted.display()
+        );
         let output = run(peers::client("psql").args(["-X", "-A", "-t", "-c", query, &place]));
         (output.status.success(), text(&output.stdout) + &text(&output.stderr))
     };
-    assert_eq!(psql("select repeat('ab', 50000)", "disable"), (true, "ab".repeat(50_000) + "\n"));
-    // Its question for TLS is answered with no.
-    assert_eq!(psql("select 1", "prefer"), (true, "1\n".to_owned()));
     let bad = text(BAD);
-    for query in [format!("select '{bad}'"), format!("select '{}' || '{}'", &bad[..9], &bad[9..])] {
-        let (passed, said) = psql(&query, "disable");
-        assert!(!passed && !said.contains(&bad), "{said}");
+    for mode in ["disable", "verify-full"] {
+        let long = psql("select repeat('ab', 50000)", mode);
+        assert!(
+            long == (true, "ab".repeat(50_000) + "\n"),
+            "{mode}: {}",
+            &long.1[..200.min(long.1.len())]
+        );
+        let parts = format!("select '{}' || '{}'", &bad[..9], &bad[9..]);
+        for query in [format!("select '{bad}'"), parts] {
+            let (passed, said) = psql(&query, mode);
+            assert!(!passed && !said.contains(&bad), "{mode}: {said}");
+        }
     }
-    assert_eq!(setup.ended("stream-blocked")["block"]["signature_id"], SID);
+    let in_tls = |record: &serde_json::Value| {
+        record["end"] == "stream-blocked" && record["tls"]["sni"] == "localhost"
+    };
+    assert_eq!(setup.record(in_tls)["block"]["signature_id"], SID);
 }
