@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use e2e::{Inspector, content};
+use e2e::{Inspector, Port, content};
 use icap_client::{
     Chain, Fail, FailPolicy, Failure, FailureKind, Mark, OnOverload, Opening, Phase, Reason,
     ServiceConfig, StreamDrop, StreamEvent, Streams, TransactionInfo, Way,
@@ -433,6 +433,68 @@ async fn the_least_of_several_services_counts_and_any_drop_drops() {
     assert_eq!(streams.cleared(Way::ToServer), 6);
     let nobody = ask(&chain(&[strict.echo_url()])).await.expect("no failure");
     assert!(nobody.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ping_is_answered_once_when_all_services_have_judged() {
+    let (one, _folder) = inspector(RULES, "");
+    let (other, _other) = inspector(&RULES.replace("EVIL", "WICKED"), "");
+    let chain = chain(&[one.url(), other.url()]);
+    for (replayed, expected) in [("harmless", None), ("EVIL", Some(77)), ("WICKED", Some(77))] {
+        let mut streams = open(&chain).await.expect("a stream");
+        streams.replay(Way::ToClient, replayed.as_bytes()).expect("replayed");
+        streams.ping().expect("asked");
+        let dropped = loop {
+            match event(&mut streams).await.expect("a word") {
+                StreamEvent::Pong => break None,
+                StreamEvent::Dropped(dropped) => break Some(sid(&dropped)),
+                _ => {}
+            }
+        };
+        assert_eq!(dropped, expected, "{replayed}");
+        if expected.is_none() {
+            // The next word is about what is shown next.
+            streams.show(Way::ToServer, b"NOOP", Mark::NONE).expect("shown");
+            while streams.cleared(Way::ToServer) < 4 {
+                let said = event(&mut streams).await.expect("a word");
+                assert!(matches!(said, StreamEvent::Passed(Way::ToServer)), "{said:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_comes_back_without_streams_lets_nothing_pass() {
+    let port = Port::claim();
+    let at = format!("127.0.0.1:{}", port.number());
+    let folder = TempDir::new().expect("a folder");
+    let start = |settings: &str| {
+        let (rules, config) = (folder.path().join("my.rules"), folder.path().join("my.toml"));
+        fs::write(&rules, RULES).expect("rules");
+        fs::write(&config, settings).expect("settings");
+        let [rules, config] = [rules, config].map(|path| path.display().to_string());
+        Inspector::start(["--config", &config, "--rules", &rules, "--listen", &at])
+    };
+    let chain = chain(&[format!("icap://{at}/suricata")]);
+    let first = start("");
+    let mut streams = open(&chain).await.expect("a stream");
+    assert_eq!(show(&mut streams, Way::ToServer, b"NOOP\r\n", Mark::NONE).await, None);
+    first.process.kill_group();
+    let gone = async {
+        while TcpStream::connect(&at).is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("all of it ends");
+    drop(first);
+    let _second = start("[limits]\nmax_streams = 0\n");
+    // Until it was asked what it takes it may be tried, and refuses.
+    let told = async {
+        while ask(&chain).await.expect_err("nothing passes").kind() != FailureKind::Unsuitable {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("it is said why");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
