@@ -42,6 +42,7 @@ const WRAPPED: &[&str] = &[
     "SCLog",
     "SCLogErr",
     "SCLogMessage",
+    "SCSmtpMimeParseLine",
     "SigLoadSignatures",
     "StreamReassembleRaw",
 ];

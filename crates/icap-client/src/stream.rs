@@ -481,6 +481,8 @@ impl Stream {
             match event {
                 Ok(None) => {}
                 Ok(Some(Said::Event(StreamEvent::Pong))) if self.asked != Asked::Once => {
+                    // What still has no verdict waits for the rest of its line.
+                    self.owes_since = self.owes_since.map(|_| Instant::now());
                     if self.asked == Asked::Again {
                         self.ping()?;
                     }

@@ -171,10 +171,19 @@ impl Inspector {
     /// # Errors
     /// `Sequence`, if the flow is condemned or the stream over.
     pub fn pass(&mut self, way: Way) -> Result<(), Error> {
+        self.pass_but(way, 0)
+    }
+
+    /// As [`pass`](Self::pass), but for the last `kept` bytes, which wait for the rest of what they are part of. Those
+    /// must not have been passed before.
+    ///
+    /// # Errors
+    /// As for [`pass`](Self::pass).
+    pub fn pass_but(&mut self, way: Way, kept: usize) -> Result<(), Error> {
         self.need_open()?;
         let way = &mut self.ways[way as usize];
-        way.judged = way.received;
-        way.end_judged = way.end_received;
+        way.judged = way.judged.max(way.received.saturating_sub(kept as u64));
+        way.end_judged = way.end_received && kept == 0;
         Ok(())
     }
 

@@ -212,6 +212,20 @@ fn a_body_may_end_before_the_verdict_and_that_is_still_awaited() {
 }
 
 #[test]
+fn what_is_kept_is_not_passed_and_its_end_neither() {
+    let mut inspector = inspect(&[frame(1, 0, b"a line\nand"), frame(1, 4, b" more")]).unwrap();
+    inspector.pass_but(Way::ToServer, 8).unwrap();
+    let mut out = Vec::new();
+    assert!(inspector.report(&mut out));
+    assert_eq!(out, pass(7));
+    assert!(!inspector.is_complete());
+    inspector.pass(Way::ToServer).unwrap();
+    out.clear();
+    assert!(inspector.report(&mut out));
+    assert_eq!(out, frame(129, 4, &15u64.to_be_bytes()));
+}
+
+#[test]
 fn a_phase_waits_for_the_verdict_on_the_last() {
     let data = frame(1, 0, b"x");
     let phase = frame(3, 0, b"Reason: next-mail\n");

@@ -103,6 +103,9 @@ void mgs_losses_find(struct mgs_worker *worker);
 /* Looks whether one of them has moved. */
 void mgs_losses_look(struct mgs_worker *worker);
 
+/* Whether the parser of SMTP is within a mail. */
+bool mgs_reads_mail(const Flow *f);
+
 /* Runs `call` on this thread; returns MGS_EXITED if Suricata wanted to exit the process within. */
 int mgs_guard(int (*call)(void));
 /* Leaves the innermost mgs_guard of this thread, or the process if there is none. */

@@ -32,6 +32,9 @@
 #define MGS_NO_PAYLOAD (1u << 7) /* payload inspection is off for this flow (pass, bypass, encrypted) */
 #define MGS_BYPASSED (1u << 8)   /* a rule took the flow out of inspection */
 #define MGS_UNNEEDED (1u << 9)   /* neither a parser nor a rule has use for the stream, so it is not kept */
+#define MGS_READS_MAIL (1u << 10) /* the parser of SMTP takes what the client says next for a mail; see mail.c */
+#define MGS_PARSED (1u << 11)    /* a parser has the flow, and had all of it from its beginning */
+#define MGS_UNREAD (1u << 12)    /* no rule has use for the bytes of this direction, and so far no parser either */
 
 /* mgs_outcome.loss: the engine went on without looking at something; see losses.c. */
 #define MGS_LOST_NOTHING 0

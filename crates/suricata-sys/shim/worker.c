@@ -304,6 +304,10 @@ static void note_flow(struct mgs_outcome *outcome, const Packet *p, const Flow *
         outcome->flags |= MGS_NO_PAYLOAD;
     if (FlowIsBypassed(f))
         outcome->flags |= MGS_BYPASSED;
+    if (f->alstate != NULL)
+        outcome->flags |= MGS_PARSED;
+    if (mgs_reads_mail(f))
+        outcome->flags |= MGS_READS_MAIL;
     if (session == NULL)
         return;
     if (session->flags & STREAMTCP_FLAG_APP_LAYER_DISABLED)
@@ -312,6 +316,8 @@ static void note_flow(struct mgs_outcome *outcome, const Packet *p, const Flow *
     const TcpStream *stream = PKT_IS_TOSERVER(p) ? &session->client : &session->server;
     if ((stream->flags & STREAMTCP_STREAM_FLAG_NOREASSEMBLY) && !(stream->flags & STREAMTCP_STREAM_FLAG_DEPTH_REACHED))
         outcome->flags |= MGS_UNNEEDED;
+    if ((stream->flags & STREAMTCP_STREAM_FLAG_DISABLE_RAW) && f->alstate == NULL)
+        outcome->flags |= MGS_UNREAD;
 }
 
 static void note_events(struct mgs_outcome *outcome, const Packet *p)

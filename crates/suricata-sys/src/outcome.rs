@@ -24,6 +24,12 @@ pub mod flag {
     pub const BYPASSED: u32 = 1 << 8;
     /// Neither a parser nor a rule has use for this direction of the stream, so it is not kept.
     pub const UNNEEDED: u32 = 1 << 9;
+    /// The parser of SMTP takes what the client says next for a mail.
+    pub const READS_MAIL: u32 = 1 << 10;
+    /// A parser has the flow, and had all of it from its beginning.
+    pub const PARSED: u32 = 1 << 11;
+    /// No rule has use for the bytes of this direction, and so far no parser either.
+    pub const UNREAD: u32 = 1 << 12;
 }
 
 /// Values of [`Outcome::loss`]: what the engine went on without looking at.

@@ -156,8 +156,14 @@ pub(crate) struct State {
     pub(crate) content_kept: [u64; 2],
     /// A rule has taken some of it out of inspection.
     pub(crate) excused: bool,
+    /// The version of the rules with which it began.
+    pub(crate) begun_by: u64,
     /// The version of the rules of which none had use for it, if that was seen.
     pub(crate) unneeded_by: Option<u64>,
+    /// Bytes that no rule has use for, and of which a parser may yet make something; each indexed by `Direction`.
+    pub(crate) unread: [u64; 2],
+    /// The parser of SMTP is within a mail.
+    pub(crate) reads_mail: bool,
     pub(crate) ends: Ends,
 }
 
@@ -220,6 +226,12 @@ impl Flow {
             "unknown" | "failed" => None,
             name => Some(name),
         }
+    }
+
+    /// Whether Suricata's parser of SMTP takes what the client says next for the content of a mail, in which it looks for
+    /// files. A server that does not agree with it gets what was looked at as something else.
+    pub fn reads_mail(&self) -> bool {
+        self.state.reads_mail
     }
 
     /// Whether some of it was shown to rules for single packets alone, since neither a parser nor another rule has use

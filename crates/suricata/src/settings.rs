@@ -13,6 +13,7 @@ use crate::room;
 const TRACKING: &str = "flows with one tuple are told apart by it";
 const INLINE: &str = "streams are inspected inline";
 const COMPLETE: &str = "all of a stream is inspected";
+const MAIL: &str = "files are looked for in mail";
 const CLOSED: &str = "what cannot be inspected must not pass";
 const OWNED: &str = "flows are opened and closed by their owner, not by a clock";
 const ONE_ENGINE: &str = "the rules are loaded before traffic, by one engine";
@@ -43,6 +44,11 @@ const FORCED: &[(&str, &str, &str)] = &[
     ("multi-detect.enabled", "false", ONE_ENGINE),
     ("app-layer.protocols.ssh.encryption-handling", "full", COMPLETE),
     ("app-layer.protocols.tls.encryption-handling", "full", COMPLETE),
+    ("app-layer.protocols.smtp.enabled", "yes", MAIL),
+    ("app-layer.protocols.smtp.raw-extraction", "no", MAIL),
+    ("app-layer.protocols.smtp.mime.decode-mime", "yes", MAIL),
+    ("app-layer.protocols.smtp.mime.decode-base64", "yes", MAIL),
+    ("app-layer.protocols.smtp.mime.decode-quoted-printable", "yes", MAIL),
     ("app-layer.protocols.dns.tcp.enabled", "yes", "DNS messages within HTTP are shown to it"),
     ("engine.init-failure-fatal", "false", OLD_RULES),
     ("security.landlock.enabled", "no", PROCESS),

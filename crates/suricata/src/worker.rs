@@ -50,6 +50,10 @@ pub(crate) fn is_here() -> bool {
     HERE.get()
 }
 
+/// Why a flow fails.
+const NEW_RULES: &str = "the rules are new, and those before looked for nothing on this flow, which can't be taken up \
+    again: begin another";
+
 impl Worker {
     pub(crate) fn new(raw: RawWorker, index: u16, shared: Arc<Shared>) -> Self {
         HERE.set(true);
@@ -100,15 +104,9 @@ impl Worker {
     /// the rules.
     fn prove_for(&mut self, flow: &mut Flow) -> Result<(), Error> {
         let version = self.shared.rules_version.load(Ordering::SeqCst);
-        if flow.state.unneeded_by.is_some_and(|rules| rules != version) {
+        if self.is_outdated(flow) {
             // The engine keeps nothing of it any more, whatever the new rules look for.
-            return Err(self.fail(
-                flow,
-                Error::inspection(
-                    "the rules are new, and those before looked for nothing on this flow, which \
-                     can't be taken up again: begin another",
-                ),
-            ));
+            return Err(self.fail(flow, Error::inspection(NEW_RULES)));
         }
         if self.proven_rules == version || flow.state.lane == Lane::OF_CANARY {
             return Ok(());
@@ -120,6 +118,12 @@ impl Worker {
         // What the canary met is nothing to this flow.
         self.raw()?.outcome_mut().forget_alerts();
         proved
+    }
+
+    /// Whether the rules are new and those before had no use for this flow: calls on it fail, and another is to be begun.
+    pub fn is_outdated(&self, flow: &Flow) -> bool {
+        let version = self.shared.rules_version.load(Ordering::SeqCst);
+        flow.state.unneeded_by.is_some_and(|rules| rules != version)
     }
 
     /// Feeds bytes of one direction, any number of them. Large slices are much the fastest.
@@ -378,7 +382,10 @@ impl Worker {
             content_fed: [0; 2],
             content_kept: [0; 2],
             excused: false,
+            begun_by: self.proven_rules,
             unneeded_by: None,
+            unread: [0; 2],
+            reads_mail: false,
             ends: Ends::None,
         };
         let mut flow = Flow { state, dropped: None, orphans: Rc::clone(&self.orphans) };

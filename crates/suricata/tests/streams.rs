@@ -49,11 +49,13 @@ fn what_neither_rule_nor_parser_looks_into_is_counted_and_no_error() {
     let worker = &mut worker;
     let mut flow = worker.open(tuple(1), None).unwrap();
     chatter(worker, &mut flow);
-    let before = worker.stats();
-    assert_eq!(worker.feed(&mut flow, TO_SERVER, &[b'x'; 70_000]).unwrap(), Verdict::Pass);
-    let after = worker.stats();
-    assert_eq!(after.unneeded_bytes - before.unneeded_bytes, 70_000);
-    assert_eq!(after.inspected_bytes, before.inspected_bytes);
+    for (direction, bytes) in [(TO_SERVER, &[b'x'; 70_000][..]), (TO_CLIENT, b"more")] {
+        assert_eq!(worker.feed(&mut flow, direction, bytes).unwrap(), Verdict::Pass);
+    }
+    // From its first byte.
+    let fed = flow.fed(TO_CLIENT) + flow.fed(TO_SERVER);
+    let stats = worker.stats();
+    assert_eq!((stats.unneeded_bytes, stats.inspected_bytes), (fed, 0));
 
     // Rules for packets see it still.
     let mut other = worker.open(tuple(2), None).unwrap();
@@ -70,9 +72,28 @@ fn what_neither_rule_nor_parser_looks_into_is_counted_and_no_error() {
     assert!(!http.is_unneeded());
     drop(http);
 
+    // So it is if it ends before the engine has given up.
+    let before = worker.stats();
+    let mut short = worker.open(tuple(6), None).unwrap();
+    for direction in [TO_CLIENT, TO_SERVER] {
+        assert_eq!(worker.feed(&mut short, direction, &[b'x'; 500]).unwrap(), Verdict::Pass);
+    }
+    let _ = worker.close(short).unwrap();
+    assert_eq!(worker.stats().unneeded_bytes - before.unneeded_bytes, 1_000);
+    // What a parser has read was looked into, though it was no rule's at first.
+    let before = worker.stats();
+    let mut known = worker.open(tuple(6), None).unwrap();
+    assert_eq!(worker.feed(&mut known, TO_CLIENT, b"220 mx.example\r\n").unwrap(), Verdict::Pass);
+    assert_eq!(worker.feed(&mut known, TO_SERVER, b"EHLO x\r\n").unwrap(), Verdict::Pass);
+    let _ = worker.close(known).unwrap();
+    assert_eq!(worker.stats().unneeded_bytes, before.unneeded_bytes);
+    assert_eq!(worker.stats().inspected_bytes - before.inspected_bytes, 24);
+
     // New rules may look for something there, but the engine can't take the flow up again.
     let new = "drop tcp any any -> any any (msg:\"raw\"; content:\"EICAR-STANDARD\"; sid:4;)\n";
     write(folder.path(), "my.rules", &format!("{RULES}{new}"));
+    let mut young = worker.open(tuple(7), None).unwrap();
+    assert_eq!(worker.feed(&mut young, TO_SERVER, b"nothing yet").unwrap(), Verdict::Pass);
     let mut reload = engine.begin_reload().unwrap();
     loop {
         match reload.poll() {
@@ -83,6 +104,20 @@ fn what_neither_rule_nor_parser_looks_into_is_counted_and_no_error() {
     let error = worker.feed(&mut flow, TO_SERVER, EICAR).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InspectionFailed);
     assert!(error.to_string().contains("begin another"), "{error}");
+    // Of one that was not given up yet, the new rules see what comes, or it fails.
+    let mut round = 0;
+    let ended = loop {
+        assert!(round < 1_000, "neither seen nor refused");
+        round += 1;
+        let direction = if round % 2 == 0 { TO_SERVER } else { TO_CLIENT };
+        let piece = [&[b'x'; 1_000][..], if round == 900 { EICAR } else { b"" }].concat();
+        match worker.feed(&mut young, direction, &piece) {
+            Ok(Verdict::Pass) => {}
+            Ok(verdict) => break sid(&verdict) == Some(4),
+            Err(error) => break error.to_string().contains("begin another"),
+        }
+    };
+    assert!(ended);
     let mut flow = worker.open(tuple(4), None).unwrap();
     assert_eq!(sid(&worker.feed(&mut flow, TO_SERVER, EICAR).unwrap()), Some(4));
     let _ = worker.close(flow);

@@ -144,6 +144,8 @@ enumerated! {
         EngineStream => "engine-stream",
         /// Of forms: names and files that the engine has not among its files.
         Form => "form",
+        /// Of a client of mail that the engine does not see as its server does, and passed because the settings say so.
+        Mail => "mail",
         /// Not what their coding asks for, and passed because the settings say so.
         Malformed => "malformed",
         /// Coded for a client that asked for no coding, and may keep the bytes as they came.

@@ -13,6 +13,8 @@ pub(crate) enum Refusal {
     Dns(DnsFault),
     /// A form that can be read in two ways.
     Form(Ambiguity),
+    /// What a stream has that the engine would not see as its receiver does.
+    Hidden(Hidden),
     /// Not what its coding asks for.
     Malformed(content_coding::Error),
     /// A part, which is not judged for the whole; of coded content it cannot even be decoded.
@@ -34,12 +36,13 @@ impl Refusal {
             Self::Part => 4,
             Self::Ratio => 5,
             Self::Size => 6,
+            Self::Hidden(_) => 7,
         }
     }
 
     /// As they are counted.
-    pub(crate) const LABELS: [&'static str; 7] =
-        ["coding", "dns", "form", "malformed", "part", "ratio", "size"];
+    pub(crate) const LABELS: [&'static str; 8] =
+        ["coding", "dns", "form", "malformed", "part", "ratio", "size", "stream"];
 }
 
 impl fmt::Display for Refusal {
@@ -50,6 +53,7 @@ impl fmt::Display for Refusal {
             Self::Form(ambiguity) => {
                 write!(f, "servers would read the form in different ways: {ambiguity}")
             }
+            Self::Hidden(hidden) => hidden.fmt(f),
             Self::Malformed(error) => {
                 write!(f, "the content is not what its coding asks for: {error}")
             }
@@ -113,6 +117,60 @@ impl fmt::Display for DnsFault {
             Self::Long => "it is longer than 65535 bytes",
             Self::Malformed => "it is not well-formed",
             Self::Many => "there are more than 16 of them in one target",
+        })
+    }
+}
+
+/// What a stream has that the engine would not see as its receiver does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    /// HTTP, of which codings are undone in messages only.
+    Http,
+    /// A mail.
+    Mail(MailFault),
+    /// TLS whose client is the server of the stream.
+    Roles,
+}
+
+impl fmt::Display for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http => f.write_str("HTTP within a stream, where it is not inspected as such"),
+            Self::Mail(fault) => write!(f, "a mail that cannot be inspected: {fault}"),
+            Self::Roles => f.write_str("TLS within a stream, of which the server is the client"),
+        }
+    }
+}
+
+/// Why a mail was not inspected as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MailFault {
+    /// It comes in chunks (RFC 3030).
+    Chunks,
+    /// The client went on before it was told to, so that nobody knows what for the server takes it.
+    Early,
+    /// It may end where only some servers see an end.
+    End,
+    /// The server asks for content that nobody announced.
+    GoAhead,
+    /// A line that the engine, or some servers, would read in part.
+    Line,
+    /// What follows STARTTLS is no TLS.
+    Tls,
+    /// The engine does not take for a mail what the server takes for one.
+    Unseen,
+}
+
+impl fmt::Display for MailFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chunks => "it comes by BDAT, which the engine does not read",
+            Self::Early => "its client goes on before the server's reply to DATA or STARTTLS",
+            Self::End => "its end is not written as all servers read it",
+            Self::GoAhead => "its server says 354 to something else than DATA",
+            Self::Line => "a line is beyond 4095 bytes, or has NUL or a bare CR in it",
+            Self::Tls => "what follows STARTTLS is no TLS",
+            Self::Unseen => "the engine does not see it where the server does",
         })
     }
 }

@@ -1,5 +1,9 @@
 //! TCP streams: frames in, verdicts out (`docs/stream-carrier.md`).
 
+mod mail;
+mod turns;
+mod view;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,16 +14,19 @@ use std::time::Duration;
 use http_wire::RequestHead;
 use icap::{Headers, Method};
 use icap_server::{BodyEvent, BodyReader, Http, Reply, ReplyHead, TransactError, Transaction};
-use icap_stream::{Command, Inspector, Mark, Phase, Signature, VERSION, Way};
-use suricata::{Direction, Dropped, Tuple};
+use icap_stream::{Command, Inspector, Phase, Signature, VERSION, Way};
+use suricata::{Dropped, Tuple};
 use tokio::time::timeout;
 
+use self::view::View;
 use crate::inspection::claims::{Claims, identifier};
 use crate::inspection::clients::Share;
 use crate::inspection::halt::Halt;
 use crate::inspection::metrics::{Outcome, Uninspected};
+use crate::inspection::refusal::Refusal;
 use crate::inspection::state::State;
-use crate::inspection::worker_flows::{EventTags, StreamFlow, WorkerFlows};
+use crate::inspection::worker_flows::{EventTags, WorkerFlows};
+use crate::settings::Mode;
 
 /// The header that asks for a stream, and answers to that.
 pub(crate) const HEADER: &str = "X-Meergate-Stream";
@@ -44,12 +51,6 @@ impl Drop for Place<'_> {
         self.0.fetch_sub(1, Relaxed);
     }
 }
-
-/// Suricata's names for HTTP. Codings of contents are undone in messages (`decoding`), not in streams.
-const HTTP: [&str; 3] = ["http", "http2", "doh2"];
-
-/// Why a stream is refused in which they are spoken.
-const HTTP_WITHIN: &str = "HTTP within a stream, where it is not inspected as such";
 
 /// Why a stream fails that is said to be TLS.
 const NO_TLS: &str = "the engine did not recognise the TLS that this is said to be";
@@ -83,12 +84,13 @@ pub(crate) async fn serve(
         }
     };
     flows.counters().streams.one();
+    let settings = &flows.state.settings;
     let mut stream = Stream {
         flows,
         share,
         tags: tags.clone(),
-        flow,
-        inspector: Inspector::new(flows.state.settings.limits.window()),
+        view: View::new(flow, settings.content.mail, settings.mode == Mode::Ips),
+        inspector: Inspector::new(settings.limits.window()),
         out: Vec::new(),
         protocol: None,
         is_tls,
@@ -130,7 +132,7 @@ struct Stream<'a> {
     flows: &'a Rc<WorkerFlows>,
     share: &'a Share,
     tags: Rc<EventTags>,
-    flow: StreamFlow,
+    view: View,
     inspector: Inspector,
     /// Frames that wait to be sent.
     out: Vec<u8>,
@@ -212,15 +214,15 @@ impl Stream<'_> {
     /// Takes in what has come.
     fn judge(&mut self, mut bytes: &[u8]) {
         while self.state != Ending::Failed {
-            let Self { flow, inspector, .. } = self;
+            let Self { view, inspector, .. } = self;
             let (way, shown, ends) = match inspector.read(&mut bytes) {
                 Ok(None) => return,
                 Ok(Some(Command::Data { way, bytes, mark })) => {
                     self.flows.counters().inspected.add(bytes.len() as u64);
-                    (way, show(flow, way, bytes, mark).map(|()| Shown::Counted), mark.end)
+                    (way, view.show(way, bytes, mark).map(|()| Shown::Counted), mark.end)
                 }
                 Ok(Some(Command::Replay { way, bytes })) => {
-                    (way, show(flow, way, bytes, Mark::NONE).map(|()| Shown::Replayed), false)
+                    (way, view.show_again(way, bytes).map(|()| Shown::Replayed), false)
                 }
                 Ok(Some(Command::Discarded(len))) => {
                     self.flows.counters().uninspected(Uninspected::AfterDrop, len as u64);
@@ -252,21 +254,23 @@ impl Stream<'_> {
                 }
             };
             self.recognise();
-            if shown.is_ok() && self.protocol.is_some_and(|name| HTTP.contains(&name)) {
-                self.refuse(way);
-                continue;
-            }
             if shown.is_ok() && ends && self.is_misread() {
                 return self.fail(NO_TLS);
             }
             match shown {
                 Ok(Shown::Replayed) => {}
-                Ok(Shown::Counted) => self.answer(|inspector, _| inspector.pass(way)),
+                Ok(Shown::Counted) => {
+                    for way in Way::BOTH {
+                        let kept = self.view.kept(way);
+                        self.answer(|inspector, _| inspector.pass_but(way, kept));
+                    }
+                }
                 Err(Halt::Blocked(dropped)) => {
                     self.tell(&dropped);
                     let why = why(&dropped);
                     self.answer(|inspector, out| inspector.drop(way, &why, out));
                 }
+                Err(Halt::Refused(refusal)) => self.refuse(way, &refusal),
                 Err(halt) => return self.fail(&halt.to_string()),
             }
         }
@@ -274,7 +278,7 @@ impl Stream<'_> {
 
     /// Says what protocol it is, once that is known.
     fn recognise(&mut self) {
-        let protocol = self.flow.protocol();
+        let protocol = self.view.flow.protocol();
         if let Some(name) = protocol
             && protocol != self.protocol
         {
@@ -291,8 +295,8 @@ impl Stream<'_> {
 
     /// Ends the flow and begins another.
     fn begin(&mut self, phase: &Phase) {
-        let was_told = self.flow.is_condemned();
-        match self.flow.close() {
+        let was_told = self.view.flow.is_condemned();
+        match self.view.flow.close() {
             Err(Halt::Blocked(dropped)) if !was_told => {
                 self.tell(&dropped);
                 let why = why(&dropped);
@@ -304,9 +308,9 @@ impl Stream<'_> {
         self.is_tls = phase.proto.as_deref().is_some_and(is_tls);
         self.tag(phase.transaction.as_deref());
         let tuple = phase.tuple.map(|(client, server)| Tuple::new(client, server)).transpose();
-        match tuple.and_then(|tuple| self.flow.renew(tuple)) {
+        match tuple.map_err(Halt::from).and_then(|tuple| self.view.renew(tuple)) {
             Ok(()) => {}
-            Err(error) => self.fail(&Halt::from(error).to_string()),
+            Err(halt) => self.fail(&halt.to_string()),
         }
     }
 
@@ -316,7 +320,7 @@ impl Stream<'_> {
             Some(None) => self.flows.counters().absurd.one(),
             Some(Some(id)) => {
                 self.tags = Rc::new(EventTags { transaction: id.into(), stream: None });
-                self.flow.tag(&self.tags);
+                self.view.flow.tag(&self.tags);
             }
         }
     }
@@ -332,10 +336,11 @@ impl Stream<'_> {
     }
 
     /// Stops what would be inspected in part only. No failure: those may be let go on.
-    fn refuse(&mut self, way: Way) {
+    fn refuse(&mut self, way: Way, refusal: &Refusal) {
         self.state = Ending::Dropped;
-        tracing::warn!(transaction = &*self.tags.transaction, "{HTTP_WITHIN}: blocked");
-        let why = icap_stream::Dropped { signature: None, reason: HTTP_WITHIN.to_owned() };
+        self.flows.counters().refusals[refusal.index()].one();
+        tracing::warn!(transaction = &*self.tags.transaction, "{refusal}: blocked");
+        let why = icap_stream::Dropped { signature: None, reason: refusal.to_string() };
         self.answer(|inspector, out| inspector.drop(way, &why, out));
     }
 
@@ -362,18 +367,6 @@ impl Stream<'_> {
 enum Shown {
     Counted,
     Replayed,
-}
-
-fn show(flow: &mut StreamFlow, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Halt> {
-    let direction = match way {
-        Way::ToClient => Direction::ToClient,
-        Way::ToServer => Direction::ToServer,
-    };
-    flow.feed(direction, bytes)?;
-    match mark.end {
-        true => flow.end(direction),
-        false => Ok(()),
-    }
 }
 
 fn why(dropped: &Dropped) -> icap_stream::Dropped {

@@ -9,6 +9,8 @@ use units::Size;
 pub(crate) struct ContentSettings {
     /// Content in a coding that is not decoded here.
     pub(crate) other_codings: Policy,
+    /// Mail in a stream that the engine does not see as its server does.
+    pub(crate) mail: Policy,
     /// Content that is not what its coding or, of forms, its type asks for.
     pub(crate) malformed: Policy,
     /// Parts of a resource.
@@ -23,6 +25,7 @@ impl Default for ContentSettings {
     fn default() -> Self {
         Self {
             other_codings: Policy::Block,
+            mail: Policy::Block,
             malformed: Policy::Block,
             parts: Policy::Pass,
             max_ratio: 1100,

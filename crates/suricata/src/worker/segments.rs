@@ -1,9 +1,11 @@
 //! The segments of a flow that a worker makes up: the handshake, data, acknowledgements, the end; each goes through the
 //! engine, and what that says of it is judged.
 
+use std::mem;
+
 use suricata_sys::{Note, flag};
 
-use super::Worker;
+use super::{NEW_RULES, Worker};
 use crate::config::Mode;
 use crate::error::Error;
 use crate::flow::{Condition, Direction, Ends, Expect, Flow, State};
@@ -43,6 +45,8 @@ impl Worker {
             Condition::Closed => Ok(()),
         };
         flow.state.condition = Condition::Closed;
+        // Whatever it was, no parser has made anything of it.
+        self.stats.unneeded_bytes += mem::take(&mut flow.state.unread).iter().sum::<u64>();
         result
     }
 
@@ -230,13 +234,26 @@ impl Worker {
                 let [requests, responses] = outcome.content;
                 flow.state.content_kept[Direction::ToServer as usize] += requests;
                 flow.state.content_kept[Direction::ToClient as usize] += responses;
+                flow.state.reads_mail = outcome.has(flag::READS_MAIL);
+                let (parsed, unread) = (outcome.has(flag::PARSED), outcome.has(flag::UNREAD));
+                let waiting = &mut flow.state.unread;
+                if parsed {
+                    self.stats.inspected_bytes += mem::take(waiting).iter().sum::<u64>();
+                }
                 match finding {
+                    Finding::Inspected if unread => waiting[direction as usize] += fed as u64,
                     Finding::Dropped | Finding::Inspected => {
-                        self.stats.inspected_bytes += fed as u64;
+                        let before = mem::take(&mut waiting[direction as usize]);
+                        self.stats.inspected_bytes += before + fed as u64;
+                    }
+                    Finding::Unneeded if flow.state.begun_by != self.proven_rules => {
+                        // Those with which it began had no use for it, but these may have.
+                        return Err(self.fail(flow, Error::inspection(NEW_RULES)));
                     }
                     Finding::Unneeded => {
+                        let before = mem::take(&mut waiting[direction as usize]);
                         flow.state.unneeded_by = Some(self.proven_rules);
-                        self.stats.unneeded_bytes += fed as u64;
+                        self.stats.unneeded_bytes += before + fed as u64;
                     }
                     Finding::Excused => {
                         flow.state.excused = true;

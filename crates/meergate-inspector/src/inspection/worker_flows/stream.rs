@@ -8,6 +8,7 @@ use suricata::{Direction, Error, Expect, Flow, Tuple, Verdict, Worker};
 use super::{EventTags, WorkerFlows, passed};
 use crate::inspection::claims::Claims;
 use crate::inspection::halt::Halt;
+use crate::inspection::metrics::Uninspected;
 
 /// A flow that belongs to one stream. Dropped, it ends.
 pub(crate) struct StreamFlow {
@@ -15,6 +16,9 @@ pub(crate) struct StreamFlow {
     flow: Option<Flow>,
     tuple: Tuple,
     tags: Rc<EventTags>,
+    is_used: bool,
+    /// The directions that have ended.
+    ended: Vec<Direction>,
 }
 
 impl WorkerFlows {
@@ -29,19 +33,28 @@ impl WorkerFlows {
         tags: &Rc<EventTags>,
     ) -> Result<StreamFlow, Error> {
         let tuple = self.tuple(claims, Some(connect))?;
-        let mut this = StreamFlow { flows: self.clone(), flow: None, tuple, tags: tags.clone() };
+        let mut this = StreamFlow {
+            flows: self.clone(),
+            flow: None,
+            tuple,
+            tags: tags.clone(),
+            is_used: false,
+            ended: Vec::new(),
+        };
         this.open(tuple)?;
         Ok(this)
     }
 }
 
 impl StreamFlow {
-    /// Shows the engine bytes.
+    /// Shows the engine bytes, which may lie in several places.
     ///
     /// # Errors
     /// It asks for a drop, or the bytes were not inspected.
-    pub(crate) fn feed(&mut self, direction: Direction, bytes: &[u8]) -> Result<(), Halt> {
-        self.call(|worker, flow| worker.feed(flow, direction, bytes))
+    pub(crate) fn feed(&mut self, direction: Direction, parts: &[&[u8]]) -> Result<(), Halt> {
+        self.keep_up()?;
+        self.is_used |= parts.iter().any(|part| !part.is_empty());
+        self.call(|worker, flow| worker.feed_parts(flow, direction, parts))
     }
 
     /// Shows the engine that the sender of a direction finishes, and hears what it held back until then.
@@ -49,7 +62,24 @@ impl StreamFlow {
     /// # Errors
     /// As for [`feed`](Self::feed).
     pub(crate) fn end(&mut self, direction: Direction) -> Result<(), Halt> {
+        self.keep_up()?;
+        self.ended.push(direction);
         self.call(|worker, flow| worker.end(flow, direction))
+    }
+
+    /// Goes on with another flow where new rules may look for what those before had no use for: the engine can't take up
+    /// what it did not keep.
+    fn keep_up(&mut self) -> Result<(), Halt> {
+        let worker = self.flows.worker.borrow();
+        let Some(flow) = self.flow.take_if(|flow| worker.is_outdated(flow)) else { return Ok(()) };
+        drop(worker);
+        self.flows.open.set(self.flows.open.get().saturating_sub(1));
+        let ended = self.ended.clone();
+        self.open(flow.tuple())?;
+        for direction in ended {
+            self.call(|worker, flow| worker.end(flow, direction))?;
+        }
+        Ok(())
     }
 
     /// Ends the flow.
@@ -60,7 +90,10 @@ impl StreamFlow {
         let Some(flow) = self.flow.take() else { return Ok(()) };
         self.flows.open.set(self.flows.open.get().saturating_sub(1));
         self.flows.annotate(&self.tags);
-        let verdict = self.flows.worker.borrow_mut().close(flow);
+        let mut worker = self.flows.worker.borrow_mut();
+        let before = worker.stats().unneeded_bytes;
+        let verdict = worker.close(flow);
+        self.flows.counters().unneeded.add(worker.stats().unneeded_bytes - before);
         passed(verdict)
     }
 
@@ -87,11 +120,27 @@ impl StreamFlow {
         self.flow.as_ref().and_then(Flow::app_protocol)
     }
 
+    /// Whether bytes were fed since it began.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    /// Whether the engine takes what the client says next for a mail.
+    pub(crate) fn reads_mail(&self) -> bool {
+        self.flow.as_ref().is_some_and(Flow::reads_mail)
+    }
+
+    /// Counts bytes that were not inspected as their receiver reads them.
+    pub(crate) fn count(&self, why: Uninspected, bytes: usize) {
+        self.flows.counters().uninspected(why, bytes as u64);
+    }
+
     fn open(&mut self, tuple: Tuple) -> Result<(), Error> {
         self.flows.annotate(&self.tags);
         let mut flow = self.flows.worker.borrow_mut().open(tuple, None)?;
         flow.expect(Expect::Any);
         self.flow = Some(flow);
+        self.is_used = false;
         self.flows.open.set(self.flows.open.get() + 1);
         self.flows.counters().flows_opened.one();
         Ok(())

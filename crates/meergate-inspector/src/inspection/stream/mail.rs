@@ -1,0 +1,316 @@
+//! Mail in a stream, as its server reads it.
+//!
+//! The engine looks for files in what it takes for the content of a mail, and servers differ from it in what they take
+//! for that. So here is followed what the server is told, and what it says to that; where the engine then sees something
+//! else, it has not seen the mail.
+
+use std::mem;
+
+use memchr::{memchr, memrchr};
+
+use crate::inspection::refusal::MailFault;
+
+/// Bytes of a line up to which the engine reads all of it (`SMTP_LINE_BUFFER_LIMIT` of Suricata). RFC 5321 section
+/// 4.5.3.1 has 512 for commands, 1,000 for text.
+const LONGEST_LINE: usize = 4096;
+/// Bytes of a command that are looked at.
+const TOLD_BY: usize = 16;
+/// What only clients of mail say.
+const OF_MAIL: [&[u8]; 5] = [b"ehlo", b"helo", b"lhlo", b"mail from", b"rcpt to"];
+
+/// What the client may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing before the reply to DATA. `plain`: the engine reads this line as DATA, too.
+    Asked {
+        plain: bool,
+    },
+    Command,
+    Content,
+    /// Nobody speaks of mail here.
+    Over,
+    /// TLS.
+    Secure,
+    /// Nothing before the reply to STARTTLS.
+    SecureAsked,
+}
+
+/// A dialogue of SMTP, if it is one.
+#[derive(Debug)]
+pub(super) struct Mail {
+    stage: Stage,
+    /// Replies that the server owes.
+    owed: u32,
+    /// The client's line so far; of commands no more than tells them.
+    line: Vec<u8>,
+    line_length: usize,
+    is_line_odd: bool,
+    is_line_indented: bool,
+    /// The last line of the client's ended in CRLF.
+    ended_well: bool,
+    /// The beginning of the server's line, and the code of the reply that it goes on with.
+    reply: Vec<u8>,
+    code: Option<[u8; 3]>,
+    has_server_spoken: bool,
+    is_spoken: bool,
+}
+
+/// The next bytes for the engine.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Part<'a> {
+    /// What was kept until its line ended.
+    pub(super) kept: Vec<u8>,
+    pub(super) bytes: &'a [u8],
+}
+
+impl Mail {
+    pub(super) fn new() -> Self {
+        Self {
+            stage: Stage::Command,
+            owed: 0,
+            line: Vec::new(),
+            line_length: 0,
+            is_line_odd: false,
+            is_line_indented: false,
+            ended_well: false,
+            reply: Vec::new(),
+            code: None,
+            has_server_spoken: false,
+            is_spoken: false,
+        }
+    }
+
+    /// How many of the client's bytes wait for the end of their line.
+    pub(super) fn kept(&self) -> usize {
+        if self.stage == Stage::Content { self.line.len() } else { 0 }
+    }
+
+    /// Nothing is looked at any more. Returns what was kept.
+    pub(super) fn give_up(&mut self) -> Vec<u8> {
+        let kept = self.kept();
+        self.stage = Stage::Over;
+        let mut line = mem::take(&mut self.line);
+        line.truncate(kept);
+        line
+    }
+
+    /// Takes what the engine is to be fed next off the front of what the client says. Of a mail that is whole lines: at
+    /// pieces of some Suricata takes the end of a mail, or nothing, for what is something else (`app-layer-smtp.c`,
+    /// `SMTPPreProcessCommands`).
+    ///
+    /// # Errors
+    /// None of it may go on.
+    pub(super) fn client<'a>(&mut self, input: &mut &'a [u8]) -> Result<Part<'a>, MailFault> {
+        let taken = match self.stage {
+            Stage::Asked { .. } | Stage::SecureAsked if self.is_spoken => {
+                return Err(MailFault::Early);
+            }
+            Stage::Asked { .. } | Stage::SecureAsked | Stage::Command => {
+                self.stage = Stage::Command;
+                self.commands(input)?
+            }
+            Stage::Content => return self.content(input),
+            Stage::Over => input.len(),
+            // A record of a handshake.
+            Stage::Secure if input.first() == Some(&22) => {
+                self.stage = Stage::Over;
+                input.len()
+            }
+            Stage::Secure => return Err(MailFault::Tls),
+        };
+        let (bytes, rest) = input.split_at(taken);
+        *input = rest;
+        Ok(Part { kept: Vec::new(), bytes })
+    }
+
+    /// Reads commands up to one behind which its reply has to be waited for.
+    fn commands(&mut self, input: &[u8]) -> Result<usize, MailFault> {
+        let mut at = 0;
+        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            let end = memchr(b'\n', rest);
+            let piece = &rest[..end.unwrap_or(rest.len())];
+            let is_odd = |piece: &[u8]| piece.contains(&0) || piece.contains(&b'\r');
+            // A CR at the end of a piece may be that of CRLF.
+            let (text, cr) = match piece {
+                [text @ .., b'\r'] => (text, true),
+                text => (text, false),
+            };
+            self.is_line_odd |= is_odd(text) || (self.ended_well && !text.is_empty());
+            self.ended_well = cr || (self.ended_well && piece.is_empty());
+            let told = if self.line.is_empty() { text.trim_ascii_start() } else { text };
+            self.is_line_indented |= told.len() < text.len();
+            let missing = TOLD_BY.saturating_sub(self.line.len()).min(told.len());
+            self.line.extend_from_slice(&told[..missing]);
+            self.line_length += piece.len();
+            if self.is_spoken && self.is_line_odd {
+                return Err(MailFault::Line);
+            }
+            let Some(end) = end else { return Ok(input.len()) };
+            at += end + 1;
+            // Behind such a line the engine skips the rest of what it is fed.
+            let is_long = mem::take(&mut self.line_length) + 1 >= LONGEST_LINE;
+            self.command()?;
+            if is_long || self.stage != Stage::Command {
+                break;
+            }
+        }
+        Ok(at)
+    }
+
+    /// A line of the client's has ended.
+    fn command(&mut self) -> Result<(), MailFault> {
+        let line = mem::take(&mut self.line);
+        let is_odd = mem::take(&mut self.is_line_odd);
+        let is_indented = mem::take(&mut self.is_line_indented);
+        let ended_well = mem::take(&mut self.ended_well);
+        self.owed = self.owed.saturating_add(1);
+        // As the most lenient server reads it.
+        let text = &line[..];
+        let begins =
+            |name: &[u8]| text.get(..name.len()).is_some_and(|t| t.eq_ignore_ascii_case(name));
+        self.is_spoken |= OF_MAIL.iter().any(|name| begins(name));
+        if !self.is_spoken {
+            return Ok(());
+        }
+        if is_odd {
+            return Err(MailFault::Line);
+        }
+        if begins(b"bdat") && text.get(4).is_none_or(|b| b.is_ascii_whitespace()) {
+            return Err(MailFault::Chunks);
+        }
+        if begins(b"data") {
+            self.stage = Stage::Asked { plain: !is_indented };
+            self.ended_well = ended_well;
+        } else if begins(b"starttls") {
+            self.stage = Stage::SecureAsked;
+        }
+        Ok(())
+    }
+
+    /// Reads content up to the end of its last whole line, or of the mail.
+    fn content<'a>(&mut self, input: &mut &'a [u8]) -> Result<Part<'a>, MailFault> {
+        let whole = memrchr(b'\n', input).map_or(0, |at| at + 1);
+        let before = if whole == 0 { self.line.len() } else { 0 };
+        if before + input.len() - whole >= LONGEST_LINE {
+            return Err(MailFault::Line);
+        }
+        let mut at = 0;
+        while at < whole {
+            let end = at + memchr(b'\n', &input[at..whole]).map_or(whole - at, |end| end + 1);
+            // Only the first line of them has a beginning that was kept.
+            let piece = &input[at..end];
+            let is_end = match at == 0 && !self.line.is_empty() {
+                true => {
+                    let line = [&self.line[..], piece].concat();
+                    is_end(&line, &mut self.ended_well)?
+                }
+                false => is_end(piece, &mut self.ended_well)?,
+            };
+            at = end;
+            if is_end {
+                self.stage = Stage::Command;
+                self.owed = self.owed.saturating_add(1);
+                self.ended_well = false;
+                break;
+            }
+        }
+        let kept = if at > 0 { mem::take(&mut self.line) } else { Vec::new() };
+        let (bytes, rest) = input.split_at(at);
+        *input = rest;
+        if self.stage == Stage::Content {
+            self.line.extend_from_slice(mem::take(input));
+        }
+        Ok(Part { kept, bytes })
+    }
+
+    /// Reads what the server says.
+    ///
+    /// # Errors
+    /// None of it may go on.
+    pub(super) fn server(&mut self, mut bytes: &[u8]) -> Result<(), MailFault> {
+        while !bytes.is_empty() && self.stage != Stage::Over {
+            let end = memchr(b'\n', bytes);
+            let piece = &bytes[..end.unwrap_or(bytes.len())];
+            // Before a reply there may be an empty line.
+            let piece = if self.reply.is_empty() { piece.trim_ascii_start() } else { piece };
+            let missing = 4usize.saturating_sub(self.reply.len()).min(piece.len());
+            self.reply.extend_from_slice(&piece[..missing]);
+            if !self.has_server_spoken && !self.reply.iter().take(3).all(u8::is_ascii_digit) {
+                // No server of mail greets like that.
+                self.stage = Stage::Over;
+                return Ok(());
+            }
+            let Some(end) = end else { return Ok(()) };
+            bytes = &bytes[end + 1..];
+            let reply = mem::take(&mut self.reply);
+            self.has_server_spoken |= !reply.is_empty();
+            let Some((&code, rest)) = reply.split_first_chunk::<3>() else { continue };
+            let is_last = rest.first() != Some(&b'-');
+            let is_other = self.code.is_some_and(|before| before != code);
+            let go_ahead = |code: [u8; 3]| &code == b"354";
+            if self.is_spoken && is_other && (go_ahead(code) || self.code.is_some_and(go_ahead)) {
+                return Err(MailFault::GoAhead);
+            }
+            self.code = (!is_last).then_some(code);
+            if is_last {
+                self.owed = self.owed.saturating_sub(1);
+                self.answered(code)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A reply has ended.
+    fn answered(&mut self, code: [u8; 3]) -> Result<(), MailFault> {
+        let goes_ahead = &code == b"354" && self.is_spoken;
+        match self.stage {
+            Stage::Asked { plain: true } if self.owed == 0 && goes_ahead => {
+                self.stage = Stage::Content;
+            }
+            _ if goes_ahead => return Err(MailFault::GoAhead),
+            Stage::SecureAsked if self.owed == 0 && &code == b"220" => self.stage = Stage::Secure,
+            Stage::Asked { .. } | Stage::SecureAsked if self.owed == 0 => {
+                self.stage = Stage::Command;
+                self.ended_well = false;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Compares that with what the engine made of it: whether it takes this for SMTP, and what comes next for a mail.
+    ///
+    /// # Errors
+    /// They do not agree.
+    pub(super) fn agree(&mut self, is_smtp: bool, reads_mail: bool) -> Result<(), MailFault> {
+        // Those who greet in another way are of no use to clients of mail, but the engine takes it for that.
+        self.is_spoken |= is_smtp;
+        let agreed = match self.stage {
+            Stage::Asked { .. } => is_smtp,
+            Stage::Content => is_smtp && reads_mail,
+            Stage::Command | Stage::SecureAsked => !(is_smtp && reads_mail),
+            Stage::Over | Stage::Secure => true,
+        };
+        match agreed || !self.is_spoken {
+            true => Ok(()),
+            false => Err(MailFault::Unseen),
+        }
+    }
+}
+
+/// Whether a line of content ends the mail. It has the LF that ends it.
+fn is_end(line: &[u8], ended_well: &mut bool) -> Result<bool, MailFault> {
+    let began_well = mem::replace(ended_well, line.ends_with(b"\r\n"));
+    if line.len() >= LONGEST_LINE {
+        return Err(MailFault::Line);
+    }
+    if began_well && line == b".\r\n" {
+        return Ok(true);
+    }
+    // The engine, and some servers, take a CR for the end of a line, and an LF alone.
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    match text.split(|&b| b == b'\r').any(|part| part == b".") {
+        true => Err(MailFault::End),
+        false => Ok(false),
+    }
+}

@@ -1,0 +1,207 @@
+//! How the engine is shown a stream: as those read it who speak on it.
+
+use std::mem;
+
+use icap_stream::{Mark, Way};
+use suricata::{Direction, Tuple};
+
+use super::mail::{Mail, Part};
+use super::turns::{Found, ProxyHeader, Turns};
+use crate::inspection::halt::Halt;
+use crate::inspection::metrics::Uninspected;
+use crate::inspection::refusal::{Hidden, MailFault, Refusal};
+use crate::inspection::worker_flows::StreamFlow;
+use crate::settings::Policy;
+
+/// Suricata's names for HTTP. Codings of contents are undone in messages (`decoding`), not in streams.
+const HTTP: [&str; 3] = ["http", "http2", "doh2"];
+/// Its names for what may have HTTP at the beginning of a turn without being it: files, and what is encrypted.
+const OPAQUE: [&str; 3] = ["ftp-data", "ssh", "tls"];
+
+/// The engine's flow of a stream, and what is known of what is spoken there.
+pub(super) struct View {
+    pub(super) flow: StreamFlow,
+    turns: Turns,
+    header: ProxyHeader,
+    mail: Mail,
+    /// Mail is not looked at any more, and what its client says is counted.
+    is_mail_given_up: bool,
+    /// What becomes of mail that the engine does not see.
+    policy: Policy,
+    /// The engine says at once what it makes of bytes.
+    is_inline: bool,
+}
+
+impl View {
+    pub(super) fn new(flow: StreamFlow, policy: Policy, is_inline: bool) -> Self {
+        Self {
+            flow,
+            turns: Turns::default(),
+            header: ProxyHeader::default(),
+            mail: Mail::new(),
+            is_mail_given_up: false,
+            policy,
+            is_inline,
+        }
+    }
+
+    /// Begins another flow, on which nothing was said.
+    ///
+    /// # Errors
+    /// The engine could not open it.
+    pub(super) fn renew(&mut self, tuple: Option<Tuple>) -> Result<(), Halt> {
+        self.turns = Turns::default();
+        self.header = ProxyHeader::default();
+        self.mail = Mail::new();
+        self.is_mail_given_up = false;
+        Ok(self.flow.renew(tuple)?)
+    }
+
+    /// How many bytes of a direction wait for more before the engine is shown them.
+    pub(super) fn kept(&self, way: Way) -> usize {
+        if way == Way::ToServer { self.mail.kept() } else { 0 }
+    }
+
+    /// Shows the engine what was read, and its end.
+    ///
+    /// # Errors
+    /// A rule drops it, it was not inspected, or it is not what the engine would see.
+    pub(super) fn show(&mut self, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Halt> {
+        let header = match way {
+            Way::ToClient => None,
+            Way::ToServer => self.header.look(bytes),
+        };
+        if let Some(length) = header {
+            let (header, rest) = bytes.split_at(length);
+            self.flow.feed(Direction::ToServer, &[header])?;
+            self.begin_anew()?;
+            self.turns = Turns::default();
+            self.mail = Mail::new();
+            return self.show_behind(way, rest, mark);
+        }
+        self.show_behind(way, bytes, mark)
+    }
+
+    /// The same of bytes that are no part of the stream now, so that none can be kept.
+    ///
+    /// # Errors
+    /// As for [`show`](Self::show); they end within a line of a mail.
+    pub(super) fn show_again(&mut self, way: Way, bytes: &[u8]) -> Result<(), Halt> {
+        self.show(way, bytes, Mark::NONE)?;
+        match self.kept(way) {
+            0 => Ok(()),
+            _ => Err(Refusal::Hidden(Hidden::Mail(MailFault::Line)).into()),
+        }
+    }
+
+    fn show_behind(&mut self, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Halt> {
+        let found = self.turns.look(way, bytes);
+        let protocol = self.flow.protocol();
+        let direction = direction(way);
+        let fed = match found {
+            Some(Found::Hello) if self.flow.is_used() && protocol != Some("tls") => {
+                // Parsers look for it at the beginning only.
+                self.begin_anew()?;
+                self.mail.give_up();
+                self.flow.feed(direction, &[self.turns.before(), bytes])
+            }
+            _ => self.feed(way, bytes),
+        };
+        let hidden = match found {
+            Some(Found::Http) if protocol.is_none_or(|name| !OPAQUE.contains(&name)) => {
+                Some(Hidden::Http)
+            }
+            Some(Found::ServersHello) => Some(Hidden::Roles),
+            _ => None,
+        };
+        match (fed, hidden) {
+            // Whatever else the engine makes of it.
+            (Ok(()) | Err(Halt::GaveUp(_) | Halt::Engine(_)), Some(hidden)) => {
+                return Err(Refusal::Hidden(hidden).into());
+            }
+            (fed, _) => fed?,
+        }
+        if mark.end {
+            if way == Way::ToServer {
+                self.flush()?;
+            }
+            self.flow.end(direction)?;
+        }
+        if self.flow.protocol().is_some_and(|name| HTTP.contains(&name)) {
+            return Err(Refusal::Hidden(Hidden::Http).into());
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, way: Way, mut bytes: &[u8]) -> Result<(), Halt> {
+        if self.is_mail_given_up && way == Way::ToServer {
+            self.flow.count(Uninspected::Mail, bytes.len());
+        }
+        if way == Way::ToClient {
+            let read = self.mail.server(bytes);
+            self.or_refuse(read)?;
+            self.flow.feed(Direction::ToClient, &[bytes])?;
+            return self.compare();
+        }
+        while !bytes.is_empty() {
+            let part = match self.mail.client(&mut bytes) {
+                Ok(part) => part,
+                Err(fault) => {
+                    self.or_refuse(Err(fault))?;
+                    self.flow.count(Uninspected::Mail, bytes.len());
+                    Part { kept: Vec::new(), bytes: mem::take(&mut bytes) }
+                }
+            };
+            if !part.kept.is_empty() || !part.bytes.is_empty() {
+                self.flow.feed(Direction::ToServer, &[&part.kept, part.bytes])?;
+                self.compare()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the engine what waits for the end of its line.
+    fn flush(&mut self) -> Result<(), Halt> {
+        let kept = self.mail.give_up();
+        match kept.is_empty() {
+            true => Ok(()),
+            false => self.flow.feed(Direction::ToServer, &[&kept]),
+        }
+    }
+
+    /// Whether the engine takes for a mail what the server does.
+    fn compare(&mut self) -> Result<(), Halt> {
+        let is_smtp = self.flow.protocol() == Some("smtp");
+        if !self.is_inline {
+            return Ok(());
+        }
+        let agreed = self.mail.agree(is_smtp, self.flow.reads_mail());
+        self.or_refuse(agreed)
+    }
+
+    /// What becomes of mail that the engine does not see as the server does.
+    fn or_refuse(&mut self, read: Result<(), MailFault>) -> Result<(), Halt> {
+        match (read, self.policy) {
+            (Ok(()), _) => Ok(()),
+            (Err(fault), Policy::Block) => Err(Refusal::Hidden(Hidden::Mail(fault)).into()),
+            (Err(_), Policy::Pass) => {
+                self.is_mail_given_up = true;
+                self.flow.count(Uninspected::Mail, self.mail.kept());
+                self.flush()
+            }
+        }
+    }
+
+    /// What follows is read by somebody who reads nothing of what was before.
+    fn begin_anew(&mut self) -> Result<(), Halt> {
+        self.flow.close()?;
+        Ok(self.flow.renew(None)?)
+    }
+}
+
+fn direction(way: Way) -> Direction {
+    match way {
+        Way::ToClient => Direction::ToClient,
+        Way::ToServer => Direction::ToServer,
+    }
+}
