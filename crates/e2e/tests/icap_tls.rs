@@ -264,7 +264,10 @@ fn settings_that_leave_it_open_or_dumb_are_refused() {
     for (args, word) in [
         (&["--listen", secure][..], "no certificate for icaps"),
         (&["--listen", plain, "--tls-cert", cert, "--tls-key", key], "nothing listens with TLS"),
-        (&["--listen", secure, "--tls-cert", "/absent", "--tls-key", key], ": /absent: name a PEM file"),
+        (
+            &["--listen", secure, "--tls-cert", "/absent", "--tls-key", key],
+            ": /absent: name a PEM file",
+        ),
         (&["--listen", secure, "--tls-cert", cert, "--tls-key", &other_key], "bad TLS files"),
         (
             &["--listen", secure, "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", key],
