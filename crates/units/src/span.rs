@@ -62,9 +62,12 @@ impl FromStr for Span {
     }
 }
 
-/// In the largest unit in which it is a whole number; what is less than a millisecond is lost.
+/// In the largest unit in which it is a whole number, or in fractions of a second: it reads back the same.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.subsec_nanos().is_multiple_of(1_000_000) {
+            return write!(f, "{}.{:09}s", self.0.as_secs(), self.0.subsec_nanos());
+        }
         let milliseconds = self.0.as_millis();
         for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
             if milliseconds > 0 && milliseconds.is_multiple_of(size) {
@@ -168,6 +171,14 @@ mod tests {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains("a duration like"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_less_than_a_millisecond_is_not_lost() {
+        let span: Span = "0.0005s".parse().unwrap();
+        assert_eq!(span.0, Duration::from_micros(500));
+        assert_eq!(span.to_string(), "0.000500000s");
+        assert_eq!(span.to_string().parse(), Ok(span));
     }
 
     #[test]

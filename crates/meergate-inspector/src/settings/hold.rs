@@ -86,7 +86,7 @@ impl FromStr for Hold {
 
 /// As TOML has it.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a size like \"64KiB\", a number of bytes, or \"all\"")]
 enum HoldText {
     Size(Size),
     Text(String),
@@ -99,6 +99,26 @@ impl TryFrom<HoldText> for Hold {
         match text {
             HoldText::Size(size) => size.try_into(),
             HoldText::Text(text) => text.parse(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_a_size_or_all_and_reads_back_from_what_is_written() {
+        for (json, hold) in
+            [("17", Hold::Bytes(17)), ("\"64KiB\"", Hold::Bytes(65_536)), ("\"all\"", Hold::All)]
+        {
+            assert_eq!(serde_json::from_str::<Hold>(json).unwrap(), hold);
+            let written = serde_json::to_string(&hold).unwrap();
+            assert_eq!(serde_json::from_str::<Hold>(&written).unwrap(), hold);
+        }
+        for json in ["1.5", "true", "\"some\"", "-1", "\"2GiB\""] {
+            let error = serde_json::from_str::<Hold>(json).unwrap_err().to_string();
+            assert!(error.contains("\"all\""), "{json}: {error}");
         }
     }
 }
