@@ -64,6 +64,7 @@ const FLOORS: [&[&str]; 4] = [
         "suricata-sys",
         "toml-faults",
         "units",
+        "websocket-wire",
         "whole-file",
     ],
     &["icap-client", "icap-server", "suricata"],
