@@ -28,7 +28,6 @@ mod stream;
 mod transact;
 mod trouble;
 mod tunnel;
-mod turn;
 
 use std::future::Future;
 use std::io;

@@ -3,6 +3,7 @@
 mod blocks;
 mod relay;
 mod socket;
+mod turn;
 
 use std::future::Future;
 use std::io;
@@ -16,6 +17,8 @@ use tokio::task::yield_now;
 pub use blocks::{BLOCK, block};
 pub use relay::{Direction, RelayEnd, relay};
 pub use socket::{Cut, Socket};
+pub(crate) use turn::InTurns;
+pub use turn::Turn;
 
 /// Wakes the task when the thread's other connections had their turn, those too for which something
 /// has come since. A waker that is woken at once would not do: the event loop looks for what came

@@ -20,7 +20,7 @@ mod turns;
 pub use client::Client;
 pub use ledger::{Ledger, Limit, Share, Spent};
 pub use rates::{Rate, Rates};
-pub use turns::{Next, Turns};
+pub use turns::Turns;
 
 /// The README's example is run with the tests.
 #[cfg(doctest)]

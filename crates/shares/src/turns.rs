@@ -5,45 +5,45 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 
 /// Clients that are remembered although they wait for nothing.
 const REMEMBERED: usize = 4096;
 
-/// The turns of one thread.
+/// The turns of one thread, which runs one event loop of tokio.
 ///
 /// A client works without waiting until it has used up `length`. Then each piece of its work waits
-/// in line. The next in line goes on after every other task of the thread had one chance to run.
+/// in line. Each pass of the event loop wakes the next in line, of the clients one after the other;
+/// whether that piece then does anything, nobody waits for.
 #[derive(Debug)]
-pub struct Turns<K: Copy + Eq + Hash> {
+pub struct Turns<K> {
     length: u64,
     queue: Mutex<Queue<K>>,
 }
 
 #[derive(Debug)]
-struct Queue<K: Copy + Eq + Hash> {
-    accounts: HashMap<K, Account<K>>,
+struct Queue<K> {
+    accounts: HashMap<K, Account>,
     /// Those who wait, each once.
     waiting: VecDeque<K>,
-    /// Somebody is next.
-    is_taken: bool,
+    /// A task gives out turns.
+    is_served: bool,
 }
 
-#[derive(Debug)]
-struct Account<K: Copy + Eq + Hash> {
-    /// Of the turn that it has.
+#[derive(Debug, Default)]
+struct Account {
+    /// What it has used of its turn.
     spent: u64,
-    waiting: VecDeque<oneshot::Sender<Next<K>>>,
+    waiting: VecDeque<oneshot::Sender<()>>,
 }
 
-/// The right to go on. Hold it while other tasks run once, then drop it: that wakes the next
-/// waiter.
-#[derive(Debug)]
-pub struct Next<K: Copy + Eq + Hash>(Option<Arc<Turns<K>>>);
+/// The task that gives out turns. It ends when nobody waits.
+struct Server<K: Copy + Eq + Hash>(Arc<Turns<K>>);
 
-impl<K: Copy + Eq + Hash> Turns<K> {
+impl<K: Copy + Eq + Hash + Send + 'static> Turns<K> {
     /// Turns of this length, in any unit.
     pub fn of(length: u64) -> Arc<Self> {
-        let queue = Queue { accounts: HashMap::new(), waiting: VecDeque::new(), is_taken: false };
+        let queue = Queue { accounts: HashMap::new(), waiting: VecDeque::new(), is_served: false };
         Arc::new(Self { length, queue: Mutex::new(queue) })
     }
 
@@ -58,38 +58,40 @@ impl<K: Copy + Eq + Hash> Turns<K> {
         account.spent < self.length && account.waiting.is_empty()
     }
 
-    /// Waits for the client's next turn. Whoever gets it lets the thread's other tasks have theirs, and then
-    /// drops it and goes on.
-    pub async fn wait(self: &Arc<Self>, client: K) -> Option<Next<K>> {
-        let place = {
+    /// Waits for the client's next turn.
+    pub async fn wait(self: &Arc<Self>, client: K) {
+        let (place, was_served) = {
             let mut queue = self.lock();
-            let Queue { accounts, waiting, is_taken } = &mut *queue;
+            let Queue { accounts, waiting, is_served } = &mut *queue;
             let account = accounts.entry(client).or_default();
             account.spent = 0;
-            if !std::mem::replace(is_taken, true) {
-                return Some(Next(Some(self.clone())));
-            }
             let (turn, place) = oneshot::channel();
             if account.waiting.is_empty() {
                 waiting.push_back(client);
             }
             account.waiting.push_back(turn);
-            place
+            (place, std::mem::replace(is_served, true))
         };
-        // Nobody drops the other end unused.
-        place.await.ok()
+        if !was_served {
+            tokio::spawn(Server(self.clone()).serve());
+        }
+        // It fails only where the event loop ends, and this task with it.
+        let _ = place.await;
     }
+}
 
-    /// Says to one of those who wait that it is next.
-    fn choose(self: Arc<Self>) {
-        loop {
-            let Some(turn) = self.lock().pop() else { return };
-            match turn.send(Next(Some(self.clone()))) {
-                Ok(()) => return,
-                // It was given up meanwhile.
-                Err(mut unsent) => drop(unsent.0.take()),
+impl<K: Copy + Eq + Hash> Turns<K> {
+    /// Gives a turn to the next waiter. False if none waits: then the task that gives out turns ends.
+    fn give(&self) -> bool {
+        let mut queue = self.lock();
+        while let Some(turn) = queue.pop() {
+            // It may have been given up meanwhile.
+            if turn.send(()).is_ok() {
+                return true;
             }
         }
+        queue.is_served = false;
+        false
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<K>> {
@@ -98,8 +100,8 @@ impl<K: Copy + Eq + Hash> Turns<K> {
 }
 
 impl<K: Copy + Eq + Hash> Queue<K> {
-    /// Takes the next waiter off the queue. If none waits, the turn is free.
-    fn pop(&mut self) -> Option<oneshot::Sender<Next<K>>> {
+    /// Takes the next waiter off the queue.
+    fn pop(&mut self) -> Option<oneshot::Sender<()>> {
         while let Some(client) = self.waiting.pop_front() {
             let Some(account) = self.accounts.get_mut(&client) else { continue };
             let turn = account.waiting.pop_front();
@@ -110,29 +112,36 @@ impl<K: Copy + Eq + Hash> Queue<K> {
                 return turn;
             }
         }
-        self.is_taken = false;
         None
     }
 }
 
-impl<K: Copy + Eq + Hash> Default for Account<K> {
-    fn default() -> Self {
-        Self { spent: 0, waiting: VecDeque::new() }
+impl<K: Copy + Eq + Hash> Server<K> {
+    async fn serve(self) {
+        loop {
+            // Those for whom something has come go first.
+            yield_now().await;
+            if !self.0.give() {
+                return;
+            }
+        }
     }
 }
 
-impl<K: Copy + Eq + Hash> Drop for Next<K> {
+impl<K: Copy + Eq + Hash> Drop for Server<K> {
+    /// The event loop may end before those who wait.
     fn drop(&mut self) {
-        if let Some(turns) = self.0.take() {
-            turns.choose();
-        }
+        self.0.lock().is_served = false;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::pin::{Pin, pin};
     use std::rc::Rc;
+    use std::task::Poll;
     use std::time::Duration;
 
     use tokio::task::{LocalSet, yield_now};
@@ -143,9 +152,7 @@ mod tests {
 
     async fn spend(turns: &Arc<Turns<u8>>, client: u8, amount: u64) {
         if !turns.spend(client, amount) {
-            let next = turns.wait(client).await;
-            yield_now().await;
-            drop(next);
+            turns.wait(client).await;
         }
     }
 
@@ -185,9 +192,29 @@ mod tests {
         local.run_until(other).await;
         local.await;
         assert!(greedy.get() > 600, "{}", greedy.get());
+        while turns.lock().is_served {
+            yield_now().await;
+        }
         let queue = turns.lock();
-        assert!(queue.waiting.is_empty() && !queue.is_taken);
+        assert!(queue.waiting.is_empty());
         assert!(queue.accounts.values().all(|account| account.waiting.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_does_nothing_with_its_turn_holds_up_no_other() {
+        let turns = Turns::of(LENGTH);
+        assert!(!turns.spend(1, LENGTH));
+        let mut idle = pin!(turns.wait(1));
+        assert!(polled(idle.as_mut()).await.is_pending());
+        // It has a turn before these have theirs, and is never looked at again.
+        for _ in 0..3 {
+            spend(&turns, 2, LENGTH).await;
+        }
+        assert!(polled(idle).await.is_ready());
+    }
+
+    async fn polled(mut future: Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
+        poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
     }
 
     #[test]

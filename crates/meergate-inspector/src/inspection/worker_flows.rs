@@ -13,7 +13,6 @@ use dual_ring::{Pool, PooledRing};
 use http_wire::RequestHead;
 use shares::Turns;
 use suricata::{Direction, Error, Expect, Flow, Tuple, Worker};
-use tokio::task::yield_now;
 
 use crate::inspection::claims::{Claims, Correlation, Endpoints, FlowKey};
 use crate::inspection::clients::{Client, Place, Share};
@@ -125,10 +124,7 @@ impl WorkerFlows {
     /// Counts bytes to a client's turn with this worker, and waits for its next one if that is used up.
     pub(crate) async fn spend(&self, share: &Share, bytes: usize) {
         if !self.turns.spend(share.client(), bytes as u64) {
-            let next = self.turns.wait(share.client()).await;
-            // Those for whom something has come go first.
-            yield_now().await;
-            drop(next);
+            self.turns.wait(share.client()).await;
         }
     }
 

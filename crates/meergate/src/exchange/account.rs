@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use icap_client::{Comparison, Did, Trail};
 
-use crate::io::{Direction, RelayEnd, Stream, relay};
+use crate::io::{Direction, RelayEnd, Stream, Turn, relay};
 use crate::session::Arrival;
 use crate::words::{Towards, Unseen};
 
@@ -181,7 +181,8 @@ pub(crate) async fn relay_unseen<C: Stream + ?Sized, S: Stream + ?Sized>(
     why: Unseen,
 ) -> RelayEnd {
     let idle = arrival.settings.config.limits.relay_timeout.0;
-    relay(client, origin, idle, |direction, length| {
+    let turn = Turn::of(arrival.party());
+    relay(client, origin, idle, turn, |direction, length| {
         count_relayed(arrival, why, direction, length);
     })
     .await

@@ -8,8 +8,7 @@ use icap_client::{Body, BodyError, Frame};
 use shares::Client;
 
 use super::Sink;
-use super::turn::{TURN, Turn};
-use crate::io::give_way;
+use crate::io::{Turn, give_way};
 
 /// Frames moved before others get their turn.
 const BUDGET: usize = 32;
@@ -72,15 +71,13 @@ pub(crate) struct Pump<S> {
     /// Something of the content was read.
     begun: bool,
     turn: Turn,
-    /// Bytes that are not counted to the turn yet.
-    moved: usize,
 }
 
 impl<S: Sink> Pump<S> {
     /// At the expense of the client `party`.
     pub(crate) fn new(body: Option<Body>, sink: S, counted: Counted, party: Client) -> Self {
         let turn = Turn::of(party);
-        Self { body, ahead: None, sink, counted, failed: None, begun: false, turn, moved: 0 }
+        Self { body, ahead: None, sink, counted, failed: None, begun: false, turn }
     }
 
     /// The content, if nothing of it was read yet.
@@ -126,7 +123,7 @@ impl<S: Sink> Pump<S> {
         cx: &mut Context<'_>,
         progress: &Progress,
     ) -> Poll<Result<(), Stopped>> {
-        ready!(self.turn.poll_spend(cx, std::mem::take(&mut self.moved)));
+        ready!(self.turn.poll(cx));
         for _ in 0..BUDGET {
             // One frame is read ahead, so that the last one and the end share a write.
             if self.ahead.is_none()
@@ -149,11 +146,12 @@ impl<S: Sink> Pump<S> {
                 return self.sink.poll_end(cx).map_err(Stopped::Sink);
             }
             ready!(self.sink.poll_ready(cx)).map_err(Stopped::Sink)?;
+            let mut is_over = false;
             if let Some(frame) = self.ahead.take() {
                 match &frame {
                     Frame::Data(data) => {
                         progress.add(self.counted, data.len() as u64);
-                        self.moved += data.len();
+                        is_over = self.turn.moved(data.len());
                     }
                     Frame::Trailers(lines) => {
                         progress.add_trailers(self.counted, lines.len() as u64);
@@ -161,7 +159,7 @@ impl<S: Sink> Pump<S> {
                 }
                 self.sink.push(frame).map_err(Stopped::Sink)?;
             }
-            if self.moved >= TURN {
+            if is_over {
                 break;
             }
         }

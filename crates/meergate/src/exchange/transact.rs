@@ -20,6 +20,7 @@ use super::rules::{Ready, Rules};
 use super::trouble::Trouble;
 use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
+use crate::io::InTurns;
 use crate::policy::{Decision, covering};
 use crate::words::{Outcome, Unseen};
 
@@ -83,10 +84,10 @@ async fn run<C: Client, O: Origin>(
     if let Some(why) = opaque {
         tx.account.opaque(Message::Request, why);
     }
-    let limits = &settings.config.limits;
+    let (limits, party) = (&settings.config.limits, tx.session.party());
     let body = request.body.map(|body| {
         let pace = tx.pace.insert(Arc::default());
-        pace.keep(limits, &head, body)
+        InTurns::of(party, pace.keep(limits, &head, body))
     });
     let mut request = Request { head, body };
     // Before the services are asked: they are told the origin's address.
@@ -185,6 +186,7 @@ pub(super) async fn answer<C: Client, S: Sink>(
             .as_ref()
             .map(|cut| TransactionInfo { range_overlap: Some(cut.overlap()), ..info.clone() });
         let info = wider.as_ref().unwrap_or(info);
+        body = body.map(|body| InTurns::of(tx.session.party(), body));
         let adapted = pin!(chain.respmod(info, exchange.asked, head, body));
         let adapted = drive.run_for(client, adapted).await?.map_err(Trouble::Chain)?;
         tx.adapted(Message::Response, &adapted.trail, began.elapsed());

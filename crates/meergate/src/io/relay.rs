@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{BLOCK, Stream, give_way};
+use super::{BLOCK, Stream, Turn, give_way};
 
 thread_local! {
     // One buffer a thread instead of two a connection: what a slow peer does not take at once
@@ -40,13 +40,14 @@ pub enum RelayEnd {
 }
 
 /// Passes bytes between `client` and `server` until both ends are done, one fails, or nothing
-/// moves for `idle`. An end of stream is handed on by shutting down the other side's writing half.
+/// moves for `idle`; in turns, at the expense of `turn`'s client. An end of stream is handed on by shutting down the other side's writing half.
 ///
 /// `count` is called for each piece with its direction and length in bytes, as it is passed on.
 pub async fn relay<C, S, F>(
     client: &mut C,
     server: &mut S,
     idle: Duration,
+    mut turn: Turn,
     mut count: F,
 ) -> RelayEnd
 where
@@ -59,6 +60,7 @@ where
     let timer = sleep(idle);
     tokio::pin!(timer);
     poll_fn(|cx| {
+        ready!(turn.poll(cx));
         let mut moved = 0;
         let up = up.poll(cx, Pin::new(&mut *client), Pin::new(&mut *server), &mut |n| {
             moved += n;
@@ -76,6 +78,7 @@ where
             _ => {}
         }
         if moved > 0 {
+            turn.moved(moved);
             timer.as_mut().reset(Instant::now() + idle);
         }
         poll_idle(timer.as_mut(), cx)
@@ -183,7 +186,12 @@ impl Pipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    fn turn() -> Turn {
+        Turn::of(IpAddr::from(Ipv4Addr::LOCALHOST).into())
+    }
 
     #[tokio::test]
     async fn passes_both_ways_and_hands_on_the_end() {
@@ -191,11 +199,12 @@ mod tests {
         let (mut server_far, mut server) = duplex(7);
         let relayed = tokio::spawn(async move {
             let mut counted = (0, 0);
-            let end = relay(&mut client, &mut server, Duration::from_secs(30), |d, n| match d {
-                Direction::ToServer => counted.0 += n,
-                Direction::ToClient => counted.1 += n,
-            })
-            .await;
+            let end =
+                relay(&mut client, &mut server, Duration::from_secs(30), turn(), |d, n| match d {
+                    Direction::ToServer => counted.0 += n,
+                    Direction::ToClient => counted.1 += n,
+                })
+                .await;
             (matches!(end, RelayEnd::Finished), counted)
         });
         let sent: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
@@ -220,7 +229,7 @@ mod tests {
     async fn ends_when_nothing_moves() {
         let (_client_far, mut client) = duplex(10);
         let (_server_far, mut server) = duplex(10);
-        let end = relay(&mut client, &mut server, Duration::from_secs(60), |_, _| {}).await;
+        let end = relay(&mut client, &mut server, Duration::from_secs(60), turn(), |_, _| {}).await;
         assert!(matches!(end, RelayEnd::Idle));
     }
 }

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::exchange::{
     Audience, StreamSubject, block_record, count_unseen, relay_unseen, stream_id,
 };
-use crate::io::{Cut, Io, RelayEnd};
+use crate::io::{Cut, Io, RelayEnd, Turn};
 use crate::metrics::StreamLabels;
 use crate::session::Arrival;
 use crate::upstream::Upstream;
@@ -133,7 +133,8 @@ async fn run(
     // What is in TLS already does not begin another within.
     let within = Within::new(upstream.tls.is_none());
     let ends = (client, upstream.io);
-    let mut relay = Relay::new(ends, &mut streams, first, within, idle, listener);
+    let patience = (idle, Turn::of(arrival.party()));
+    let mut relay = Relay::new(ends, &mut streams, first, within, patience, listener);
     let end = poll_fn(|cx| relay.poll(cx)).await;
     in_order(matches!(end, End::Agreed | End::Finished));
     let end = match end {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::lane::{Ended, Lane, Read};
 use super::within::{Found, Within};
-use crate::io::{BLOCK, Io, give_way};
+use crate::io::{BLOCK, Io, Turn, give_way};
 
 thread_local! {
     // One buffer a thread: what is read is copied into what its lane holds.
@@ -63,6 +63,7 @@ pub(super) struct Relay<'a, L> {
     /// What the client said that is TLS: nothing more is read.
     behind: Option<BytesMut>,
     listener: L,
+    turn: Turn,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
 }
@@ -73,7 +74,7 @@ impl<'a, L: Listener> Relay<'a, L> {
         streams: &'a mut Streams,
         first: Way,
         within: Within,
-        idle: Duration,
+        (idle, turn): (Duration, Turn),
         listener: L,
     ) -> Self {
         let order = match first {
@@ -89,6 +90,7 @@ impl<'a, L: Listener> Relay<'a, L> {
             within,
             behind: None,
             listener,
+            turn,
             idle,
             timer: Box::pin(sleep(idle)),
         }
@@ -96,6 +98,7 @@ impl<'a, L: Listener> Relay<'a, L> {
 
     /// Ready when it has ended. Nothing leaves after that.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        ready!(self.turn.poll(cx));
         let mut moved_at_all = false;
         for _ in 0..ROUNDS {
             let moved = match self.round(cx) {
@@ -150,7 +153,7 @@ impl<'a, L: Listener> Relay<'a, L> {
     }
 
     fn read(&mut self, cx: &mut Context<'_>, way: Way) -> Result<bool, End> {
-        let Self { client, server, streams, lanes, within, behind, listener, .. } = self;
+        let Self { client, server, streams, lanes, within, behind, listener, turn, .. } = self;
         if behind.is_some() {
             return Ok(false);
         }
@@ -167,6 +170,7 @@ impl<'a, L: Listener> Relay<'a, L> {
                 Read::Bytes(bytes) => match within.look(way, bytes) {
                     None => {
                         listener.read(way, bytes.len());
+                        turn.moved(bytes.len());
                         streams.show(way, bytes, Mark::NONE)
                     }
                     Some(Found::Agreed(at)) => {
