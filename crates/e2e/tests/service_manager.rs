@@ -1,6 +1,8 @@
 //! Under a service manager: what the programs tell it, and the settings that are installed for it.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
@@ -125,4 +127,70 @@ fn the_units_have_users_of_their_own() {
     assert_eq!(unit("meergate", "SupplementaryGroups").as_ref(), Some(&users[1]));
     // Two units that give one folder to two users take it from each other.
     assert_ne!(unit("meergate", "LogsDirectory"), unit("meergate-inspector", "LogsDirectory"));
+}
+
+/// Users that nobody else has, for programs that root starts as somebody else.
+const GATEWAY: &str = "64901";
+const INSPECTOR: &str = "64902";
+
+/// A command that has a user's rights and those of one more group, if any.
+fn as_user(user: &str, group: Option<&str>, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user]);
+    match group {
+        Some(group) => command.args(["--groups", group]),
+        None => command.arg("--clear-groups"),
+    };
+    command.arg(program);
+    command
+}
+
+#[test]
+fn two_users_meet_at_the_socket_and_nowhere_else() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can start programs as other users");
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let of = |name: &str, user: &str, mode: u32| {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        let id = user.parse().ok();
+        chown(&path, id, id).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (run, state) = (of("run", INSPECTOR, 0o755), of("state", GATEWAY, 0o700));
+    let rules = folder.path().join("test.rules");
+    fs::copy(test_rules(), &rules).unwrap();
+    // Where they are built, others may have no way to.
+    let programs = ["meergate", "meergate-inspector"].map(|name| folder.path().join(name));
+    for program in &programs {
+        fs::copy(binary(program.file_name().unwrap().to_str().unwrap()), program).unwrap();
+    }
+    let [gateway, inspector] = &programs;
+    let listen = format!("unix:{}", run.join("icap.sock").display());
+    let mut command = as_user(INSPECTOR, None, inspector);
+    command.args(["run", "--listen", &listen, "--rules"]).arg(&rules);
+    command.arg("--control").arg(run.join("control.sock"));
+    let mut inspector = Process::start("meergate-inspector", &mut command);
+    inspector.wait_for_line("ready");
+    let asks = |user, group| {
+        let url = format!("{listen}:/suricata");
+        as_user(user, group, gateway).args(["icap", "options", &url]).output().unwrap()
+    };
+    let said = asks(GATEWAY, Some(INSPECTOR));
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(!asks(GATEWAY, None).status.success(), "without the group");
+
+    let ca = |user| {
+        let mut command = as_user(user, None, gateway);
+        command.args(["ca", "new", "--state-dir"]).arg(&state).output().unwrap()
+    };
+    assert!(ca(GATEWAY).status.success());
+    let key = state.join("ca.key").display().to_string();
+    let reads = |user| as_user(user, None, "cat").arg(&key).output().unwrap().status.success();
+    assert!(reads(GATEWAY) && !reads(INSPECTOR));
+    end(inspector);
 }
