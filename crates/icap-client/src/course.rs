@@ -142,15 +142,18 @@ impl Course {
                 self.adopt(service, *message, answer.raw_heads)?;
                 self.changed = true;
                 metrics.adapted.add(1);
-                let ends = match &self.message {
-                    Message::Request(_) => false,
+                let (ends, is_block) = match &self.message {
+                    Message::Request(_) => (false, false),
                     // A message that was cleaned of what was found in it goes on to the others.
                     Message::Response { response, .. } => {
-                        was_request || (block.is_some() && response.status() >= 400)
+                        let is_error = response.status() >= 400;
+                        // Not every service accounts for its blocks, and not every answer to a request is one.
+                        let is_block = block.is_some() || is_error;
+                        (was_request || (block.is_some() && is_error), is_block)
                     }
                 };
                 if ends {
-                    metrics.blocked.add(1);
+                    metrics.blocked.add(u64::from(is_block));
                     self.stopped = Some((service.name().clone(), block));
                 }
                 Ok(Some(Did::Adapted))

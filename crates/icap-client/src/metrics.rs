@@ -68,7 +68,7 @@ pub struct ServiceMetrics {
     pub passed: Counter,
     /// Answered with a message of the service's own.
     pub adapted: Counter,
-    /// Requests the service answered itself, and responses it replaced by a block.
+    /// Responses the service replaced by a block, and requests it answered so: with an account of it, or an error.
     pub blocked: Counter,
     /// Messages that the service asked not to see (`Transfer-Ignore`).
     pub ignored: Counter,

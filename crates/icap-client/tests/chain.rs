@@ -125,6 +125,31 @@ async fn a_block_ends_the_chain() {
 }
 
 #[tokio::test]
+async fn only_answers_that_are_blocks_count_as_such() {
+    for (head, account, expected) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", "", 0),
+        ("HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", "", 0),
+        ("HTTP/1.1 302 Found\r\nLocation: /why\r\n\r\n", "X-Response-Info: blocked\r\n", 1),
+        ("HTTP/1.1 403 No\r\n\r\n", "", 1),
+    ] {
+        let server = serve_requests(OPTIONS_204, move |mut peer, _| async move {
+            peer.send(reply_with(account, "res", head, Some(b"page"))).await;
+            Some(peer)
+        })
+        .await;
+        let chain = Chain::from_urls(&[server.url()]).unwrap();
+        match reqmod(&chain, get(), None).await {
+            Ok(Adapted::Respond { body, .. }) => {
+                assert_eq!(collect(body).await.unwrap().0, b"page");
+            }
+            _ => panic!("the page must be the answer"),
+        }
+        let metrics = chain.services().next().unwrap().metrics();
+        assert_eq!((metrics.adapted.value(), metrics.blocked.value()), (1, expected), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_shown_to_others_but_not_to_the_other_half_of_who_gave_it() {
     let (halves, other) = (halves().await, marking("-seen").await);
     let url = |half: &str| format!("icap://{}/{half}", halves.addr);
