@@ -346,6 +346,142 @@ async fn mail_that_the_engine_does_not_see_as_its_server_does_is_refused() {
     drop(lab.inspector);
 }
 
+/// What servers of other protocols greet with, or what is no greeting of any.
+const GREETINGS: [&[u8]; 16] = [
+    b"* OK IMAP4rev1 ready\r\n",
+    b"* OK x\r\n220 mx ESMTP\r\n",
+    b"* PREAUTH x\r\n",
+    b"*\r\n",
+    b"+OK POP3\r\n",
+    b"-ERR\r\n",
+    b"\r\n\r\n* OK x\r\n",
+    b"\xef\xbb\xbf220 mx ESMTP\r\n",
+    b"200 news\r\n",
+    b"RFB 003.008\n",
+    b"@RSYNCD: 31.0\n",
+    b"\x0a\0\0\0\x0a8.0\0",
+    b":irc 001 x\r\n",
+    b"{\"a\":1}\r\n",
+    b"22",
+    b"220-no end of it\r\n220-none\r\n",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_is_mail_whatever_its_server_greets_with() {
+    let lab = Lab::start(RULES, "");
+    let greeted = |greeting: &[u8]| {
+        let mut steps = with_data();
+        steps[0] = server(greeting);
+        [steps, vec![client(bad_mail())]].concat()
+    };
+    let held = |name: &str, (dropped, passed): (Option<StreamDrop>, usize), most: usize| {
+        let why = why(dropped.as_ref());
+        assert!(why == "20" || why.contains("a mail"), "{name}: {why:?}");
+        assert!(passed < most, "{name}: {passed} passed");
+    };
+    for greeting in GREETINGS {
+        let name = greeting.escape_ascii().to_string();
+        for port in [25, 143, 2525] {
+            let steps = greeted(greeting);
+            held(&name, lab.talk(port, &steps).await, steps.len());
+        }
+        // In pieces.
+        let pieces = greeting.chunks(1).map(server).collect::<Vec<_>>();
+        let steps = [pieces, greeted(greeting)[1..].to_vec()].concat();
+        held(&name, lab.talk(2525, &steps).await, steps.len());
+        // In one, with other commands in front.
+        let group = format!("NOOP\r\n\r\nRSET\r\n{EHLO}{FROM}{TO}DATA\r\n");
+        let replies = "250 ok\r\n500 what\r\n".repeat(3);
+        let steps = [
+            server(greeting),
+            client(group),
+            server(format!("{replies}354 go\r\n")),
+            client(bad_mail()),
+        ];
+        held(&name, lab.talk(2525, &steps).await, steps.len());
+    }
+    // The same commands as some write them, and as few as some servers take.
+    for (commands, behind) in [
+        (
+            "  ehlo x\r\n \tMail \t From:<a@b>\r\nrcpt   to:<c@d>\r\nData\r\n",
+            "250 ok\r\n".repeat(3),
+        ),
+        ("helo\n MAIL <a@b>\nRCPT <c@d>\nDATA\n", "250 ok\n".repeat(3)),
+        ("EHLO x\rMAIL FROM:<a@b>\rRCPT TO:<c@d>\rDATA\r", "250 ok\r\n".repeat(3)),
+        ("NOOP\rMAIL FROM:<a@b>\rRCPT TO:<c@d>\rDATA\r\n", "250 ok\r\n".repeat(3)),
+        ("mail any:a@b\r\nrcpt any:c@d\r\nDATA\r\n", "250 ok\r\n".repeat(2)),
+        ("FROM a\r\nTO c\r\nDATA\r\n", "250 ok\r\n".repeat(2)),
+    ] {
+        for greeting in ["", "220 mx\r\n", "* OK IMAP\r\n"] {
+            let name = format!("{greeting:?} {commands:?}");
+            let greeting = [server(greeting)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
+            let steps =
+                [client(commands), server(format!("{behind}354 go\r\n")), client(bad_mail())];
+            let steps = greeting.chain(steps).collect::<Vec<_>>();
+            held(&name, lab.talk(2525, &steps).await, steps.len());
+            // Who does not wait for any word.
+            let steps = [client(format!("{commands}{}", bad_mail())), server("354 go\r\n")];
+            let (dropped, _) = lab.talk(2525, &steps).await;
+            assert!(dropped.is_some(), "{name} at once");
+        }
+    }
+    // Ten kilobytes of nothing before, to a server that says nothing yet.
+    let steps = [
+        client("NOOP\r\n".repeat(1_700)),
+        client(format!("{EHLO}{FROM}{TO}DATA\r\n")),
+        server(format!("220 mx\r\n{}354 go\r\n", "250 ok\r\n".repeat(1_703))),
+        client(bad_mail()),
+    ];
+    held("late", lab.talk(2525, &steps).await, steps.len());
+    // A beginning of TLS that is none.
+    let mut hello = client_hello("good.example");
+    hello.extend_from_slice(b"\r\n");
+    let steps = [
+        vec![server("220 mx\r\n"), client(hello), server("500 what\r\n")],
+        with_data()[1..].to_vec(),
+        vec![client(bad_mail())],
+    ];
+    let (dropped, passed) = lab.talk(2525, &steps.concat()).await;
+    assert!(dropped.is_some(), "{passed} passed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_looks_like_mail_goes_on() {
+    let lab = Lab::start(RULES, "");
+    let letter = "Subject: x\r\n\r\nHELO there\r\nmail from: me\r\nrcpt to: you\r\nDATA\r\nb\rc\r\nBDAT 1\r\n";
+    let stored = [
+        server("* OK IMAP4rev1\r\n"),
+        client("a APPEND Sent {99}\r\n"),
+        server("+ go\r\n"),
+        client(letter),
+        client("DATA shows that\r\nit goes on\r\n"),
+        server("a OK\r\n"),
+    ];
+    assert_eq!(lab.talk(143, &stored).await.0, None);
+    let posted = [
+        server("200 news\r\n"),
+        client("POST\r\n"),
+        server("340 go\r\n"),
+        client(letter),
+        client("Data are\r\nplural\r\n.\r\n"),
+        server("240 ok\r\n"),
+    ];
+    assert_eq!(lab.talk(119, &posted).await.0, None);
+    let own = [
+        server("hello\n"),
+        client("DATA\n"),
+        client("1 2 3\n"),
+        server("ok 354\n"),
+        client("MAIL\nDATA 3\nHELP\n\0\r.\r"),
+    ];
+    assert_eq!(lab.talk(7777, &own).await.0, None);
+    // Much of anything, to somebody who says nothing.
+    let mut upload = vec![client(vec![b'.'; 64 << 10]); 17];
+    upload.push(client("\nEHLO x\nDATA\n"));
+    upload.push(client("\0more"));
+    assert_eq!(lab.talk(7777, &upload).await.0, None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mail_that_is_not_seen_may_be_let_go_on_and_is_counted() {
     let lab = Lab::start(RULES, "[content]\nmail = \"pass\"\n");
@@ -416,6 +552,52 @@ async fn what_stands_behind_a_header_or_a_handshake_is_seen() {
         let hello = client_hello("good.example");
         let steps = [&asks[..], &hello.chunks(cut).map(client).collect::<Vec<_>>()].concat();
         assert_eq!(lab.talk(1080, &steps).await.0, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_behind_any_number_of_headers_is_seen() {
+    let lab = Lab::start(RULES, "");
+    let [text, binary, empty] = proxy_headers();
+    let long = [b"PROXY TCP4 ", &[b' '; 200][..], b"192.0.2.1 192.0.2.2 1 2\r\n"].concat();
+    let small = text.to_ascii_lowercase();
+    let alone = b"PROXY UNKNOWN\n".to_vec();
+    let pile = |headers: &[&[u8]]| headers.concat();
+    for (name, headers) in [
+        ("text twice", pile(&[&text, &text])),
+        ("binary twice", pile(&[&binary, &binary])),
+        ("binary, nothing in them", pile(&[&empty, &empty, &empty])),
+        ("text, binary", pile(&[&text, &binary])),
+        ("binary, text", pile(&[&empty, &text])),
+        ("sixteen", pile(&[&*text; 16])),
+        ("a long one", long.clone()),
+        ("a long one and others", pile(&[&long, &binary, &small])),
+        ("in small letters", small),
+        ("LF alone", pile(&[&alone, &alone])),
+        ("line ends before", pile(&[b"\r\n", &binary])),
+        ("line ends between", pile(&[&text, b"\r\n", &binary, b"\n ", &text])),
+        ("another version", pile(&[b"\r\n\r\n\0\r\nQUIT\n\x31\x99\0\x01x", &binary])),
+    ] {
+        for cut in [1, 3, 20, 5000] {
+            let behind = |what: &[u8]| {
+                let bytes = [&headers[..], what].concat();
+                bytes.chunks(cut).map(client).collect::<Vec<_>>()
+            };
+            let (dropped, _) = lab.talk(25, &behind(&client_hello("evil.example"))).await;
+            assert_eq!(why(dropped.as_ref()), "9", "{name}, pieces of {cut}");
+            let (dropped, _) = lab.talk(25, &behind(b"QUERY / HTTP/1.1\r\n\r\n")).await;
+            assert!(why(dropped.as_ref()).contains("HTTP"), "{name}, pieces of {cut}");
+            let session = [with_data(), vec![client(bad_mail())]].concat();
+            let (dropped, _) = lab.talk(2525, &[behind(b""), session].concat()).await;
+            assert_eq!(why(dropped.as_ref()), "20", "{name}, pieces of {cut}");
+            assert_eq!(lab.talk(2525, &behind(b"PROX")).await.0, None, "{name}, pieces of {cut}");
+        }
+    }
+    let (dropped, _) = lab.talk(25, &[client(pile(&[&*text; 17]))]).await;
+    assert!(why(dropped.as_ref()).contains("PROXY"), "{dropped:?}");
+    // What is no header.
+    for other in ["PROXYING is\n", "proxy", "QUIT\n\x21\x11\0\x01", "P", "\0QUIT\r\n"] {
+        assert_eq!(lab.talk(7777, &[client(other), client("more\n")]).await.0, None, "{other}");
     }
 }
 

@@ -124,6 +124,8 @@ impl fmt::Display for DnsFault {
 /// What a stream has that the engine would not see as its receiver does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hidden {
+    /// Headers of the PROXY protocol behind each other, more than anybody has.
+    Headers,
     /// HTTP, of which codings are undone in messages only.
     Http,
     /// A mail.
@@ -135,6 +137,7 @@ pub(crate) enum Hidden {
 impl fmt::Display for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Headers => f.write_str("more than 16 PROXY headers behind each other"),
             Self::Http => f.write_str("HTTP within a stream, where it is not inspected as such"),
             Self::Mail(fault) => write!(f, "a mail that cannot be inspected: {fault}"),
             Self::Roles => f.write_str("TLS within a stream, of which the server is the client"),

@@ -1,6 +1,8 @@
 //! TCP streams: frames in, verdicts out (`docs/stream-carrier.md`).
 
 mod mail;
+mod proxy;
+mod tongue;
 mod turns;
 mod view;
 

@@ -8,15 +8,12 @@ use std::mem;
 
 use memchr::{memchr, memrchr};
 
+use super::tongue::{TOLD_BY, Tongue, is_command};
 use crate::inspection::refusal::MailFault;
 
 /// Bytes of a line up to which the engine reads all of it (`SMTP_LINE_BUFFER_LIMIT` of Suricata). RFC 5321 section
 /// 4.5.3.1 has 512 for commands, 1,000 for text.
 const LONGEST_LINE: usize = 4096;
-/// Bytes of a command that are looked at.
-const TOLD_BY: usize = 16;
-/// What only clients of mail say.
-const OF_MAIL: [&[u8]; 5] = [b"ehlo", b"helo", b"lhlo", b"mail from", b"rcpt to"];
 
 /// What the client may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +24,7 @@ enum Stage {
     },
     Command,
     Content,
-    /// Nobody speaks of mail here.
+    /// Nobody looks any more.
     Over,
     /// TLS.
     Secure,
@@ -41,8 +38,11 @@ pub(super) struct Mail {
     stage: Stage,
     /// Replies that the server owes.
     owed: u32,
-    /// The client's line so far; of commands no more than tells them.
+    tongue: Tongue,
+    /// The client's line so far; of commands no more than tells them, with one blank for several, of the part behind the
+    /// last CR or NUL.
     line: Vec<u8>,
+    is_part_over: bool,
     line_length: usize,
     is_line_odd: bool,
     is_line_indented: bool,
@@ -51,8 +51,9 @@ pub(super) struct Mail {
     /// The beginning of the server's line, and the code of the reply that it goes on with.
     reply: Vec<u8>,
     code: Option<[u8; 3]>,
-    has_server_spoken: bool,
     is_spoken: bool,
+    /// The client went on behind what some take for DATA, before anything told that this is mail.
+    has_gone_on: bool,
 }
 
 /// The next bytes for the engine.
@@ -68,15 +69,17 @@ impl Mail {
         Self {
             stage: Stage::Command,
             owed: 0,
+            tongue: Tongue::new(),
             line: Vec::new(),
+            is_part_over: false,
             line_length: 0,
             is_line_odd: false,
             is_line_indented: false,
             ended_well: false,
             reply: Vec::new(),
             code: None,
-            has_server_spoken: false,
             is_spoken: false,
+            has_gone_on: false,
         }
     }
 
@@ -101,11 +104,13 @@ impl Mail {
     /// # Errors
     /// None of it may go on.
     pub(super) fn client<'a>(&mut self, input: &mut &'a [u8]) -> Result<Part<'a>, MailFault> {
+        self.tongue.client(input.len());
         let taken = match self.stage {
             Stage::Asked { .. } | Stage::SecureAsked if self.is_spoken => {
                 return Err(MailFault::Early);
             }
             Stage::Asked { .. } | Stage::SecureAsked | Stage::Command => {
+                self.has_gone_on |= self.stage != Stage::Command;
                 self.stage = Stage::Command;
                 self.commands(input)?
             }
@@ -137,10 +142,16 @@ impl Mail {
             };
             self.is_line_odd |= is_odd(text) || (self.ended_well && !text.is_empty());
             self.ended_well = cr || (self.ended_well && piece.is_empty());
-            let told = if self.line.is_empty() { text.trim_ascii_start() } else { text };
-            self.is_line_indented |= told.len() < text.len();
-            let missing = TOLD_BY.saturating_sub(self.line.len()).min(told.len());
-            self.line.extend_from_slice(&told[..missing]);
+            // Some servers take a bare CR for the end of a line, too.
+            for (number, part) in text.split(|b| matches!(b, 0 | b'\r')).enumerate() {
+                if number > 0 {
+                    self.part_ends();
+                }
+                self.take(part);
+            }
+            if cr {
+                self.part_ends();
+            }
             self.line_length += piece.len();
             if self.is_spoken && self.is_line_odd {
                 return Err(MailFault::Line);
@@ -157,8 +168,33 @@ impl Mail {
         Ok(at)
     }
 
+    /// Keeps what tells a command.
+    fn take(&mut self, part: &[u8]) {
+        if mem::take(&mut self.is_part_over) && !part.is_empty() {
+            self.line.clear();
+        }
+        for &byte in part {
+            let is_blank = byte.is_ascii_whitespace();
+            match self.line.last() {
+                _ if self.line.len() == TOLD_BY => return,
+                None if is_blank => self.is_line_indented = true,
+                Some(last) if is_blank && last.is_ascii_whitespace() => {}
+                _ => self.line.push(byte),
+            }
+        }
+    }
+
+    /// What some take for a line has ended.
+    fn part_ends(&mut self) {
+        if !mem::replace(&mut self.is_part_over, true) {
+            self.is_spoken |= self.tongue.tells(&self.line);
+        }
+    }
+
     /// A line of the client's has ended.
     fn command(&mut self) -> Result<(), MailFault> {
+        self.part_ends();
+        self.is_part_over = false;
         let line = mem::take(&mut self.line);
         let is_odd = mem::take(&mut self.is_line_odd);
         let is_indented = mem::take(&mut self.is_line_indented);
@@ -168,20 +204,16 @@ impl Mail {
         let text = &line[..];
         let begins =
             |name: &[u8]| text.get(..name.len()).is_some_and(|t| t.eq_ignore_ascii_case(name));
-        self.is_spoken |= OF_MAIL.iter().any(|name| begins(name));
-        if !self.is_spoken {
-            return Ok(());
-        }
-        if is_odd {
+        if self.is_spoken && is_odd {
             return Err(MailFault::Line);
         }
-        if begins(b"bdat") && text.get(4).is_none_or(|b| b.is_ascii_whitespace()) {
+        if self.is_spoken && is_command(text, b"bdat") {
             return Err(MailFault::Chunks);
         }
         if begins(b"data") {
             self.stage = Stage::Asked { plain: !is_indented };
             self.ended_well = ended_well;
-        } else if begins(b"starttls") {
+        } else if self.is_spoken && begins(b"starttls") {
             self.stage = Stage::SecureAsked;
         }
         Ok(())
@@ -235,15 +267,10 @@ impl Mail {
             let piece = if self.reply.is_empty() { piece.trim_ascii_start() } else { piece };
             let missing = 4usize.saturating_sub(self.reply.len()).min(piece.len());
             self.reply.extend_from_slice(&piece[..missing]);
-            if !self.has_server_spoken && !self.reply.iter().take(3).all(u8::is_ascii_digit) {
-                // No server of mail greets like that.
-                self.stage = Stage::Over;
-                return Ok(());
-            }
+            self.tongue.server(&self.reply, end.is_some());
             let Some(end) = end else { return Ok(()) };
             bytes = &bytes[end + 1..];
             let reply = mem::take(&mut self.reply);
-            self.has_server_spoken |= !reply.is_empty();
             let Some((&code, rest)) = reply.split_first_chunk::<3>() else { continue };
             let is_last = rest.first() != Some(&b'-');
             let is_other = self.code.is_some_and(|before| before != code);
@@ -262,6 +289,16 @@ impl Mail {
 
     /// A reply has ended.
     fn answered(&mut self, code: [u8; 3]) -> Result<(), MailFault> {
+        let is_asked = matches!(self.stage, Stage::Asked { .. });
+        let has_gone_on = self.has_gone_on;
+        self.has_gone_on &= self.owed > 0;
+        if &code == b"354" && !self.is_spoken && (is_asked || has_gone_on) {
+            // Whatever else was said.
+            self.is_spoken = true;
+            if !is_asked {
+                return Err(MailFault::Early);
+            }
+        }
         let goes_ahead = &code == b"354" && self.is_spoken;
         match self.stage {
             Stage::Asked { plain: true } if self.owed == 0 && goes_ahead => {
@@ -278,17 +315,23 @@ impl Mail {
         Ok(())
     }
 
-    /// Compares that with what the engine made of it: whether it takes this for SMTP, and what comes next for a mail.
+    /// Compares that with what the engine made of it: which protocol it takes this for, and whether it takes what comes
+    /// next for a mail.
     ///
     /// # Errors
     /// They do not agree.
-    pub(super) fn agree(&mut self, is_smtp: bool, reads_mail: bool) -> Result<(), MailFault> {
-        // Those who greet in another way are of no use to clients of mail, but the engine takes it for that.
+    pub(super) fn agree(
+        &mut self,
+        protocol: Option<&str>,
+        reads_mail: bool,
+    ) -> Result<(), MailFault> {
+        let is_smtp = protocol == Some("smtp");
         self.is_spoken |= is_smtp;
         let agreed = match self.stage {
             Stage::Asked { .. } => is_smtp,
             Stage::Content => is_smtp && reads_mail,
-            Stage::Command | Stage::SecureAsked => !(is_smtp && reads_mail),
+            // As long as the engine does not know yet, it may come to know.
+            Stage::Command | Stage::SecureAsked => protocol.is_none() || is_smtp && !reads_mail,
             Stage::Over | Stage::Secure => true,
         };
         match agreed || !self.is_spoken {

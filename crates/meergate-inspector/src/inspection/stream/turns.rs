@@ -7,13 +7,7 @@ const HELLO: usize = 11;
 /// Bytes of anything behind which some clients look for a response (`HTTP/` and a digit at last).
 const RESPONSE: usize = 8 + 6;
 /// The longest first line that is looked at; no server takes a longer one.
-const LONGEST: usize = 128 << 10;
-/// What a PROXY header of version 2 begins with, and the length of that with what follows up to the length of the rest.
-const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-const PROXY_2_HEAD: usize = 16;
-const PROXY_1: &[u8] = b"PROXY ";
-/// The longest PROXY header of version 1.
-const PROXY_1_LONGEST: usize = 107;
+pub(super) const LONGEST: usize = 128 << 10;
 
 /// What begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,55 +147,4 @@ fn ends_as_request(last: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"HTTP/")
         && number.first().is_some_and(u8::is_ascii_digit)
         && number.iter().all(|b| b.is_ascii_digit() || *b == b'.')
-}
-
-/// The header of the PROXY protocol that a client's bytes may begin with: there, what its server speaks begins behind.
-#[derive(Debug, Default)]
-pub(super) struct ProxyHeader {
-    seen: Vec<u8>,
-    /// Of version 2, once that is known.
-    left: Option<usize>,
-    is_over: bool,
-}
-
-impl ProxyHeader {
-    /// Takes in bytes. If the header ends among them: how many of them it has.
-    pub(super) fn look(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, &byte) in bytes.iter().enumerate() {
-            if self.is_over {
-                return None;
-            }
-            if self.take(byte) {
-                self.is_over = true;
-                return Some(at + 1);
-            }
-        }
-        None
-    }
-
-    /// Whether the header ends with this byte.
-    fn take(&mut self, byte: u8) -> bool {
-        if let Some(left) = &mut self.left {
-            *left -= 1;
-            return *left == 0;
-        }
-        self.seen.push(byte);
-        let seen = &self.seen;
-        let agrees = |with: &[u8]| seen.iter().zip(with).all(|(a, b)| a == b);
-        match seen.len() {
-            PROXY_2_HEAD if agrees(PROXY_2) => {
-                let length = usize::from(u16::from_be_bytes([seen[14], seen[15]]));
-                self.left = (length > 0).then_some(length);
-                length == 0
-            }
-            length if agrees(PROXY_2) && length < PROXY_2_HEAD => false,
-            length if agrees(PROXY_1) && length <= PROXY_1_LONGEST => {
-                length > PROXY_1.len() && byte == b'\n'
-            }
-            _ => {
-                self.is_over = true;
-                false
-            }
-        }
-    }
 }

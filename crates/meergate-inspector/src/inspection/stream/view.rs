@@ -6,7 +6,8 @@ use icap_stream::{Mark, Way};
 use suricata::{Direction, Tuple};
 
 use super::mail::{Mail, Part};
-use super::turns::{Found, ProxyHeader, Turns};
+use super::proxy::ProxyHeaders;
+use super::turns::{Found, Turns};
 use crate::inspection::halt::Halt;
 use crate::inspection::metrics::Uninspected;
 use crate::inspection::refusal::{Hidden, MailFault, Refusal};
@@ -22,7 +23,7 @@ const OPAQUE: [&str; 3] = ["ftp-data", "ssh", "tls"];
 pub(super) struct View {
     pub(super) flow: StreamFlow,
     turns: Turns,
-    header: ProxyHeader,
+    headers: ProxyHeaders,
     mail: Mail,
     /// Mail is not looked at any more, and what its client says is counted.
     is_mail_given_up: bool,
@@ -37,7 +38,7 @@ impl View {
         Self {
             flow,
             turns: Turns::default(),
-            header: ProxyHeader::default(),
+            headers: ProxyHeaders::default(),
             mail: Mail::new(),
             is_mail_given_up: false,
             policy,
@@ -51,7 +52,7 @@ impl View {
     /// The engine could not open it.
     pub(super) fn renew(&mut self, tuple: Option<Tuple>) -> Result<(), Halt> {
         self.turns = Turns::default();
-        self.header = ProxyHeader::default();
+        self.headers = ProxyHeaders::default();
         self.mail = Mail::new();
         self.is_mail_given_up = false;
         Ok(self.flow.renew(tuple)?)
@@ -67,19 +68,21 @@ impl View {
     /// # Errors
     /// A rule drops it, it was not inspected, or it is not what the engine would see.
     pub(super) fn show(&mut self, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Halt> {
-        let header = match way {
-            Way::ToClient => None,
-            Way::ToServer => self.header.look(bytes),
-        };
-        if let Some(length) = header {
-            let (header, rest) = bytes.split_at(length);
+        let mut rest = bytes;
+        while way == Way::ToServer
+            && let Some(length) = self.headers.look(rest)
+        {
+            let (header, behind) = rest.split_at(length);
             self.flow.feed(Direction::ToServer, &[header])?;
+            if self.headers.are_too_many() {
+                return Err(Refusal::Hidden(Hidden::Headers).into());
+            }
             self.begin_anew()?;
             self.turns = Turns::default();
             self.mail = Mail::new();
-            return self.show_behind(way, rest, mark);
+            rest = behind;
         }
-        self.show_behind(way, bytes, mark)
+        self.show_behind(way, rest, mark)
     }
 
     /// The same of bytes that are no part of the stream now, so that none can be kept.
@@ -171,11 +174,10 @@ impl View {
 
     /// Whether the engine takes for a mail what the server does.
     fn compare(&mut self) -> Result<(), Halt> {
-        let is_smtp = self.flow.protocol() == Some("smtp");
         if !self.is_inline {
             return Ok(());
         }
-        let agreed = self.mail.agree(is_smtp, self.flow.reads_mail());
+        let agreed = self.mail.agree(self.flow.protocol(), self.flow.reads_mail());
         self.or_refuse(agreed)
     }
 
