@@ -596,7 +596,7 @@ async fn what_stands_behind_any_number_of_headers_is_seen() {
     let (dropped, _) = lab.talk(25, &[client(pile(&[&*text; 17]))]).await;
     assert!(why(dropped.as_ref()).contains("PROXY"), "{dropped:?}");
     // What is no header.
-    for other in ["PROXYING is\n", "proxy", "QUIT\n\x21\x11\0\x01", "P", "\0QUIT\r\n"] {
+    for other in ["PROXYING is\n", "proxy", "\0QUIP\n\x21\x11\0\x01", "P", "\r\n\0"] {
         assert_eq!(lab.talk(7777, &[client(other), client("more\n")]).await.0, None, "{other}");
     }
 }
