@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use e2e::Inspector;
-use icap_client::{Chain, Mark, StreamDrop, StreamEvent, Streams, TransactionInfo, Way};
+use icap_client::{Chain, Failure, Mark, StreamDrop, StreamEvent, Streams, TransactionInfo, Way};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -71,24 +71,33 @@ impl Lab {
 
     /// Has both sides say that, each after the last was passed. What was dropped, and how many of the steps passed.
     async fn talk(&self, port: u16, steps: &[Step]) -> (Option<StreamDrop>, usize) {
+        self.try_to_talk(port, steps).await.expect("verdicts")
+    }
+
+    /// The same, where it may also come to nothing because the engine gives up.
+    async fn try_to_talk(
+        &self,
+        port: u16,
+        steps: &[Step],
+    ) -> Result<(Option<StreamDrop>, usize), Failure> {
         let mut streams = self.open(port).await;
         for (number, (way, bytes)) in steps.iter().enumerate() {
-            if let Some(dropped) = show(&mut streams, *way, bytes).await {
-                return (Some(dropped), number);
+            if let Some(dropped) = show(&mut streams, *way, bytes).await? {
+                return Ok((Some(dropped), number));
             }
         }
         for way in Way::BOTH {
             streams.show(way, b"", Mark::END).expect("an end");
             while !streams.end_cleared(way) {
-                match event(&mut streams).await {
-                    StreamEvent::Dropped(dropped) => return (Some(dropped), steps.len()),
+                match event(&mut streams).await? {
+                    StreamEvent::Dropped(dropped) => return Ok((Some(dropped), steps.len())),
                     StreamEvent::Passed(_) | StreamEvent::Proto(_) => {}
                     other => panic!("{other:?}"),
                 }
             }
         }
         timeout(PATIENCE, streams.finish()).await.expect("in time").expect("in order");
-        (None, steps.len())
+        Ok((None, steps.len()))
     }
 }
 
@@ -102,18 +111,22 @@ fn metric(metrics: &str, name: &str) -> u64 {
     value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().expect("a number")
 }
 
-async fn event(streams: &mut Streams) -> StreamEvent {
-    timeout(PATIENCE, streams.event()).await.expect("a word in time").expect("a verdict")
+async fn event(streams: &mut Streams) -> Result<StreamEvent, Failure> {
+    timeout(PATIENCE, streams.event()).await.expect("a word in time")
 }
 
 /// Shows bytes and waits until the inspector has judged them: what it keeps until more comes may wait.
-async fn show(streams: &mut Streams, way: Way, bytes: &[u8]) -> Option<StreamDrop> {
+async fn show(
+    streams: &mut Streams,
+    way: Way,
+    bytes: &[u8],
+) -> Result<Option<StreamDrop>, Failure> {
     streams.show(way, bytes, Mark::NONE).expect("shown");
     streams.ping().expect("asked");
     loop {
-        match event(streams).await {
-            StreamEvent::Dropped(dropped) => return Some(dropped),
-            StreamEvent::Pong => return None,
+        match event(streams).await? {
+            StreamEvent::Dropped(dropped) => return Ok(Some(dropped)),
+            StreamEvent::Pong => return Ok(None),
             StreamEvent::Passed(_) | StreamEvent::Proto(_) => {}
             other => panic!("{other:?}"),
         }
@@ -374,7 +387,9 @@ async fn mail_is_mail_whatever_its_server_greets_with() {
         steps[0] = server(greeting);
         [steps, vec![client(bad_mail())]].concat()
     };
-    let held = |name: &str, (dropped, passed): (Option<StreamDrop>, usize), most: usize| {
+    // The engine may also give up, which is no pass.
+    let held = |name: &str, said: Result<(Option<StreamDrop>, usize), Failure>, most: usize| {
+        let Ok((dropped, passed)) = said else { return };
         let why = why(dropped.as_ref());
         assert!(why == "20" || why.contains("a mail"), "{name}: {why:?}");
         assert!(passed < most, "{name}: {passed} passed");
@@ -383,12 +398,12 @@ async fn mail_is_mail_whatever_its_server_greets_with() {
         let name = greeting.escape_ascii().to_string();
         for port in [25, 143, 2525] {
             let steps = greeted(greeting);
-            held(&name, lab.talk(port, &steps).await, steps.len());
+            held(&name, lab.try_to_talk(port, &steps).await, steps.len());
         }
         // In pieces.
         let pieces = greeting.chunks(1).map(server).collect::<Vec<_>>();
         let steps = [pieces, greeted(greeting)[1..].to_vec()].concat();
-        held(&name, lab.talk(2525, &steps).await, steps.len());
+        held(&name, lab.try_to_talk(2525, &steps).await, steps.len());
         // In one, with other commands in front.
         let group = format!("NOOP\r\n\r\nRSET\r\n{EHLO}{FROM}{TO}DATA\r\n");
         let replies = "250 ok\r\n500 what\r\n".repeat(3);
@@ -398,7 +413,7 @@ async fn mail_is_mail_whatever_its_server_greets_with() {
             server(format!("{replies}354 go\r\n")),
             client(bad_mail()),
         ];
-        held(&name, lab.talk(2525, &steps).await, steps.len());
+        held(&name, lab.try_to_talk(2525, &steps).await, steps.len());
     }
     // The same commands as some write them, and as few as some servers take.
     for (commands, behind) in [
@@ -418,11 +433,10 @@ async fn mail_is_mail_whatever_its_server_greets_with() {
             let steps =
                 [client(commands), server(format!("{behind}354 go\r\n")), client(bad_mail())];
             let steps = greeting.chain(steps).collect::<Vec<_>>();
-            held(&name, lab.talk(2525, &steps).await, steps.len());
+            held(&name, lab.try_to_talk(2525, &steps).await, steps.len());
             // Who does not wait for any word.
             let steps = [client(format!("{commands}{}", bad_mail())), server("354 go\r\n")];
-            let (dropped, _) = lab.talk(2525, &steps).await;
-            assert!(dropped.is_some(), "{name} at once");
+            held(&name, lab.try_to_talk(2525, &steps).await, usize::MAX);
         }
     }
     // Ten kilobytes of nothing before, to a server that says nothing yet.
@@ -432,7 +446,7 @@ async fn mail_is_mail_whatever_its_server_greets_with() {
         server(format!("220 mx\r\n{}354 go\r\n", "250 ok\r\n".repeat(1_703))),
         client(bad_mail()),
     ];
-    held("late", lab.talk(2525, &steps).await, steps.len());
+    held("late", lab.try_to_talk(2525, &steps).await, steps.len());
     // A beginning of TLS that is none.
     let mut hello = client_hello("good.example");
     hello.extend_from_slice(b"\r\n");
@@ -441,8 +455,8 @@ async fn mail_is_mail_whatever_its_server_greets_with() {
         with_data()[1..].to_vec(),
         vec![client(bad_mail())],
     ];
-    let (dropped, passed) = lab.talk(2525, &steps.concat()).await;
-    assert!(dropped.is_some(), "{passed} passed");
+    let steps = steps.concat();
+    held("no TLS", lab.try_to_talk(2525, &steps).await, steps.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -689,11 +703,14 @@ async fn new_rules_look_into_streams_that_the_old_ones_had_no_use_for() {
             streams.show(Way::ToClient, b"", Mark::END).expect("an end");
         }
         for _ in 0..20 {
-            assert_eq!(show(&mut streams, Way::ToServer, &[b'.'; 30_000]).await, None);
+            let dropped = show(&mut streams, Way::ToServer, &[b'.'; 30_000]).await;
+            assert_eq!(dropped.expect("a verdict"), None);
         }
         assert_eq!(lab.metric("unneeded_bytes_total"), 600_000);
         lab.reload(RULES);
-        assert_eq!(show(&mut streams, Way::ToServer, b"EVIL").await, None);
-        assert_eq!(why(show(&mut streams, Way::ToServer, b"RAW").await.as_ref()), "8");
+        let dropped = show(&mut streams, Way::ToServer, b"EVIL").await;
+        assert_eq!(dropped.expect("a verdict"), None);
+        let dropped = show(&mut streams, Way::ToServer, b"RAW").await.expect("a verdict");
+        assert_eq!(why(dropped.as_ref()), "8");
     }
 }
