@@ -5,7 +5,6 @@
 #include "internal.h"
 #include "app-layer-htp.h"
 #include "app-layer-htp-mem.h"
-#include "app-layer-htp-range.h"
 #include "util-file.h"
 
 MGS_IN_FRONT_OF(HTPMalloc);
@@ -16,7 +15,6 @@ MGS_IN_FRONT_OF(FileOpenFileWithId);
 MGS_IN_FRONT_OF(FileAppendData);
 MGS_IN_FRONT_OF(FileAppendDataById);
 MGS_IN_FRONT_OF(FileAppendGAPById);
-MGS_IN_FRONT_OF(HttpRangeContainerOpenFile);
 
 /* Counters of a worker, each of something that was not kept. */
 static const struct {
@@ -139,17 +137,4 @@ int __wrap_FileAppendGAPById(FileContainer *files, const StreamingBufferConfig *
 {
     mgs_lost(MGS_LOST_CONTENT);
     return __real_FileAppendGAPById(files, config, id, data, data_len);
-}
-
-/* http.byterange.memcap: parts of one resource are not put together, and the file of this part is not ended. */
-HttpRangeContainerBlock *__wrap_HttpRangeContainerOpenFile(const unsigned char *key, uint32_t key_len, const Flow *f,
-        const HTTPContentRange *range, const StreamingBufferConfig *config, const unsigned char *name,
-        uint16_t name_len, uint16_t flags, const uint8_t *data, uint32_t data_len)
-{
-    HttpRangeContainerBlock *block = __real_HttpRangeContainerOpenFile(
-            key, key_len, f, range, config, name, name_len, flags, data, data_len);
-
-    if (unlikely(block == NULL))
-        mgs_lost(MGS_LOST_MEMORY);
-    return block;
 }

@@ -89,3 +89,54 @@ fn a_flow_that_waits_holds_little_of_what_was_fed() {
         }
     });
 }
+
+/// A part of a resource of `whole` bytes, from `first`.
+fn part(first: usize, length: usize, whole: usize) -> String {
+    let last = first + length - 1;
+    format!(
+        "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {first}-{last}/{whole}\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+}
+
+/// Suricata would join them, and keep what it joined until the last byte has come.
+#[test]
+fn a_resource_in_parts_needs_no_more_memory_than_one_of_them() {
+    LAB.run(|worker| {
+        let piece = noise(1 << 20, 5);
+        let mut after_warming = 0;
+        for number in 0..32 {
+            let mut flow = worker.open(tuple(30_000 + number), None).unwrap();
+            let _ = worker.feed(&mut flow, Direction::ToServer, &get("/parts")).unwrap();
+            let head = part(usize::from(number) << 24, 16 << 20, 1 << 32);
+            let _ = worker.feed(&mut flow, Direction::ToClient, head.as_bytes()).unwrap();
+            for _ in 0..16 {
+                let verdict = worker.feed(&mut flow, Direction::ToClient, &piece).unwrap();
+                assert_eq!(verdict, Verdict::Pass);
+            }
+            let _ = worker.close(flow).unwrap();
+            if number == 2 {
+                after_warming = resident();
+            }
+        }
+        let grown = resident().saturating_sub(after_warming);
+        assert!(grown < SLACK, "grew by {grown} KiB");
+    });
+}
+
+/// Halves of a signature that came to two clients, from two servers of the same name perhaps.
+#[test]
+fn what_one_client_was_sent_is_not_held_against_the_next() {
+    LAB.run(|worker| {
+        let (first, second) = EICAR.split_at(EICAR.len() / 2);
+        let padding = noise(20_000 - first.len(), 6);
+        let parts = [[&padding, first].concat(), [second, &padding].concat()];
+        for (number, body) in (0..).zip(&parts) {
+            let head = part(usize::from(number) * 20_000, body.len(), 40_000);
+            let message = [head.as_bytes(), body].concat();
+            let request = get("/halves");
+            let verdict = exchange(worker, tuple(31_000 + number), &request, &message, 4096);
+            assert_eq!(verdict.unwrap(), Verdict::Pass, "part {number}");
+        }
+    });
+}
