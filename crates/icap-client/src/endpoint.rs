@@ -1,4 +1,4 @@
-//! One endpoint of a service: what it offers, its connections, its health.
+//! One endpoint of a service: what it offers and its connections.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,9 +8,9 @@ use icap::{Headers, Method, ResponseHead};
 use shares::Ledger;
 use tokio::time::{Instant, timeout};
 
+use crate::breaker::Breaker;
 use crate::capabilities::Capabilities;
 use crate::connection::Connection;
-use crate::health::{Breaker, Change};
 use crate::pool::{Lease, Leased, Lessee, Pool, Slot};
 use crate::transaction::{Transaction, Trouble};
 use crate::transport::Connector;
@@ -32,13 +32,14 @@ pub(crate) struct Endpoint {
     pub(crate) config: Arc<ServiceConfig>,
     pub(crate) pool: Pool,
     pub(crate) breaker: Breaker,
-    connector: Connector,
+    pub(crate) connector: Connector,
     outstanding: Arc<AtomicU32>,
     /// Streams that are open.
     pub(crate) streams: Arc<Ledger>,
     known: Mutex<Option<Known>>,
     offered: Arc<Offered>,
-    fetching: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever asks OPTIONS.
+    pub(crate) fetching: Arc<tokio::sync::Mutex<()>>,
     failed: Mutex<FailedFetches>,
     metrics: Arc<ServiceMetrics>,
 }
@@ -197,26 +198,6 @@ impl Endpoint {
         self.failure(FailureKind::Unsuitable, detail)
     }
 
-    /// Looks after it between transactions: OPTIONS when due, a try if it is down, old
-    /// connections closed.
-    pub(crate) async fn look_after(self: &Arc<Self>) {
-        self.connector.refresh().await;
-        self.pool.sweep(&self.connector);
-        let now = Instant::now();
-        let due = match self.known() {
-            Some(known) => known.refresh <= now,
-            None => false,
-        };
-        let down = self.breaker.is_down();
-        if (due || down) && self.breaker.admit(now) {
-            let _fetching = self.fetching.lock().await;
-            match self.fetch().await {
-                Ok(_) => self.report_success(),
-                Err(failure) => self.report_failure(&failure),
-            }
-        }
-    }
-
     /// Notes the ISTag of an answer; a new one makes OPTIONS due, but not more often than the endpoint
     /// is looked after anyway: some services have another one in each answer.
     pub(crate) fn note_istag(&self, istag: Option<&str>) {
@@ -293,49 +274,6 @@ impl Endpoint {
         self.outstanding.load(Relaxed)
     }
 
-    pub(crate) fn report_success(&self) {
-        if self.breaker.succeeded() == Change::Revived {
-            tracing::info!(service = %self.service, endpoint = %self.label, "ICAP endpoint is up again");
-        }
-    }
-
-    /// Counts a failure that speaks against the endpoint.
-    pub(crate) fn report_failure(&self, failure: &Failure) {
-        let blames_endpoint = match failure.kind() {
-            FailureKind::Closed
-            | FailureKind::Connect
-            | FailureKind::Protocol
-            | FailureKind::Timeout => true,
-            FailureKind::Overload
-            | FailureKind::Refused
-            | FailureKind::Source
-            | FailureKind::Unsuitable => false,
-        };
-        if blames_endpoint && self.breaker.failed() == Change::Tripped {
-            self.pool.clear();
-            tracing::error!(
-                service = %self.service,
-                endpoint = %self.label,
-                reason = failure.detail(),
-                "ICAP endpoint is down: it gets no transactions until it answers again"
-            );
-        }
-    }
-
-    /// Has it asked whether it is up, because an answer broke off. That alone does not count against it: whoever reads
-    /// nothing of several contents has as many answers broken off, and is not to take the service away from all others.
-    pub(crate) fn doubt(self: &Arc<Self>) {
-        let Ok(fetching) = self.fetching.clone().try_lock_owned() else { return };
-        let endpoint = self.clone();
-        tokio::spawn(async move {
-            let _fetching = fetching;
-            match endpoint.fetch().await {
-                Ok(_) => endpoint.report_success(),
-                Err(failure) => endpoint.report_failure(&failure),
-            }
-        });
-    }
-
     pub(crate) fn failure(&self, kind: FailureKind, detail: String) -> Failure {
         Failure::new(self.service.clone(), kind, detail)
     }
@@ -353,7 +291,7 @@ impl Endpoint {
     }
 
     /// Asks OPTIONS and remembers the outcome. Only for who holds `fetching`.
-    async fn fetch(self: &Arc<Self>) -> Result<Arc<Capabilities>, Failure> {
+    pub(crate) async fn fetch(self: &Arc<Self>) -> Result<Arc<Capabilities>, Failure> {
         let limit = self.config.timeouts.options.0;
         let answer = match timeout(limit, self.ask()).await {
             Ok(answer) => answer,

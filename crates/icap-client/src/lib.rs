@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   Chain ── Service ── Endpoint ─┬─ Options (cached by TTL)
-//!     │         │          │      ├─ Health  (circuit breaker, slow revival)
+//!     │         │          │      ├─ Breaker (by its health; slow revival)
 //!     │         │          │      └─ Pool    (kept connections, affinity, Max-Connections)
 //!     │         │          ▼
 //!     │         └──── Transaction: one connection + icap::client::Exchange
@@ -22,6 +22,7 @@
 mod attempt;
 mod balance;
 mod body;
+mod breaker;
 mod bypass;
 mod capabilities;
 mod chain;

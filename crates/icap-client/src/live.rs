@@ -102,9 +102,7 @@ impl BodySource for Live {
                     let endpoint = transaction.endpoint().clone();
                     this.state = State::Done;
                     let failure = trouble.into_failure(&endpoint);
-                    if failure.kind() != FailureKind::Source {
-                        endpoint.doubt();
-                    }
+                    endpoint.note_failure(&failure);
                     this.metrics.failures(failure.kind()).add(1);
                     tracing::warn!(
                         service = %endpoint.service,

@@ -172,7 +172,7 @@ impl Service {
                 }
                 Err((failed, again)) => {
                     if !matches!(again, Again::Unasked) {
-                        endpoint.report_failure(&failed.failure);
+                        endpoint.note_failure(&failed.failure);
                     }
                     let Failed { failure, rest } = failed;
                     match (again, rest) {

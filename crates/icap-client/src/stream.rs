@@ -164,7 +164,7 @@ impl Service {
                 }
                 Ok(None) => unoffered = true,
                 Err(failure) => {
-                    endpoint.report_failure(&failure);
+                    endpoint.note_failure(&failure);
                     last = Some(failure);
                 }
             }
@@ -590,7 +590,7 @@ impl Stream {
 
     fn failed_with(&mut self, failure: Failure) -> Failure {
         if self.failed.is_none() {
-            self.endpoint.doubt();
+            self.endpoint.note_failure(&failure);
             self.failed = Some(failure.clone());
             // With the connection, whatever is still on its way.
             self.transaction = None;

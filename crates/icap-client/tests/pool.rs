@@ -443,6 +443,32 @@ async fn answers_that_break_off_do_not_take_the_service_away_from_others() {
     forward(&chain, get(), None).await;
 }
 
+/// Contents that make the service close are one client's. Open failure is what such a client would like most.
+#[tokio::test]
+async fn contents_that_a_service_closes_at_do_not_take_it_away_from_others() {
+    let server = serve_requests(OPTIONS_204, |mut peer, request| async move {
+        if request.has_body {
+            return None;
+        }
+        peer.send(pass(&request)).await;
+        Some(peer)
+    })
+    .await;
+    let mut config = config(&server);
+    config.fail = FailPolicy::all(Fail::Open);
+    config.health.failures = 3;
+    config.health.delay = Span(Duration::from_secs(60));
+    let chain = Chain::from_services(&[config]).unwrap();
+    let service = chain.services().next().unwrap();
+    for _ in 0..10 {
+        forward(&chain, post(1000), full(&noise(1000))).await;
+    }
+    assert_eq!(service.metrics().bypassed.value(), 10);
+    assert!(service.endpoints().next().unwrap().1, "it is up");
+    forward(&chain, get(), None).await;
+    assert_eq!(service.metrics().bypassed.value(), 10, "it was shown");
+}
+
 /// The service is asked whether it is there, and if it is not, no transaction has to find out.
 #[tokio::test]
 async fn an_endpoint_whose_answers_break_off_is_asked() {
