@@ -203,6 +203,53 @@ fn what_is_dropped_of_an_intercepted_handshake_is_a_page() {
 }
 
 #[test]
+fn what_was_dropped_is_not_asked_for_again_on_the_same_connection() {
+    let lab = Lab::with_defaults();
+    let trust = [lab.gateway.authority()];
+    for version in VERSIONS {
+        let origin = lab.origin("subject.example", version);
+        let got = lab
+            .curl("subject.example", origin.addr(), &trust)
+            .arg("https://subject.example/first")
+            .arg("--output")
+            .arg("/dev/null")
+            .run("https://subject.example/second");
+        assert_eq!(got.heads.matches("HTTP/1.1 403").count(), 2, "{}", got.heads);
+        assert!(origin.requests().is_empty());
+    }
+}
+
+/// What a client is shown of a certificate with another name in it.
+fn leaf(lab: &Lab, name: &str, version: &'static SupportedProtocolVersion) -> Vec<u8> {
+    let origin = serve(&lab.good.leaf(&[name, "within.example"]), &[version]);
+    let mut trusted = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(lab.gateway.authority()).expect("an authority");
+    trusted.add(authority).expect("an authority");
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[version])
+        .expect("versions")
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    let host = name.to_owned().try_into().expect("a name");
+    let mut client = ClientConnection::new(Arc::new(config), host).expect("a client");
+    let mut socket = lab.tunnel(origin.addr());
+    while client.is_handshaking() {
+        client.complete_io(&mut socket).expect("a handshake");
+    }
+    client.peer_certificates().expect("certificates")[0].to_vec()
+}
+
+#[test]
+fn nothing_of_a_dropped_certificate_is_in_the_leaf_that_comes_with_the_page() {
+    let lab = Lab::with_defaults();
+    let tells = |leaf: &[u8]| leaf.windows(14).any(|part| part == b"within.example");
+    for version in VERSIONS {
+        assert!(tells(&leaf(&lab, "good.example", version)), "the names are there");
+        assert!(!tells(&leaf(&lab, "subject.example", version)));
+    }
+}
+
+#[test]
 fn what_is_dropped_of_a_bypassed_handshake_is_an_alert_and_nothing_before_it() {
     let mut lab = Lab::bypassing();
     let trust = [lab.trusted()];

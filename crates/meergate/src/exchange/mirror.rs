@@ -156,6 +156,16 @@ impl<'a> Mirror<'a> {
         matches!(self.looking, Looking::Services { .. })
     }
 
+    /// It is shown anew, and was nothing.
+    pub(crate) fn forget(mut self) {
+        if let Looking::Services { mut streams, .. } =
+            std::mem::replace(&mut self.looking, Looking::Over)
+        {
+            streams.cancel("shown again");
+            finish(*streams);
+        }
+    }
+
     /// The connection goes on without anybody who looks.
     pub(crate) fn go_on_unseen(mut self) {
         if matches!(self.looking, Looking::Bypassed(_)) {
@@ -266,22 +276,25 @@ impl<'a> Mirror<'a> {
     fn settle(&mut self, outcome: Mirrored) {
         self.arrival.shared.metrics.mirrored(outcome);
         self.arrival.totals.notes().mirror = Some(MirrorRecord { outcome, block: None });
-        let looking = std::mem::replace(&mut self.looking, Looking::Over);
-        let (Looking::Services { mut streams, .. }, Ok(runtime)) =
-            (looking, tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        if outcome == Mirrored::Unfinished {
-            streams.cancel("the handshake was not completed");
-        }
-        // The client does not wait for the connection to the service to be free again.
-        runtime.spawn(async move {
-            if let Err(failure) = streams.finish().await {
-                tracing::debug!(%failure, "the end of a mirrored handshake");
+        if let Looking::Services { mut streams, .. } =
+            std::mem::replace(&mut self.looking, Looking::Over)
+        {
+            if outcome == Mirrored::Unfinished {
+                streams.cancel("the handshake was not completed");
             }
-        });
+            finish(*streams);
+        }
     }
+}
+
+/// Gives the connections to the services back, for which the client does not wait.
+fn finish(streams: Streams) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        if let Err(failure) = streams.finish().await {
+            tracing::debug!(%failure, "the end of a mirrored handshake");
+        }
+    });
 }
 
 impl Drop for Mirror<'_> {

@@ -3,10 +3,12 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{AlertDescription, ServerConfig};
+use bytes::Bytes;
+use rustls::{AlertDescription, ServerConfig, ServerConnection};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -14,11 +16,11 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::{InvalidCertificate, ListenProtocol, TlsVersions};
 use crate::exchange::{Mirror, MirrorPlan, Stopped};
-use crate::io::Stream;
+use crate::io::{Prefixed, Stream};
 use crate::metrics::{FailureLabels, HandshakeLabels};
 use crate::policy::Decision;
 use crate::session::Arrival;
-use crate::tls::{Agreed, ClientHello, ForgeError, TlsFacts, TlsPlan, UpstreamTls};
+use crate::tls::{Agreed, ClientHello, ForgeError, ServerSide, TlsFacts, TlsPlan, UpstreamTls};
 use crate::upstream::{Route, Upstream};
 use crate::words::{Alpn, ConnectionEnd, Handshake, Side, UpstreamError, UpstreamErrorKind};
 
@@ -113,16 +115,37 @@ pub(super) enum Origin {
 /// The origin's side of a connection that is to be intercepted: made first, so that the client's
 /// side can be made like it, or not at all.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct Prepared<'a> {
     route: Route,
+    terms: Terms,
+    upstream: Result<Upstream, UpstreamError>,
+    pending: Option<Pending<'a>>,
+}
+
+/// On what terms the client's handshake is answered, whatever the origin says.
+#[derive(Debug)]
+struct Terms {
+    /// Whose certificate the client expects.
     host: Arc<str>,
     offered: Vec<Alpn>,
     versions: TlsVersions,
     invalid: InvalidCertificate,
-    upstream: Result<Upstream, UpstreamError>,
 }
 
-impl Prepared {
+/// What the origin said in its handshake, before it was judged: the client has no answer yet.
+#[derive(Debug)]
+struct Pending<'a> {
+    mirror: Mirror<'a>,
+    side: Option<Box<ServerSide>>,
+}
+
+impl Pending<'_> {
+    async fn verdict(self) -> Result<(), Stopped> {
+        self.mirror.end_with(self.side.as_deref()).await
+    }
+}
+
+impl<'a> Prepared<'a> {
     /// Shakes hands with the `origin` along `route` with what the client offers in `hello`, which came in these
     /// `records`, as `decision` says.
     ///
@@ -130,7 +153,7 @@ impl Prepared {
     /// The client offers only protocols that cannot be inspected. That the origin cannot be
     /// reached or trusted is no error here: the client is to be told on a page.
     pub(super) async fn new(
-        arrival: &Arrival,
+        arrival: &'a Arrival,
         hello: &ClientHello,
         mut route: Route,
         decision: &Decision,
@@ -154,12 +177,31 @@ impl Prepared {
             invalid,
             identity: decision.client_certificate.clone(),
         });
-        let upstream = match origin {
-            Origin::Begun(plain) => connect(arrival, &route, decision, records, Some(plain)).await,
-            Origin::New => connect(arrival, &route, decision, records, None).await,
-            Origin::Refused(refusal) => Err(refusal),
+        let terms = Terms { host, offered, versions, invalid };
+        let plain = match origin {
+            Origin::Begun(plain) => Some(plain),
+            Origin::New => None,
+            Origin::Refused(refusal) => {
+                let upstream = Err(refusal);
+                let pending = None;
+                return Ok(Self { route, terms, upstream, pending });
+            }
         };
-        Ok(Self { route, host, offered, versions, invalid, upstream })
+        let (upstream, pending) = match connect(arrival, &route, decision, records, plain).await {
+            Ok((upstream, pending)) => (Ok(upstream), Some(pending)),
+            Err(error) => (Err(error), None),
+        };
+        Ok(Self { route, terms, upstream, pending })
+    }
+
+    /// Awaits the verdict on what the origin said.
+    pub(super) async fn settled(mut self) -> Self {
+        if let Some(pending) = self.pending.take()
+            && let Err(stopped) = pending.verdict().await
+        {
+            self.upstream = Err(stopped.error(&self.route.target));
+        }
+        self
     }
 
     /// What the handshake with the origin told, if there was one.
@@ -194,44 +236,56 @@ impl Prepared {
 
     /// The host whose certificate the client expects.
     pub(super) fn host(&self) -> &Arc<str> {
-        &self.host
+        &self.terms.host
     }
 }
 
 /// Connects along `route`, unless there is a `plain` connection already, and shows both hellos and the certificates
-/// to the services that take streams: what they drop, or what can't be shown, goes no further.
-async fn connect(
-    arrival: &Arrival,
+/// to the services that take streams: what they drop, or what can't be shown, goes no further. The verdict on the
+/// origin's part is still to come.
+async fn connect<'a>(
+    arrival: &'a Arrival,
     route: &Route,
     decision: &Decision,
     hello: &[u8],
     plain: Option<Upstream>,
-) -> Result<Upstream, UpstreamError> {
+) -> Result<(Upstream, Pending<'a>), UpstreamError> {
     let connector = arrival.connector();
-    let stop = |stopped: Stopped| stopped.error(&route.target);
     let plan = MirrorPlan::of(decision);
     let begin = async |server| {
-        Mirror::begin(arrival, &plan, &route.target, server, hello).await.map_err(stop)
+        let begun = Mirror::begin(arrival, &plan, &route.target, server, hello).await;
+        begun.map_err(|stopped| stopped.error(&route.target))
     };
-    let (mut upstream, mirror) = match (plain, route.only_address()) {
-        (Some(plain), _) => {
+    let (mut upstream, mirror) = match plain {
+        Some(plain) => {
             let mirror = begin(plain.address).await?;
             (connector.shake_over(route, plain).await?, mirror)
         }
-        (None, Some(address)) => {
-            // A verdict against it is told, whether the origin can be reached or not.
-            let reach = async { Ok(connector.reach(route).await) };
-            let (reached, mirror) = tokio::try_join!(reach, begin(address))?;
-            (connector.shake(route, reached?).await?, mirror)
-        }
-        (None, None) => {
-            let reached = connector.reach(route).await?;
-            let mirror = begin(reached.address).await?;
+        None => {
+            let (way, expected) = connector.look_ahead(route).await?;
+            let (reached, mirror) = match expected {
+                Some(address) => {
+                    // A verdict against it is told, whether the origin can be reached or not.
+                    let reach = async { Ok(connector.reach(&way).await) };
+                    tokio::try_join!(reach, async { begin(address).await.map(Some) })?
+                }
+                None => (connector.reach(&way).await, None),
+            };
+            let reached = reached?;
+            let mirror = match mirror {
+                Some(mirror) if expected == Some(reached.address) => mirror,
+                // Of several addresses it was another one, which rules may look at.
+                Some(mirror) => {
+                    mirror.forget();
+                    begin(reached.address).await?
+                }
+                None => begin(reached.address).await?,
+            };
             (connector.shake(route, reached).await?, mirror)
         }
     };
-    mirror.end_with(upstream.side.take().as_deref()).await.map_err(stop)?;
-    Ok(upstream)
+    let side = upstream.side.take();
+    Ok((upstream, Pending { mirror, side }))
 }
 
 /// Tells a client that it offers no protocol that can be inspected. It may be gone already.
@@ -239,39 +293,44 @@ pub(super) async fn reject<C: Stream>(mut client: C) {
     alert(&mut client, AlertDescription::NoApplicationProtocol).await;
 }
 
-/// Completes the handshake of the client that began with `hello` and still has it to read from
-/// `client`.
+/// Completes the handshake of the client that began with `hello`, which came in these `records`; `client` goes on
+/// behind them.
+///
+/// The answer is made while the services judge the origin's part, and kept in memory until they have. If
+/// they drop it, that answer is thrown away: its leaf is like the certificate that was dropped.
 ///
 /// # Errors
 /// The client's side failed.
 pub(super) async fn intercept<C: Stream>(
     arrival: &Arrival,
     hello: &ClientHello,
+    records: Bytes,
     mut client: C,
-    prepared: Prepared,
+    prepared: Prepared<'_>,
 ) -> Result<Intercepted<impl Stream + use<C>>, InterceptError> {
-    let Prepared { mut route, host, offered, versions, invalid, upstream } = prepared;
-    let origin = upstream.as_ref().ok().and_then(|upstream| upstream.tls.clone());
-    if let (Some(plan), Some(origin)) = (&mut route.tls, &origin) {
-        // Another connection of the same must agree on the same: the client holds us to it.
-        plan.alpn = origin.alpn.into_iter().collect();
+    let is_pending = prepared.pending.is_some();
+    let origin = prepared.origin().cloned();
+    let mut answer = Answer::forge(arrival, hello, &records, &prepared.terms, origin).await;
+    let prepared = prepared.settled().await;
+    if is_pending && prepared.upstream.is_err() {
+        answer = Answer::forge(arrival, hello, &records, &prepared.terms, None).await;
     }
-    let alpn = match &origin {
-        Some(origin) => origin.alpn,
-        None => page_protocol(&offered),
-    };
-    let hides_fault = invalid == InvalidCertificate::Allow;
-    let like = origin.as_deref().filter(|origin| origin.fault.is_none() || !hides_fault);
-    let agreed = Agreed { alpn, versions };
-    let config = match arrival.settings.tls.forge(hello, like, &host, agreed).await {
-        Ok(config) => config,
+    let answer = match answer {
+        Ok(answer) => answer,
         Err(e) => {
             alert(&mut client, AlertDescription::InternalError).await;
             return Err(count(arrival, InterceptError::Forge(e)));
         }
     };
     let limit = arrival.settings.config.limits.begin_timeout.0;
-    let client = accept(client, config, limit).await.map_err(|error| count(arrival, error))?;
+    let client = accept(client, records, answer, limit).await;
+    let client = client.map_err(|error| count(arrival, error))?;
+    let origin = prepared.origin().cloned();
+    let Prepared { mut route, upstream, .. } = prepared;
+    if let (Some(plan), Some(origin)) = (&mut route.tls, &origin) {
+        // Another connection of the same must agree on the same: the client holds us to it.
+        plan.alpn = origin.alpn.into_iter().collect();
+    }
     let facts = TlsFacts::of(client.get_ref().1, hello.server_name.clone(), origin);
     let kind = Handshake::of(facts.client_resumed);
     arrival
@@ -283,16 +342,61 @@ pub(super) async fn intercept<C: Stream>(
     Ok(Intercepted { client, route, upstream, facts })
 }
 
+/// How the client's hello is answered.
+struct Answer {
+    config: Arc<ServerConfig>,
+    /// With the answer in it that no one has heard yet; none if the hello can't be answered.
+    begun: Option<ServerConnection>,
+}
+
+impl Answer {
+    /// With a leaf like the origin's, if that is known.
+    async fn forge(
+        arrival: &Arrival,
+        hello: &ClientHello,
+        records: &[u8],
+        terms: &Terms,
+        origin: Option<Arc<UpstreamTls>>,
+    ) -> Result<Self, ForgeError> {
+        let alpn = match &origin {
+            Some(origin) => origin.alpn,
+            None => page_protocol(&terms.offered),
+        };
+        let hides_fault = terms.invalid == InvalidCertificate::Allow;
+        let like = origin.as_deref().filter(|origin| origin.fault.is_none() || !hides_fault);
+        let agreed = Agreed { alpn, versions: terms.versions };
+        let config = arrival.settings.tls.forge(hello, like, &terms.host, agreed).await?;
+        let begun = begin(&config, records).ok();
+        Ok(Self { config, begun })
+    }
+}
+
+/// A connection that has read these `records` and not said a word.
+fn begin(config: &Arc<ServerConfig>, mut records: &[u8]) -> io::Result<ServerConnection> {
+    let mut connection = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
+    while !records.is_empty() {
+        connection.read_tls(&mut records)?;
+        connection.process_new_packets().map_err(io::Error::other)?;
+    }
+    Ok(connection)
+}
+
 /// The client's handshake.
 async fn accept<C: Stream>(
     client: C,
-    config: Arc<ServerConfig>,
+    records: Bytes,
+    answer: Answer,
     limit: Duration,
-) -> Result<TlsStream<C>, InterceptError> {
-    timeout(limit, TlsAcceptor::from(config).accept(client))
-        .await
-        .map_err(|_| InterceptError::Timeout)?
-        .map_err(classify)
+) -> Result<TlsStream<Prefixed<C>>, InterceptError> {
+    let acceptor = TlsAcceptor::from(answer.config);
+    let accept = match answer.begun {
+        Some(begun) => acceptor.accept_with(Prefixed::new(Bytes::new(), client), |fresh| {
+            drop(mem::replace(fresh, begun));
+        }),
+        // What is wrong with the hello is found once more, and told.
+        None => acceptor.accept(Prefixed::new(records, client)),
+    };
+    timeout(limit, accept).await.map_err(|_| InterceptError::Timeout)?.map_err(classify)
 }
 
 fn classify(error: io::Error) -> InterceptError {

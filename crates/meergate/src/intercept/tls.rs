@@ -93,8 +93,10 @@ pub(super) async fn intercept(
         }
     };
     let host = prepared.host().clone();
-    let client = Prefixed::new(read_ahead.freeze(), client);
-    match handshake::intercept(&arrival, &hello, client, prepared).await {
+    let mut read_ahead = read_ahead.freeze();
+    let hello_records = read_ahead.split_to(way.records.len());
+    let client = Prefixed::new(read_ahead, client);
+    match handshake::intercept(&arrival, &hello, hello_records, client, prepared).await {
         Ok(Intercepted { client, route, upstream, facts }) => {
             let records = way.records;
             arrival.shared.pinning.accepted(arrival.client.ip(), &host);
@@ -130,7 +132,7 @@ impl Way<'_> {
         &self,
         decision: Decision,
         plain: &mut Option<Upstream>,
-    ) -> Result<(Prepared, Decision), Not> {
+    ) -> Result<(Prepared<'_>, Decision), Not> {
         let refusal = self.obey(&decision)?;
         let host = self.hello.server_name.as_ref().unwrap_or(&self.route.target.host);
         let pins = || self.arrival.shared.pinning.pins(self.arrival.client.ip(), host);
@@ -144,7 +146,13 @@ impl Way<'_> {
         };
         let prepared =
             Prepared::new(self.arrival, self.hello, route, &decision, origin, &self.records).await;
-        let (prepared, decision) = self.reconsider(prepared.map_err(Not::Unable)?, decision)?;
+        let mut prepared = prepared.map_err(Not::Unable)?;
+        // What the origin said may lead elsewhere, but not before it was judged.
+        let looks = self.arrival.settings.policy.looks_at_certificates();
+        if looks || prepared.is_certificate_asked() {
+            prepared = prepared.settled().await;
+        }
+        let (prepared, decision) = self.reconsider(prepared, decision)?;
         if prepared.is_certificate_invalid()
             && decision.invalid_certificate == InvalidCertificate::Bypass
         {
@@ -168,11 +176,11 @@ impl Way<'_> {
     }
 
     /// Asks the rules once more with the origin's certificate, if any looks at that.
-    fn reconsider(
+    fn reconsider<'p>(
         &self,
-        prepared: Prepared,
+        prepared: Prepared<'p>,
         decision: Decision,
-    ) -> Result<(Prepared, Decision), Not> {
+    ) -> Result<(Prepared<'p>, Decision), Not> {
         let looks = self.arrival.settings.policy.looks_at_certificates();
         let Some(certificate) = prepared.origin().filter(|_| looks) else {
             return Ok((prepared, decision));

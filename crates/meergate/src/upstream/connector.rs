@@ -159,6 +159,31 @@ impl Connector<'_> {
         route.resolved = Some(found.unwrap_or_default());
     }
 
+    /// `route` with what the target's name stands for, and the address that is tried first: the one that it
+    /// will be, most likely. None behind a proxy.
+    ///
+    /// # Errors
+    /// As [`Connector::reach`].
+    pub async fn look_ahead(
+        &self,
+        route: &Route,
+    ) -> Result<(Route, Option<SocketAddr>), UpstreamError> {
+        let mut route = route.clone();
+        if route.proxy.is_some() || route.address.is_some() {
+            let address = route.address.filter(|_| route.proxy.is_none());
+            return Ok((route, address));
+        }
+        if route.resolved.is_none() && route.target.ip().is_none() {
+            let deadline = Instant::now() + self.limits.connect_timeout.0;
+            let found = self.resolve(&route, deadline).await;
+            let found = found.inspect_err(|e| self.count_outcome(Connected::Failed(e.kind())));
+            route.resolved = Some(found?);
+        }
+        let first = interleave(&route.addresses()).first().copied();
+        let address = first.map(|ip| SocketAddr::new(ip, route.target.port));
+        Ok((route, address))
+    }
+
     async fn resolve(
         &self,
         route: &Route,

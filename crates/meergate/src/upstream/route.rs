@@ -71,16 +71,6 @@ impl Route {
         }
     }
 
-    /// The address that it leads to, if there is but one, and no proxy in between.
-    pub fn only_address(&self) -> Option<SocketAddr> {
-        match (&self.proxy, self.address, &*self.addresses()) {
-            (Some(_), ..) => None,
-            (None, Some(address), _) => Some(address),
-            (None, None, [one]) => Some(SocketAddr::new(*one, self.target.port)),
-            (None, None, _) => None,
-        }
-    }
-
     /// The same, on behalf of `client`.
     #[must_use]
     pub fn of(self, client: SocketAddr) -> Self {
