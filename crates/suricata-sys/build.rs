@@ -38,6 +38,7 @@ const WRAPPED: &[&str] = &[
     "pcre2_set_match_limit_8",
     "pcre2_set_recursion_limit_8",
     "RegisterHTPParsers",
+    "SCConfLogOpenGeneric",
     "SCFatalErrorOnInitStatic",
     "SCLog",
     "SCLogErr",

@@ -134,6 +134,8 @@ fn nft(flags: &Flags, apply: bool, remove: bool) -> Result<(), StartError> {
 fn start_logging() {
     let filter = EnvFilter::try_from_env("MEERGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A full disk would be complained of on standard error, where it is full, and that would panic.
+    let builder = builder.log_internal_errors(false);
     // Fails only when a logger is set already.
     let _ = if io::stderr().is_terminal() {
         builder.with_target(false).try_init()

@@ -128,6 +128,8 @@ int mgs_stopping(void);
 int mgs_reload_start(void);
 int mgs_reload_pending(void);
 void mgs_rotate_logs(void);
+/* Lines of log files that could not be written. */
+uint64_t mgs_lines_lost(void);
 const char *mgs_version(void);
 const char *mgs_event_name(uint8_t event);
 const char *mgs_drop_reason_name(uint8_t reason);

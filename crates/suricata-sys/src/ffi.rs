@@ -36,6 +36,7 @@ unsafe extern "C" {
     pub(crate) fn mgs_reload_start() -> c_int;
     pub(crate) fn mgs_reload_pending() -> c_int;
     pub(crate) fn mgs_rotate_logs();
+    pub(crate) fn mgs_lines_lost() -> u64;
     pub(crate) fn mgs_give_memory_back();
     pub(crate) fn mgs_version() -> *const c_char;
     pub(crate) fn mgs_event_name(event: u8) -> *const c_char;

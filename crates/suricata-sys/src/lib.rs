@@ -21,8 +21,8 @@ mod worker;
 
 pub use main_thread::{
     Begun, Configured, Ending, Failure, Ready, Running, app_protocol_name, app_protocol_number,
-    begin, drop_reason_name, event_name, give_memory_back, reload_pending, reload_start,
-    rotate_logs, stop, stopping, version,
+    begin, drop_reason_name, event_name, give_memory_back, lines_lost, reload_pending,
+    reload_start, rotate_logs, stop, stopping, version,
 };
 pub use outcome::{Alert, Outcome, flag, loss};
 pub use sink::{Level, RuleCounts, Sink, set_sink};

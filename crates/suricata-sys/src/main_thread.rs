@@ -274,6 +274,12 @@ pub fn rotate_logs() {
     unsafe { ffi::mgs_rotate_logs() }
 }
 
+/// Lines of log files, EVE's among them, that could not be written.
+pub fn lines_lost() -> u64 {
+    // SAFETY: reads a number.
+    unsafe { ffi::mgs_lines_lost() }
+}
+
 /// Suricata's version, such as `8.0.7`.
 pub fn version() -> &'static str {
     // SAFETY: a string literal of the library.

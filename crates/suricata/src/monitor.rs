@@ -61,7 +61,7 @@ impl Monitor {
     }
 
     pub(crate) fn stats(&self) -> EngineStats {
-        lock(&self.stats).clone()
+        EngineStats { lines_lost: suricata_sys::lines_lost(), ..lock(&self.stats).clone() }
     }
 
     fn complain(&self, message: &str) {

@@ -11,6 +11,8 @@ pub struct EngineStats {
     pub counters: BTreeMap<String, u64>,
     /// How often they were told.
     pub rounds: u64,
+    /// Lines of its log files, EVE's among them, that could not be written: now, not when counters were told last.
+    pub lines_lost: u64,
 }
 
 /// What a worker did.

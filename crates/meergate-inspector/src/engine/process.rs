@@ -160,7 +160,7 @@ impl Process {
                 let engine = Arc::downgrade(&serving.engine);
                 let page = move || {
                     let stats = engine.upgrade().map(|engine| engine.stats()).unwrap_or_default();
-                    metrics.render(&stats.counters)
+                    metrics.render(&stats)
                 };
                 tokio::spawn(exposition::serve(listener, page));
             }

@@ -1,12 +1,12 @@
 //! What is counted, and its form for Prometheus.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use icap_server::Tls;
+use suricata::EngineStats;
 
 use crate::inspection::refusal::Refusal;
 use crate::link::Totals;
@@ -303,7 +303,7 @@ impl Metrics {
     }
 
     /// The text exposition format of Prometheus, version 0.0.4, with the engine's counters.
-    pub(crate) fn render(&self, engine: &BTreeMap<String, u64>) -> String {
+    pub(crate) fn render(&self, engine: &EngineStats) -> String {
         let mut out = Page(String::with_capacity(8192));
         out.family("transactions_total", "counter", "Transactions by how they ended.");
         for &o in Outcome::ALL {
@@ -365,9 +365,11 @@ impl Metrics {
         out.single("engine_restarts_total", "counter", "Engine restarts.", totals.restarts);
         let refused = self.tls.as_ref().map_or(0, Tls::failures);
         out.single("tls_handshakes_failed_total", "counter", "TLS handshakes failed.", refused);
+        let lost = engine.lines_lost;
+        out.single("event_lines_lost_total", "counter", "Lines of events not written.", lost);
         self.render_histogram(&mut out);
         out.family("suricata", "untyped", "Suricata's own counters, by name.");
-        for (name, value) in engine {
+        for (name, value) in &engine.counters {
             out.labelled("suricata", "counter", name, *value);
         }
         out.0

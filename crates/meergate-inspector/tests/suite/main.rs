@@ -12,6 +12,7 @@ mod chaos;
 mod common;
 mod contents;
 mod dns;
+mod events;
 mod holding;
 mod memory;
 mod parity;
