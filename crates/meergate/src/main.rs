@@ -10,5 +10,8 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    // Of huge pages the allocator can give nothing back in part, and the kernel makes them anew behind its back. Where it
+    // can't be told to let that be, more memory stays.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     meergate::cli::main()
 }

@@ -188,22 +188,22 @@ fn config(state: &State) -> Config {
     config
 }
 
-/// Gives free memory back to the system once nothing was inspected for some ticks.
+/// Gives free memory back to the system once nothing was inspected and no flow has ended for some ticks.
 #[derive(Default)]
 struct Rest {
-    inspected: u64,
+    activity: u64,
     ticks: u32,
 }
 
 impl Rest {
     /// Whether it is time to.
-    fn is_due(&mut self, inspected: u64) -> bool {
-        match std::mem::replace(&mut self.inspected, inspected) == inspected {
-            // Once: until something is inspected there is nothing more.
+    fn is_due(&mut self, activity: u64) -> bool {
+        match std::mem::replace(&mut self.activity, activity) == activity {
+            // Once: until then there is nothing more.
             true => self.ticks = self.ticks.saturating_add(1),
             false => self.ticks = 0,
         }
-        inspected > 0 && self.ticks == REST
+        activity > 0 && self.ticks == REST
     }
 }
 
@@ -229,7 +229,7 @@ async fn tend(
                     tokio::task::yield_now().await;
                 }
                 flows.counters().beats.one();
-                if flows.is_first() && rest.is_due(flows.state.metrics.inspected()) {
+                if flows.is_first() && rest.is_due(flows.state.metrics.activity()) {
                     suricata::give_memory_back();
                 }
             }

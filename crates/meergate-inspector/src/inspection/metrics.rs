@@ -287,6 +287,12 @@ impl Metrics {
         self.sum(|worker| &worker.inspected)
     }
 
+    /// Grows with all that leaves memory free behind: bytes inspected, and flows that ended.
+    pub(crate) fn activity(&self) -> u64 {
+        let open = u64::try_from(self.total(|worker| &worker.flows)).unwrap_or_default();
+        self.inspected() + self.sum(|worker| &worker.flows_opened).saturating_sub(open)
+    }
+
     fn sum(&self, counter: impl Fn(&Counters) -> &Counter) -> u64 {
         self.workers.iter().map(|w| counter(w).value()).sum()
     }
@@ -428,5 +434,21 @@ impl Page {
 
     fn bucket(&mut self, name: &str, bound: &str, value: u64) {
         let _ = writeln!(self.0, "{PREFIX}_{name}_bucket{{le=\"{bound}\"}} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_that_ends_is_activity_and_one_that_begins_is_none() {
+        let metrics = Metrics::new(1, None);
+        let worker = &metrics.workers[0];
+        worker.flows_opened.one();
+        worker.flows.set(1);
+        assert_eq!(metrics.activity(), 0);
+        worker.flows.set(0);
+        assert_eq!(metrics.activity(), 1);
     }
 }
