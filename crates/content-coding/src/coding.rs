@@ -25,27 +25,27 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// The coding that a token names, whatever its case. `None` for `identity` too.
+    /// Every token that stands for a coding, in small letters; the first of a coding is the one to write.
+    pub const TOKENS: [(&str, Coding); 6] = [
+        ("aws-chunked", Coding::AwsChunked),
+        ("br", Coding::Brotli),
+        ("deflate", Coding::Deflate),
+        ("gzip", Coding::Gzip),
+        ("x-gzip", Coding::Gzip),
+        ("zstd", Coding::Zstd),
+    ];
+
+    /// The coding that an element of `Content-Encoding` names, whatever its case. `None` for `identity`, and for
+    /// `aws-chunked` ([`Codings::in_aws_chunks`]).
     pub fn from_token(token: &[u8]) -> Option<Coding> {
-        let names: [(&[u8], Coding); 5] = [
-            (b"br", Coding::Brotli),
-            (b"deflate", Coding::Deflate),
-            (b"gzip", Coding::Gzip),
-            (b"x-gzip", Coding::Gzip),
-            (b"zstd", Coding::Zstd),
-        ];
-        names.iter().find(|(name, _)| name.eq_ignore_ascii_case(token)).map(|(_, coding)| *coding)
+        let named = |(name, _): &&(&str, Coding)| name.as_bytes().eq_ignore_ascii_case(token);
+        let coding = Coding::TOKENS.iter().find(named).map(|(_, coding)| *coding);
+        coding.filter(|coding| *coding != Coding::AwsChunked)
     }
 
     /// The token that names it.
     pub fn token(self) -> &'static str {
-        match self {
-            Coding::AwsChunked => "aws-chunked",
-            Coding::Brotli => "br",
-            Coding::Deflate => "deflate",
-            Coding::Gzip => "gzip",
-            Coding::Zstd => "zstd",
-        }
+        Coding::TOKENS.iter().find(|(_, coding)| *coding == self).map_or("", |(token, _)| token)
     }
 }
 

@@ -14,14 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use ipnet::IpNet;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Type};
 use start_error::StartError;
 use tokio::net::TcpListener;
 
 use crate::config::{Listen, ListenProtocol, TlsBounds, Way};
+use crate::intercept;
+use crate::io::{Io, Socket};
 use crate::metrics::ListenerLabels;
-use crate::session::{Settings, Shared};
+use crate::session::{Arrival, Settings, Shared};
+use crate::upstream::{Chooser, Route};
+use crate::words::ConnectionEnd;
 
 use admission::Admission;
 
@@ -151,8 +156,38 @@ impl Listener {
     }
 }
 
+/// Leads a connection the way of its listener, to its end; why it ended.
+async fn lead(
+    entry: &Entry,
+    arrival: Arrival,
+    stream: Socket,
+    read_ahead: BytesMut,
+) -> ConnectionEnd {
+    let client: Io = Box::new(stream);
+    match &entry.way {
+        Way::Proxy => explicit::serve(arrival, client, read_ahead).await,
+        Way::Redirect => {
+            let route = Route::original(arrival.local).of(arrival.client);
+            intercept::serve(arrival, client, read_ahead, route).await
+        }
+        Way::Sni { port } => intercept::serve_by_name(arrival, client, read_ahead, *port).await,
+        Way::Socks5 => socks::serve(arrival, client, read_ahead).await,
+        Way::Target(target) => {
+            let route = Route::plain(target.clone()).of(arrival.client);
+            let route = Route { chooser: Chooser::Operator, ..route };
+            intercept::serve(arrival, client, read_ahead, route).await
+        }
+        Way::Tproxy { keep_client_address } => {
+            let mut route = Route::original(arrival.local).of(arrival.client);
+            route.source = keep_client_address.then_some(arrival.client.ip());
+            intercept::serve(arrival, client, read_ahead, route).await
+        }
+    }
+}
+
 fn bind(address: SocketAddr, way: &Way) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if let Way::Tproxy { .. } = way {

@@ -116,6 +116,23 @@ pub struct Subject<'a> {
     pub content_type: Option<&'a [u8]>,
 }
 
+impl<'a> Subject<'a> {
+    /// A connection of `client` to `port` of `host`, of which nothing more is known.
+    pub fn new(client: IpAddr, host: &'a str, port: u16, spoken: Spoken) -> Self {
+        Self {
+            client,
+            user: None,
+            host,
+            address: None,
+            port,
+            spoken,
+            certificate: None,
+            request: None,
+            content_type: None,
+        }
+    }
+}
+
 /// The part of a request that rules look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use content_coding::Coding;
 use http_wire::{RequestHead, ResponseHead};
 use icap::{Headers, IsTag, Method};
 use icap_server::{Http, Options, Reply, ReplyHead, Service, TransactError, Transaction};
@@ -29,9 +30,6 @@ use crate::inspection::refusal::Refusal;
 use crate::inspection::stream;
 use crate::inspection::worker_flows::{BEGIN, EventTags, FlowLease, WorkerFlows};
 
-/// What is decoded here, so that others need not ask for content in less.
-const DECODES: &str = "aws-chunked+br+deflate+gzip+x-gzip+zstd";
-
 /// The service, as one worker's connections see it.
 #[derive(Clone)]
 pub(crate) struct Inspection {
@@ -53,7 +51,9 @@ impl Service for Inspection {
     fn options(&self) -> Options {
         let settings = &self.flows.state.settings;
         let mut headers = Headers::new();
-        let mut ours = format!("raw-heads, decodes={DECODES}, hold={}", settings.hold);
+        // What is decoded here, so that others need not ask for content in less.
+        let decodes = Coding::TOKENS.map(|(token, _)| token).join("+");
+        let mut ours = format!("raw-heads, decodes={decodes}, hold={}", settings.hold);
         let streams = settings.limits.max_streams.min(settings.limits.max_connections);
         if streams > 0 {
             let streams = u32::try_from(streams).ok();

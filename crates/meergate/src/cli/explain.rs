@@ -43,15 +43,8 @@ pub(super) fn explain(config: &Config, url: &str, who: Who<'_>) -> Result<(), St
         say(&format!("destination:\n  -> refused: {why} (destinations.allow)"))?;
     }
     let connection = Subject {
-        client: who.client,
         user: who.user,
-        host: &target.host,
-        address: None,
-        port: target.port,
-        spoken: Spoken::TLS,
-        certificate: None,
-        request: None,
-        content_type: None,
+        ..Subject::new(who.client, &target.host, target.port, Spoken::TLS)
     };
     if scheme == Scheme::Https {
         let subjects = addresses.iter().map(|ip| Subject { address: Some(*ip), ..connection });

@@ -176,15 +176,8 @@ impl<'a> Transaction<'a> {
 
     /// What services are told of it.
     pub(super) fn info(&self) -> TransactionInfo {
-        let mut info = TransactionInfo::new(
-            self.protocol.as_str(),
-            self.session.id.clone(),
-            self.id().clone(),
-        );
-        info.client = Some(self.session.client);
-        info.server = self.server;
+        let mut info = self.session.info(self.protocol.as_str(), self.id().clone(), self.server);
         info.stream_id = self.stream_id;
-        info.username = self.session.user.clone();
         info.copies = Some(Copies {
             ledger: self.session.shared.copies.clone(),
             limit: Limit::of(self.session.settings.config.limits.copies.0),

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use icap_client::{Chain, Failure, Opening, StreamDrop, Streams, TransactionInfo};
+use icap_client::{Chain, Failure, Opening, StreamDrop, Streams};
 
 use crate::records::BlockRecord;
 use crate::session::Arrival;
@@ -49,11 +49,7 @@ impl Audience {
         opening: Option<&Opening<'_>>,
     ) -> Result<Self, Failure> {
         let Some(chain) = chain else { return Ok(Self::Nobody) };
-        let mut info =
-            TransactionInfo::new(subject.protocol, arrival.id.clone(), subject.id.clone());
-        info.client = Some(arrival.client);
-        info.server = Some(subject.server);
-        info.username.clone_from(&arrival.user);
+        let info = arrival.info(subject.protocol, subject.id.clone(), Some(subject.server));
         let authority = subject.target.to_string();
         let streams = match opening {
             None => chain.stream(&info, &authority).await?,

@@ -331,7 +331,7 @@ pub(super) async fn intercept<C: Stream>(
         // Another connection of the same must agree on the same: the client holds us to it.
         plan.alpn = origin.alpn.into_iter().collect();
     }
-    let facts = TlsFacts::of(client.get_ref().1, hello.server_name.clone(), origin);
+    let facts = TlsFacts::of(client.get_ref().1, hello, origin);
     let kind = Handshake::of(facts.client_resumed);
     arrival
         .shared

@@ -11,14 +11,12 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::proxy_header::{self, Header};
-use super::{Entry, Gateway, explicit, original, socks};
+use super::{Entry, Gateway, lead, original};
 use crate::config::Way;
-use crate::intercept;
-use crate::io::{Cut, Io, Socket};
+use crate::io::{Cut, Socket};
 use crate::metrics::LimitLabels;
 use crate::session::{Arrival, Settings, Totals, record_connection};
-use crate::upstream::{Chooser, Route};
-use crate::words::{ConnectionEnd, Limited};
+use crate::words::Limited;
 
 impl Gateway {
     /// Starts a task for the connection, unless a limit is met: then it is closed at once.
@@ -124,35 +122,6 @@ impl Accepted {
             original::refuse_own(local, entry.own)?;
         }
         Ok(Self { stream, read_ahead, client: canonical(client), local: canonical(local) })
-    }
-}
-
-/// Leads a connection the way of its listener, to its end; why it ended.
-async fn lead(
-    entry: &Entry,
-    arrival: Arrival,
-    stream: Socket,
-    read_ahead: BytesMut,
-) -> ConnectionEnd {
-    let client: Io = Box::new(stream);
-    match &entry.way {
-        Way::Proxy => explicit::serve(arrival, client, read_ahead).await,
-        Way::Redirect => {
-            let route = Route::original(arrival.local).of(arrival.client);
-            intercept::serve(arrival, client, read_ahead, route).await
-        }
-        Way::Sni { port } => intercept::serve_by_name(arrival, client, read_ahead, *port).await,
-        Way::Socks5 => socks::serve(arrival, client, read_ahead).await,
-        Way::Target(target) => {
-            let route = Route::plain(target.clone()).of(arrival.client);
-            let route = Route { chooser: Chooser::Operator, ..route };
-            intercept::serve(arrival, client, read_ahead, route).await
-        }
-        Way::Tproxy { keep_client_address } => {
-            let mut route = Route::original(arrival.local).of(arrival.client);
-            route.source = keep_client_address.then_some(arrival.client.ip());
-            intercept::serve(arrival, client, read_ahead, route).await
-        }
     }
 }
 

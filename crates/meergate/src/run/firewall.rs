@@ -62,7 +62,7 @@ impl Rules {
                         }
                     }
                 }
-                _ => {}
+                Way::Proxy | Way::Sni { .. } | Way::Socks5 | Way::Target(_) => {}
             }
         }
         if nat.is_empty() && divert.is_empty() {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use icap_client::TransactionInfo;
 use shares::Client;
 
 use super::notes::Totals;
@@ -40,6 +41,20 @@ pub struct Arrival {
 }
 
 impl Arrival {
+    /// What services are told of transaction `id` on this connection, in which `protocol` is spoken with `server`.
+    pub fn info(
+        &self,
+        protocol: &'static str,
+        id: Arc<str>,
+        server: Option<SocketAddr>,
+    ) -> TransactionInfo {
+        let mut info = TransactionInfo::new(protocol, self.id.clone(), id);
+        info.client = Some(self.client);
+        info.server = server;
+        info.username.clone_from(&self.user);
+        info
+    }
+
     /// Whom shares are counted to.
     pub fn party(&self) -> Client {
         self.client.into()

@@ -36,19 +36,21 @@ pub fn decide_connection<'a>(
         true => route.addresses(),
         false => Arc::default(),
     };
-    strictest(&addresses, |address| {
-        policy.decide(&Subject {
-            client: arrival.client.ip(),
-            user: arrival.user.as_deref(),
-            host: &route.target.host,
-            address,
-            port: route.target.port,
-            spoken: route.spoken,
-            certificate,
-            request: None,
-            content_type: None,
-        })
-    })
+    let target = &route.target;
+    let subject = subject(arrival, &target.host, target.port, route.spoken, certificate);
+    strictest(&addresses, |address| policy.decide(&Subject { address, ..subject }))
+}
+
+/// All that is known of a connection that came so, but for the address of its `host`.
+fn subject<'a>(
+    arrival: &'a Arrival,
+    host: &'a str,
+    port: u16,
+    spoken: Spoken,
+    certificate: Option<&'a UpstreamTls>,
+) -> Subject<'a> {
+    let user = arrival.user.as_deref();
+    Subject { user, certificate, ..Subject::new(arrival.client.ip(), host, port, spoken) }
 }
 
 /// What the rules say about a TLS connection whose ClientHello names `server_name`. A redirected
@@ -153,18 +155,9 @@ fn decide_exchange<'a>(
         Scheme::Https => Spoken::HTTP.in_tls(),
     };
     let about = |host: &str, addresses: &[IpAddr]| {
+        let connection = subject(session, host, target.port, spoken, certificate);
         strictest(addresses, |address| {
-            let subject = Subject {
-                client: session.client.ip(),
-                user: session.user.as_deref(),
-                host,
-                address,
-                port: target.port,
-                spoken,
-                certificate,
-                request: None,
-                content_type,
-            };
+            let subject = Subject { address, content_type, ..connection };
             decide_paths(&session.settings.policy, &subject, head.method(), &paths)
         })
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls::{HandshakeKind, ServerConnection};
 
+use super::hello::ClientHello;
 use super::origin::{UpstreamTls, named};
 use crate::words::Alpn;
 
@@ -25,15 +26,15 @@ pub struct TlsFacts {
 }
 
 impl TlsFacts {
-    /// What the client's handshake on `connection` agreed on, after a ClientHello with the name `sni`
-    /// and a handshake with the origin that told `upstream`.
+    /// What the client's handshake on `connection` agreed on, after `hello` and a handshake with the
+    /// origin that told `upstream`.
     pub fn of(
         connection: &ServerConnection,
-        sni: Option<Arc<str>>,
+        hello: &ClientHello,
         upstream: Option<Arc<UpstreamTls>>,
     ) -> Self {
         Self {
-            sni,
+            sni: hello.server_name.clone(),
             client_version: connection.protocol_version().map_or("", named),
             client_cipher: connection
                 .negotiated_cipher_suite()
