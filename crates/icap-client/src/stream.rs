@@ -140,6 +140,11 @@ impl BodySource for Outbox {
 }
 
 impl Service {
+    /// Whether all endpoints have said that they take no streams.
+    pub(crate) fn takes_no_streams(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.takes_no_streams())
+    }
+
     /// Opens a stream at one of the endpoints that take streams; `None` if this service takes none.
     pub(crate) async fn stream(
         self: &Arc<Self>,
@@ -149,7 +154,7 @@ impl Service {
     ) -> Result<Option<Stream>, Failure> {
         self.look_after();
         // Whoever has said that it takes none is not waited for, whether it is up or not.
-        if self.endpoints.iter().all(|endpoint| endpoint.takes_no_streams()) {
+        if self.takes_no_streams() {
             return Ok(None);
         }
         let mut tried = Vec::new();

@@ -51,6 +51,12 @@ impl Chain {
         self.open_stream(info, authority, Some(opening)).await
     }
 
+    /// Whether a service of the chain may take streams: only those that have said that they take none don't.
+    pub fn takes_streams(&self) -> bool {
+        let mut asked = self.services().filter(|service| !service.config().monitor);
+        asked.any(|service| !service.takes_no_streams())
+    }
+
     async fn open_stream(
         &self,
         info: &TransactionInfo,

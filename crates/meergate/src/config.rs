@@ -220,6 +220,11 @@ pub struct Limits {
     pub stream_windows: Size,
     /// Memory for copies of contents that are kept so that the original can go on.
     pub copies: Size,
+    /// The longest WebSocket message that is inspected, inflated; from 1 KiB to 16 MiB.
+    #[serde(deserialize_with = "value::message")]
+    pub websocket_message: Size,
+    /// Memory for WebSocket messages that are held until they are inspected.
+    pub websocket_memory: Size,
     /// Computing time that one client may have certificates of origins verified for, each second; at
     /// least 1 ms.
     pub verification: Span,
@@ -240,6 +245,8 @@ impl Default for Limits {
             min_rate_window: Span::seconds(120),
             stream_windows: Size(256 << 20),
             copies: Size(512 << 20),
+            websocket_message: Size(16 << 20),
+            websocket_memory: Size(512 << 20),
             verification: Span(Duration::from_millis(100)),
             shutdown_timeout: Span::seconds(15),
         }

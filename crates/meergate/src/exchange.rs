@@ -28,6 +28,7 @@ mod stream;
 mod transact;
 mod trouble;
 mod tunnel;
+mod websocket;
 
 use std::future::Future;
 use std::io;
@@ -47,11 +48,12 @@ pub(crate) use stream::{Audience, StreamSubject, block_record, count_unseen, str
 pub(crate) use transact::{Ended, refuse, transact};
 pub(crate) use trouble::Trouble;
 pub(crate) use tunnel::tunnel;
+pub(crate) use websocket::{Inside, Moved};
 
 use crate::tls::UpstreamTls;
 
 /// Takes a message's content and sends it on.
-pub(crate) trait Sink: Send {
+pub(crate) trait Sink: Send + Unpin {
     /// Ready once another frame may be pushed. Keeps what is in flight bounded.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Takes a frame; to be called after `poll_ready` only.

@@ -17,7 +17,7 @@ use shares::Ledger;
 
 use crate::words::{
     Checked, ConnectionEnd, Handshake, Limited, LogName, Mirrored, Outcome, Password, Protocol,
-    Reloaded, Side, Towards, Unseen, UpstreamErrorKind,
+    Reloaded, Side, Towards, Unseen, UpstreamErrorKind, WebSocketEnd,
 };
 
 /// The counters of the whole process. Cloning is cheap and shares the values.
@@ -50,6 +50,8 @@ pub struct Metrics {
     pub transactions: Family<TransactionLabels, Counter>,
     /// TCP streams ended, by how.
     pub streams: Family<StreamLabels, Counter>,
+    /// WebSockets that services saw ended, by how.
+    pub websockets: Family<WebSocketLabels, Counter>,
     /// Seconds from a request's head to the end of its response.
     pub transaction_seconds: Histogram,
     /// Bytes that passed without inspection, by reason and direction.
@@ -63,6 +65,9 @@ pub struct Metrics {
     /// What is taken for copies of contents that services may pass, in bytes.
     pub copies: Arc<Ledger>,
     copies_bytes: Gauge,
+    /// What is taken for messages of WebSockets, in bytes.
+    pub websocket_memory: Arc<Ledger>,
+    websocket_bytes: Gauge,
     /// Captured packets lost since the disk was full or could not keep up.
     pub capture_packets_lost: Counter,
     /// Log lines lost since the disk was full or could not keep up, by log.
@@ -171,6 +176,13 @@ pub struct StreamLabels {
     pub outcome: ConnectionEnd,
 }
 
+/// Labels of [`Metrics::websockets`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct WebSocketLabels {
+    /// How it ended.
+    pub outcome: WebSocketEnd,
+}
+
 /// Labels of [`Metrics::uninspected_bytes`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct UninspectedLabels {
@@ -207,6 +219,7 @@ impl Metrics {
             upstream_connects: Family::default(),
             transactions: Family::default(),
             streams: Family::default(),
+            websockets: Family::default(),
             transaction_seconds,
             uninspected_bytes: Family::default(),
             responses_mended: Counter::default(),
@@ -214,6 +227,8 @@ impl Metrics {
             stream_windows: Gauge::default(),
             copies: Ledger::new(),
             copies_bytes: Gauge::default(),
+            websocket_memory: Ledger::new(),
+            websocket_bytes: Gauge::default(),
             capture_packets_lost: Counter::default(),
             log_lines_lost: Family::default(),
             services: icap::Services::default(),
@@ -226,6 +241,8 @@ impl Metrics {
     pub fn text(&self) -> String {
         self.update_services();
         self.copies_bytes.set(i64::try_from(self.copies.taken()).unwrap_or(i64::MAX));
+        let held = self.websocket_memory.taken();
+        self.websocket_bytes.set(i64::try_from(held).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &self.registry);
@@ -296,6 +313,7 @@ impl Metrics {
         );
         r.register("transactions", "HTTP transactions finished", self.transactions.clone());
         r.register("streams", "TCP streams that are not HTTP ended", self.streams.clone());
+        r.register("websockets", "Inspected WebSockets ended", self.websockets.clone());
         r.register_with_unit(
             "transaction",
             "Time from a request's head to the end of its response",
@@ -319,6 +337,12 @@ impl Metrics {
             "Memory reserved for copies of contents that services may pass",
             Unit::Bytes,
             self.copies_bytes.clone(),
+        );
+        r.register_with_unit(
+            "websocket_messages",
+            "Memory reserved for WebSocket messages that are held until they are inspected",
+            Unit::Bytes,
+            self.websocket_bytes.clone(),
         );
         r.register(
             "capture_packets_lost",

@@ -18,7 +18,7 @@ pub use alpn::{Alpn, SERVED};
 pub use counted::{
     Checked, Deed, Handshake, LogName, Mirrored, Password, Protocol, Reloaded, Side,
 };
-pub use ends::{ConnectionEnd, Outcome};
+pub use ends::{ConnectionEnd, Outcome, WebSocketEnd};
 pub use http_url::HttpUrl;
 pub use limited::Limited;
 pub use scheme::Scheme;

@@ -50,6 +50,8 @@ const FORCED: &[(&str, &str, &str)] = &[
     ("app-layer.protocols.smtp.mime.decode-base64", "yes", MAIL),
     ("app-layer.protocols.smtp.mime.decode-quoted-printable", "yes", MAIL),
     ("app-layer.protocols.dns.tcp.enabled", "yes", "DNS messages within HTTP are shown to it"),
+    ("app-layer.protocols.websocket.enabled", "yes", COMPLETE),
+    ("app-layer.protocols.websocket.max-payload-size", "16777217", COMPLETE),
     ("engine.init-failure-fatal", "false", OLD_RULES),
     ("security.landlock.enabled", "no", PROCESS),
     ("security.limit-noproc", "no", PROCESS),

@@ -18,6 +18,9 @@ impl CloseCode {
     /// A message is too big.
     pub const TOO_BIG: Self = Self(1009);
 
+    /// There is no room now (IANA's registry).
+    pub const TRY_AGAIN_LATER: Self = Self(1013);
+
     /// The code of that number; `None` if no frame may carry it: those that are reserved, or that nobody has
     /// defined (sections 7.4.1 and 7.4.2, and IANA's registry: 1012 to 1014).
     pub const fn new(number: u16) -> Option<Self> {

@@ -232,7 +232,7 @@ fn extension(text: &[u8]) -> Option<Extension<'_>> {
             let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
             // What is quoted has to be a token as well (RFC 6455 section 9.1).
             let value = inner.unwrap_or(value);
-            (is_token(name) && is_token(value)).then(|| (name, Some(value)))
+            (is_token(name) && is_token(value)).then_some((name, Some(value)))
         }
     });
     Some(Extension { name, parameters: parameters.collect::<Option<_>>()? })

@@ -118,7 +118,17 @@ impl Inflate {
             Stands::Between | Stands::Ended(_) => {}
             Stands::Within => return Err(wrong("a message that ends within a block")),
         }
-        Ok(&self.buffer[self.begin..self.end])
+        Ok(self.message())
+    }
+
+    /// The message, as far as it has come.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.buffer[self.begin..self.end]
+    }
+
+    /// Bytes of memory for it, and for what it may refer to.
+    pub(crate) fn memory(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// Forgets the message, but for what the next one may refer to.

@@ -66,10 +66,19 @@ pub struct Reader {
     /// Bytes of its frames, and of those between them.
     wire: u64,
     control: [u8; MAX_CONTROL],
-    /// The last event was the end of a message, which is to be forgotten.
-    is_told: bool,
+    told: Told,
     is_closed: bool,
     failed: Option<Error>,
+}
+
+/// What the last event was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// A control frame with so many bytes.
+    Control(usize),
+    Message,
+    /// It was forgotten.
+    Nothing,
 }
 
 #[derive(Clone, Copy)]
@@ -100,7 +109,7 @@ impl Reader {
             plain: Vec::new(),
             wire: 0,
             control: [0; MAX_CONTROL],
-            is_told: false,
+            told: Told::Nothing,
             is_closed: false,
             failed: None,
         }
@@ -126,10 +135,43 @@ impl Reader {
         }
     }
 
+    /// What the last event has said, until it is [forgotten](Self::forget).
+    pub fn payload(&self) -> &[u8] {
+        match (self.told, &self.inflate, self.message) {
+            (Told::Control(length), ..) => &self.control[..length],
+            (Told::Message, Some(inflate), Some(Message { is_compressed: true, .. })) => {
+                inflate.message()
+            }
+            (Told::Message, ..) => &self.plain,
+            (Told::Nothing, ..) => &[],
+        }
+    }
+
+    /// Forgets what the last event has said, and gives its memory back. The next [`read`](Self::read) does it, too.
+    pub fn forget(&mut self) {
+        if std::mem::replace(&mut self.told, Told::Nothing) != Told::Message {
+            return;
+        }
+        if let (Some(Message { is_compressed: true, .. }), Some(inflate)) =
+            (self.message.take(), &mut self.inflate)
+        {
+            inflate.next();
+        }
+        self.plain.clear();
+        if self.plain.capacity() > KEPT {
+            self.plain = Vec::new();
+        }
+    }
+
     /// Whether a frame or a message has begun and not ended.
     pub fn is_within(&self) -> bool {
-        self.message.is_some() && !self.is_told
-            || !matches!(self.head, Head::Partial { length: 0, .. })
+        let in_message = self.message.is_some() && self.told != Told::Message;
+        in_message || !matches!(self.head, Head::Partial { length: 0, .. })
+    }
+
+    /// Bytes of memory for messages.
+    pub fn memory(&self) -> usize {
+        self.plain.capacity() + self.inflate.as_ref().map_or(0, Inflate::memory)
     }
 
     /// Whether the peer's close frame was read.
@@ -257,13 +299,14 @@ impl Reader {
 
     fn event(&mut self, frame: Frame) -> Result<Event<'_>, Error> {
         if frame.opcode.is_control() {
-            let payload = &self.control[..frame.length as usize];
-            return Ok(Event::Control { opcode: frame.opcode, payload });
+            let length = frame.length as usize;
+            self.told = Told::Control(length);
+            return Ok(Event::Control { opcode: frame.opcode, payload: &self.control[..length] });
         }
         let Some(Message { is_text, is_compressed }) = self.message else {
             return Err(Error::protocol("a further part of no message"));
         };
-        self.is_told = true;
+        self.told = Told::Message;
         let read = match &mut self.inflate {
             Some(inflate) if is_compressed => inflate.finish(),
             _ => Ok(&self.plain[..]),
@@ -278,22 +321,6 @@ impl Reader {
                 self.failed = Some(error);
                 Err(error)
             }
-        }
-    }
-
-    /// Forgets a message that was told.
-    fn forget(&mut self) {
-        if !std::mem::take(&mut self.is_told) {
-            return;
-        }
-        if let (Some(Message { is_compressed: true, .. }), Some(inflate)) =
-            (self.message.take(), &mut self.inflate)
-        {
-            inflate.next();
-        }
-        self.plain.clear();
-        if self.plain.capacity() > KEPT {
-            self.plain = Vec::new();
         }
     }
 }

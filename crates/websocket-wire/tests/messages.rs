@@ -66,7 +66,7 @@ impl Peer {
 fn flushed(compress: &mut Compress, text: &[u8]) -> Vec<u8> {
     let mut out = vec![0; text.len() * 2 + 100];
     let before = compress.total_out();
-    compress.compress(text, &mut out, DeflateFlush::SyncFlush).unwrap();
+    assert!(compress.compress(text, &mut out, DeflateFlush::SyncFlush).is_ok());
     out.truncate((compress.total_out() - before) as usize);
     out
 }
@@ -80,12 +80,27 @@ fn read(reader: &mut Reader, bytes: &[u8], cut: usize) -> Result<(Vec<Vec<u8>>, 
     let (mut messages, mut controls) = (Vec::new(), 0);
     for mut piece in bytes.chunks(cut) {
         while let Some(event) = reader.read(&mut piece).map_err(|error| error.kind())? {
-            match event {
-                Event::Message { payload, .. } => messages.push(payload.to_vec()),
+            let is_control = match event {
+                Event::Message { payload, .. } => {
+                    messages.push(payload.to_vec());
+                    false
+                }
                 Event::Control { payload, .. } => {
                     assert_eq!(payload, b"ping");
                     controls += 1;
+                    true
                 }
+            };
+            let told = if is_control {
+                &b"ping"[..]
+            } else {
+                messages.last().map_or(&b""[..], |last| last)
+            };
+            assert!(reader.payload() == told, "it can be read again");
+            if told.len() % 2 == 0 {
+                reader.forget();
+                assert_eq!(reader.payload(), b"");
+                assert!(is_control || reader.memory() <= 200 << 10, "{}", reader.memory());
             }
         }
         assert!(piece.is_empty());

@@ -124,6 +124,8 @@ impl fmt::Display for DnsFault {
 /// What a stream has that the engine would not see as its receiver does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hidden {
+    /// WebSocket in another form than the one that is inspected.
+    Frames(FrameFault),
     /// Headers of the PROXY protocol behind each other, more than anybody has.
     Headers,
     /// HTTP, of which codings are undone in messages only.
@@ -137,11 +139,33 @@ pub(crate) enum Hidden {
 impl fmt::Display for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Frames(fault) => write!(f, "WebSocket that cannot be inspected: {fault}"),
             Self::Headers => f.write_str("more than 16 PROXY headers behind each other"),
             Self::Http => f.write_str("HTTP within a stream, where it is not inspected as such"),
             Self::Mail(fault) => write!(f, "a mail that cannot be inspected: {fault}"),
             Self::Roles => f.write_str("TLS within a stream, of which the server is the client"),
         }
+    }
+}
+
+/// Why a WebSocket was not inspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameFault {
+    /// Masked or compressed frames, in which rules on bytes would see nothing.
+    Form,
+    /// A message that the engine sees in part only.
+    Long,
+    /// What is no frame, or not where it stands.
+    Malformed,
+}
+
+impl fmt::Display for FrameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form => "its frames are masked or compressed",
+            Self::Long => "a message of more than 16 MiB",
+            Self::Malformed => "its frames are malformed",
+        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! TCP streams: frames in, verdicts out (`docs/stream-carrier.md`).
 
+mod frames;
 mod mail;
 mod proxy;
+mod said;
 mod tongue;
 mod turns;
 mod view;
@@ -20,6 +22,7 @@ use icap_stream::{Command, Inspector, Phase, Signature, VERSION, Way};
 use suricata::{Dropped, Tuple};
 use tokio::time::timeout;
 
+use self::said::Said;
 use self::view::View;
 use crate::inspection::claims::{Claims, identifier};
 use crate::inspection::clients::Share;
@@ -54,9 +57,6 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Why a stream fails that is said to be TLS.
-const NO_TLS: &str = "the engine did not recognise the TLS that this is said to be";
-
 /// Serves a transaction that asks for a stream, and says how it ended.
 pub(crate) async fn serve(
     flows: &Rc<WorkerFlows>,
@@ -66,7 +66,7 @@ pub(crate) async fn serve(
     transaction: &mut Transaction<'_>,
 ) -> (Outcome, Result<(), TransactError>) {
     let connect = asked(transaction);
-    let is_tls = transaction.head().headers().text("X-Proto").is_some_and(is_tls);
+    let said = transaction.head().headers().text("X-Proto").map_or(Said::Other, Said::of);
     let (body, reply) = transaction.split();
     let Some(connect) = connect else {
         let reason = "a stream is a REQMOD with a CONNECT and a body, without a preview";
@@ -77,7 +77,7 @@ pub(crate) async fn serve(
         let reason = "all streams that limits.max_streams allows are open";
         return (Outcome::Failed, reply.respond_error(503, reason));
     };
-    let flow = match flows.for_stream(claims, &connect, tags) {
+    let flow = match flows.for_stream(claims, &connect, tags, said.expected()) {
         Ok(flow) => flow,
         Err(error) => {
             let halt = Halt::from(error);
@@ -91,11 +91,11 @@ pub(crate) async fn serve(
         flows,
         share,
         tags: tags.clone(),
-        view: View::new(flow, settings.content.mail, settings.mode == Mode::Ips),
+        view: View::new(flow, said, settings.content.mail, settings.mode == Mode::Ips),
         inspector: Inspector::new(settings.limits.window()),
         out: Vec::new(),
         protocol: None,
-        is_tls,
+        said,
         state: Ending::Open,
     };
     let result = stream.run(body, reply).await;
@@ -113,11 +113,6 @@ fn asked(transaction: &Transaction<'_>) -> Option<RequestHead> {
     let limits = http_wire::Limits::default();
     let connect = RequestHead::from_bytes(transaction.req_hdr()?.clone(), &limits);
     connect.ok().filter(|connect| connect.method() == b"CONNECT")
-}
-
-/// Whether the gateway says that it is TLS.
-fn is_tls(protocol: &str) -> bool {
-    protocol.trim().eq_ignore_ascii_case("tls")
 }
 
 /// What is known of how a stream ends.
@@ -140,8 +135,7 @@ struct Stream<'a> {
     out: Vec<u8>,
     /// What the flow was recognised as.
     protocol: Option<&'static str>,
-    /// It is said to be TLS: rules on that are to be asked, or it fails.
-    is_tls: bool,
+    said: Said,
     state: Ending,
 }
 
@@ -239,8 +233,8 @@ impl Stream<'_> {
                     continue;
                 }
                 Ok(Some(Command::Ping)) => {
-                    if self.is_misread() {
-                        return self.fail(NO_TLS);
+                    if let Some(why) = self.is_misread() {
+                        return self.fail(why);
                     }
                     self.answer(|inspector, out| inspector.pong(out));
                     continue;
@@ -256,8 +250,11 @@ impl Stream<'_> {
                 }
             };
             self.recognise();
-            if shown.is_ok() && ends && self.is_misread() {
-                return self.fail(NO_TLS);
+            if shown.is_ok()
+                && (ends || self.said == Said::WebSocket)
+                && let Some(why) = self.is_misread()
+            {
+                return self.fail(why);
             }
             match shown {
                 Ok(Shown::Replayed) => {}
@@ -289,10 +286,11 @@ impl Stream<'_> {
         self.protocol = protocol;
     }
 
-    /// Whether rules on TLS were not asked about what is said to be TLS, and was shown as far as a verdict
-    /// on it is wanted now.
-    fn is_misread(&self) -> bool {
-        self.is_tls && self.state == Ending::Open && self.protocol != Some("tls")
+    /// Why rules were not asked about what it is said to be, if that was shown as far as a verdict on it is wanted now.
+    fn is_misread(&self) -> Option<&'static str> {
+        // Of WebSocket the first byte tells, but there may be none.
+        let tells = self.said != Said::WebSocket || self.view.flow.is_used();
+        self.said.is_misread(self.protocol).filter(|_| tells && self.state == Ending::Open)
     }
 
     /// Ends the flow and begins another.
@@ -307,10 +305,10 @@ impl Stream<'_> {
             Ok(()) | Err(Halt::Blocked(_)) => {}
             Err(halt) => return self.fail(&halt.to_string()),
         }
-        self.is_tls = phase.proto.as_deref().is_some_and(is_tls);
+        self.said = phase.proto.as_deref().map_or(Said::Other, Said::of);
         self.tag(phase.transaction.as_deref());
         let tuple = phase.tuple.map(|(client, server)| Tuple::new(client, server)).transpose();
-        match tuple.map_err(Halt::from).and_then(|tuple| self.view.renew(tuple)) {
+        match tuple.map_err(Halt::from).and_then(|tuple| self.view.renew(tuple, self.said)) {
             Ok(()) => {}
             Err(halt) => self.fail(&halt.to_string()),
         }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected};
+use units::Size;
 
 /// Why a value makes no sense, in words.
 #[derive(Debug)]
@@ -42,6 +43,15 @@ pub(super) fn address_or_off<'de, D: Deserializer<'de>>(
     text.parse().map(Some).map_err(|_| {
         D::Error::custom(format!("expected an address with port or \"off\", not {text:?}"))
     })
+}
+
+/// The length of a WebSocket message. The inspector takes no longer ones.
+pub(super) fn message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let bytes = Size::deserialize(deserializer)?;
+    match ((1 << 10)..=(16 << 20)).contains(&bytes.0) {
+        true => Ok(bytes),
+        false => Err(D::Error::custom("websocket_message must be from \"1KiB\" to \"16MiB\"")),
+    }
 }
 
 /// Networks; an address alone stands for itself.

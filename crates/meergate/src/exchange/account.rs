@@ -25,6 +25,8 @@ pub(super) struct Account {
     response: Entry,
     /// Bytes of the heads of interim responses.
     interim: u64,
+    /// Bytes of the head with which another protocol begins.
+    switched: u64,
 }
 
 /// One message.
@@ -102,6 +104,13 @@ impl Account {
         self.entry(message).head = bytes as u64;
     }
 
+    /// The head of the response goes out with so many bytes, with which another protocol begins. What is said in that
+    /// is not counted here.
+    pub(super) fn switched(&mut self, bytes: usize) {
+        self.response.sight = Sight::Services;
+        self.switched = bytes as u64;
+    }
+
     /// The head of an interim response goes out.
     pub(super) fn sent_interim(&mut self, bytes: usize) {
         self.interim += bytes as u64;
@@ -145,6 +154,7 @@ impl Account {
             }
         }
         note(Unseen::Interim, Towards::Client, self.interim);
+        note(Unseen::Upgrade, Towards::Client, self.switched);
         reasons
     }
 
@@ -257,6 +267,15 @@ mod tests {
         assert!(
             counted.iter().all(|(why, to, _)| (*why, *to) == (Unseen::Bypass, Towards::Server))
         );
+    }
+
+    #[test]
+    fn of_an_upgrade_that_is_seen_the_head_of_the_response_counts() {
+        let counted = counted(|account| {
+            both_seen(account);
+            account.switched(21);
+        });
+        assert_eq!(counted, [(Unseen::Upgrade, Towards::Client, 21)]);
     }
 
     #[test]

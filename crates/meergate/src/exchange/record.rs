@@ -225,6 +225,20 @@ impl<'a> Transaction<'a> {
         self.fails(trouble.outcome(), || trouble.to_string());
     }
 
+    /// The other protocol that it changed to has ended otherwise than its sides wanted.
+    pub(super) fn inside_ended(
+        &mut self,
+        outcome: Outcome,
+        block: Option<BlockRecord>,
+        detail: Option<String>,
+    ) {
+        self.outcome = outcome;
+        if let Some(logged) = &mut self.logged {
+            logged.block = block;
+            logged.detail = detail;
+        }
+    }
+
     fn fails(&mut self, outcome: Outcome, detail: impl FnOnce() -> String) {
         self.outcome = outcome;
         self.failed = true;

@@ -18,6 +18,7 @@ use super::record::Transaction;
 use super::review::{Former, origin_is_known, review, wrong};
 use super::rules::{Ready, Rules};
 use super::trouble::Trouble;
+use super::websocket::{self, Inside};
 use super::{Client, Origin, Request, Sink};
 use crate::config::Action;
 use crate::io::InTurns;
@@ -31,8 +32,8 @@ pub(crate) enum Ended {
     Complete,
     /// The client must see a cut: nothing more may follow.
     Cut,
-    /// The origin agreed to another protocol: this head is the answer, then bytes are relayed.
-    Upgraded(ResponseHead),
+    /// The origin agreed to another protocol: this head is the answer, then it is relayed.
+    Upgraded(ResponseHead, Inside),
 }
 
 /// Takes `request` through the services to `origin` and the response back to `client`.
@@ -112,6 +113,8 @@ async fn run<C: Client, O: Origin>(
         origin_is_known(tx, origin.tls(), Some(chain), &[&named, &request.head])?;
     }
 
+    let (upgrade, head) = websocket::Asked::of(chain, request.head)?;
+    request.head = head;
     let (mut asked, had_content) = (request.head.clone(), request.body.is_some());
     let whose = (&named, chain);
     let (head, body) = ask(tx, request, whose, &rules, client, origin, &mut drive).await?;
@@ -132,11 +135,14 @@ async fn run<C: Client, O: Origin>(
         _ => (head, body, None),
     };
     if head.status() == 101 {
-        tx.account.sent_head(Message::Response, head.bytes().len());
+        let inside = match upgrade.filter(|_| websocket::agrees(&head)) {
+            Some(asked) => drive.run_for(client, pin!(asked.open(tx, &head))).await??,
+            None => Inside::Unseen(Unseen::Upgrade),
+        };
         tx.status = Some(101);
         tx.outcome = Outcome::Upgraded;
-        tx.account.skipped(Message::Response, Unseen::Upgrade);
-        return Ok(Ended::Upgraded(head));
+        tx.account.switched(head.bytes().len());
+        return Ok(Ended::Upgraded(head, inside));
     }
     let info = info.as_ref();
     let exchange = Exchange { named: &named, asked: &asked, changed, chain, info, cut };

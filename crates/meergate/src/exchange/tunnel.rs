@@ -1,18 +1,23 @@
 //! A request for another protocol inside a stream (extended CONNECT, RFC 8441): the request passes
-//! the services, what then flows is relayed and counted as uninspected.
+//! the services, what then flows is shown to those that take streams if it is WebSocket, else relayed and counted as
+//! uninspected.
 
 use std::pin::pin;
 
-use icap_client::Body;
+use http_wire::ResponseHead;
+use icap_client::{Body, Full, Way};
 
 use super::account::Message;
 use super::drive::{Drive, Watch};
+use super::pump::Counted;
 use super::record::Transaction;
 use super::review::{Former, origin_is_known, review, wrong};
 use super::rules::Rules;
+use super::stream::block_record;
 use super::transact::{Exchange, answer, deliver, explain, reqmod, services};
 use super::trouble::Trouble;
-use super::{Client, Ended, Origin, Request};
+use super::websocket::{Asked, Content, End, Inside, Moved, WebSocket};
+use super::{Client, Ended, Origin, Request, Sink};
 use crate::pages::Page;
 use crate::words::{Outcome, Unseen};
 
@@ -70,7 +75,9 @@ async fn run<C: Client, O: Origin>(
             return Err(wrong("it no longer asks for the protocol that the client asked for"));
         }
     }
-    let inside: Body = inside.unwrap_or_else(|| icap_client::Full::default().boxed());
+    let inside: Body = inside.unwrap_or_else(|| Full::default().boxed());
+    let (upgrade, head) = Asked::of(chain, request.head)?;
+    request.head = head;
     let sink = origin.send(&request.head, Some(&inside))?;
     tx.account.sent_head(Message::Request, request.head.bytes().len());
     let (head, body) = loop {
@@ -86,9 +93,64 @@ async fn run<C: Client, O: Origin>(
         let exchange = Exchange { named: &named, asked, changed, chain, info, cut: None };
         return answer(tx, exchange, head, body, client, &mut drive).await;
     }
+    let within = match upgrade {
+        Some(asked) => drive.run_for(client, pin!(asked.open(tx, &head))).await??,
+        None => Inside::Unseen(Unseen::Upgrade),
+    };
     tx.outcome = Outcome::Upgraded;
-    tx.account.opaque(Message::Request, Unseen::Upgrade);
-    tx.account.skipped(Message::Response, Unseen::Upgrade);
+    let why = match within {
+        Inside::Seen(websocket) => {
+            let body = body.unwrap_or_else(|| Full::default().boxed());
+            return seen(tx, *websocket, head, (inside, sink), body, client).await;
+        }
+        Inside::Unseen(why) => why,
+    };
+    tx.account.opaque(Message::Request, why);
+    tx.account.skipped(Message::Response, why);
     drive.begin(Some(inside), sink, false);
     deliver(tx, head, body, client, &mut drive).await
+}
+
+/// Serves a WebSocket that services see into. `body` is what the origin says, `inside` what the client says.
+async fn seen<C: Client, S: Sink>(
+    tx: &mut Transaction<'_>,
+    websocket: WebSocket,
+    head: ResponseHead,
+    (inside, to_origin): (Body, S),
+    body: Body,
+    client: &mut C,
+) -> Result<Ended, Trouble> {
+    let (status, length) = (head.status(), head.bytes().len());
+    let to_client = client.respond(head, Some(&body))?;
+    tx.status = Some(status);
+    tx.account.switched(length);
+    let mut client = Content::new(inside, to_client);
+    let mut server = Content::new(body, to_origin);
+    let progress = tx.progress.clone();
+    let mut count = |moved, way, bytes: usize| match (moved, way) {
+        // Who reads the contents counts them.
+        (Moved::In, _) => {}
+        (Moved::Out, Way::ToClient) => progress.add(Counted::ToClient, bytes as u64),
+        (Moved::Out, Way::ToServer) => progress.add(Counted::ToOrigin, bytes as u64),
+    };
+    let end = websocket.serve(tx.session, &mut client, &mut server, &mut count).await;
+    let outcome = match &end {
+        End::Blocked(_) => Outcome::Blocked,
+        End::Crowded | End::Refused(_) => Outcome::Refused,
+        End::Done | End::Failed(_) | End::Idle => Outcome::Upgraded,
+        End::NotInspected(_) => Outcome::ServiceFailed,
+    };
+    let block = match &end {
+        End::Blocked(dropped) => Some(block_record(dropped)),
+        _ => None,
+    };
+    tx.inside_ended(outcome, block, end.detail());
+    match end {
+        End::Failed(_) => {
+            client.abort();
+            server.abort();
+            Ok(Ended::Cut)
+        }
+        _ => Ok(Ended::Complete),
+    }
 }

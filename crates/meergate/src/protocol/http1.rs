@@ -16,17 +16,19 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http_wire::{Error, Limits, RequestHead, ResponseHead};
+use icap_client::Way;
 use tokio::time::timeout;
 
 use super::{ConnectRequest, End};
 use crate::exchange::{
-    Client, Ended, Progress, Request, Transaction, Trouble, Watch, refuse, relay_unseen, transact,
+    Client, Ended, Inside, Moved, Progress, Request, Transaction, Trouble, Watch, refuse,
+    relay_unseen, transact,
 };
 use crate::io::{Io, Prefixed, RelayEnd};
 use crate::policy::{challenge, is_of};
 use crate::session::Session;
 use crate::upstream::{Route, UpstreamSlot};
-use crate::words::{ConnectionEnd, Outcome, Protocol, Scheme, Unseen};
+use crate::words::{ConnectionEnd, Outcome, Protocol, Scheme};
 use body::{Sender, WireBody};
 use client::WireClient;
 use target::{Destination, destination, is_for_revocations};
@@ -108,7 +110,7 @@ pub(super) async fn serve(
             After::Another => {}
             After::Close(why) => return connection.close(why).await,
             After::Cut(why) => return End::Closed(why),
-            After::Relay(head) => return connection.relay(&head).await,
+            After::Relay(head, inside) => return connection.relay(&head, inside).await,
         }
     }
 }
@@ -152,7 +154,7 @@ enum After {
     Another,
     Close(ConnectionEnd),
     Cut(ConnectionEnd),
-    Relay(ResponseHead),
+    Relay(ResponseHead, Inside),
 }
 
 impl Connection<'_> {
@@ -259,7 +261,7 @@ impl Connection<'_> {
             Ended::Complete if client.carries_on() => After::Another,
             Ended::Complete => After::Close(ConnectionEnd::Done),
             Ended::Cut => After::Cut(ConnectionEnd::Cut),
-            Ended::Upgraded(head) => After::Relay(head),
+            Ended::Upgraded(head, inside) => After::Relay(head, inside),
         }
     }
 
@@ -327,8 +329,8 @@ impl Connection<'_> {
         End::Closed(why)
     }
 
-    /// After a 101: bytes pass both ways, counted as uninspected.
-    async fn relay(self, head: &ResponseHead) -> End {
+    /// After a 101: what is said then is relayed, seen by services or counted as uninspected.
+    async fn relay(self, head: &ResponseHead, inside: Inside) -> End {
         let Self { wire, origin, session, .. } = self;
         wire.lock().out.put_head(head.bytes());
         if wire.flush().await.is_err() {
@@ -341,7 +343,19 @@ impl Connection<'_> {
         };
         let mut client = Prefixed::new(ahead.freeze(), client);
         let mut server = Prefixed::new(answered.freeze(), server);
-        let end = relay_unseen(session, &mut client, &mut server, Unseen::Upgrade);
+        let why = match inside {
+            Inside::Seen(websocket) => {
+                let mut count = |moved, way, bytes: usize| match (moved, way) {
+                    (Moved::In, Way::ToClient) => session.totals.add_from_server(bytes as u64),
+                    (Moved::In, Way::ToServer) => session.totals.add_from_client(bytes as u64),
+                    (Moved::Out, _) => {}
+                };
+                let end = websocket.serve(session, &mut client, &mut server, &mut count).await;
+                return End::Closed(end.of_connection());
+            }
+            Inside::Unseen(why) => why,
+        };
+        let end = relay_unseen(session, &mut client, &mut server, why);
         End::Closed(match end.await {
             RelayEnd::Finished => ConnectionEnd::UpgradedDone,
             RelayEnd::Idle => ConnectionEnd::UpgradedIdle,

@@ -87,6 +87,8 @@ enumerated! {
         UpgradedFailed => "upgraded-failed",
         /// The same, until nothing moved in time.
         UpgradedIdle => "upgraded-idle",
+        /// The same, until a side broke the protocol or a limit.
+        UpgradedRefused => "upgraded-refused",
     }
 }
 
@@ -125,6 +127,28 @@ enumerated! {
         Timeout => "timeout",
         /// Another protocol was agreed on.
         Upgraded => "upgraded",
+    }
+}
+
+enumerated! {
+    /// How a WebSocket ended that services saw.
+    WebSocketEnd {
+        /// A service blocked a message.
+        Blocked => "blocked",
+        /// Its messages found no memory.
+        Crowded => "crowded",
+        /// Both sides ended it.
+        Done => "done",
+        /// One of the connections failed.
+        Failed => "failed",
+        /// Nothing was said in time.
+        Idle => "idle",
+        /// A side broke the protocol.
+        Malformed => "malformed",
+        /// A service failed.
+        NotInspected => "not-inspected",
+        /// A message was too long.
+        TooLong => "too-long",
     }
 }
 

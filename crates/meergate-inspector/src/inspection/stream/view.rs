@@ -3,10 +3,12 @@
 use std::mem;
 
 use icap_stream::{Mark, Way};
-use suricata::{Direction, Tuple};
+use suricata::{Direction, Expect, Tuple};
 
+use super::frames::Frames;
 use super::mail::{Mail, Part};
 use super::proxy::ProxyHeaders;
+use super::said::Said;
 use super::turns::{Found, Turns};
 use crate::inspection::halt::Halt;
 use crate::inspection::metrics::Uninspected;
@@ -25,6 +27,8 @@ pub(super) struct View {
     turns: Turns,
     headers: ProxyHeaders,
     mail: Mail,
+    /// There if it is WebSocket, and nothing else.
+    frames: Option<Frames>,
     /// Mail is not looked at any more, and what its client says is counted.
     is_mail_given_up: bool,
     /// What becomes of mail that the engine does not see.
@@ -34,28 +38,30 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(flow: StreamFlow, policy: Policy, is_inline: bool) -> Self {
+    pub(super) fn new(flow: StreamFlow, said: Said, policy: Policy, is_inline: bool) -> Self {
         Self {
             flow,
             turns: Turns::default(),
             headers: ProxyHeaders::default(),
             mail: Mail::new(),
+            frames: frames(said),
             is_mail_given_up: false,
             policy,
             is_inline,
         }
     }
 
-    /// Begins another flow, on which nothing was said.
+    /// Begins another flow, on which nothing was said; it is what the gateway `said`.
     ///
     /// # Errors
     /// The engine could not open it.
-    pub(super) fn renew(&mut self, tuple: Option<Tuple>) -> Result<(), Halt> {
+    pub(super) fn renew(&mut self, tuple: Option<Tuple>, said: Said) -> Result<(), Halt> {
         self.turns = Turns::default();
         self.headers = ProxyHeaders::default();
         self.mail = Mail::new();
+        self.frames = frames(said);
         self.is_mail_given_up = false;
-        Ok(self.flow.renew(tuple)?)
+        Ok(self.flow.renew(tuple, said.expected())?)
     }
 
     /// How many bytes of a direction wait for more before the engine is shown them.
@@ -68,6 +74,15 @@ impl View {
     /// # Errors
     /// A rule drops it, it was not inspected, or it is not what the engine would see.
     pub(super) fn show(&mut self, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Halt> {
+        if let Some(frames) = &mut self.frames {
+            let seen = frames.look(way, bytes);
+            seen.map_err(|fault| Refusal::Hidden(Hidden::Frames(fault)))?;
+            self.flow.feed(direction(way), &[bytes])?;
+            return match mark.end {
+                true => self.flow.end(direction(way)),
+                false => Ok(()),
+            };
+        }
         let mut rest = bytes;
         while way == Way::ToServer
             && let Some(length) = self.headers.look(rest)
@@ -197,8 +212,12 @@ impl View {
     /// What follows is read by somebody who reads nothing of what was before.
     fn begin_anew(&mut self) -> Result<(), Halt> {
         self.flow.close()?;
-        Ok(self.flow.renew(None)?)
+        Ok(self.flow.renew(None, Expect::Any)?)
     }
+}
+
+fn frames(said: Said) -> Option<Frames> {
+    (said == Said::WebSocket).then(Frames::default)
 }
 
 fn direction(way: Way) -> Direction {

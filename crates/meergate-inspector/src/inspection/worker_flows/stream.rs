@@ -16,13 +16,14 @@ pub(crate) struct StreamFlow {
     flow: Option<Flow>,
     tuple: Tuple,
     tags: Rc<EventTags>,
+    expect: Expect,
     is_used: bool,
     /// The directions that have ended.
     ended: Vec<Direction>,
 }
 
 impl WorkerFlows {
-    /// A flow for the stream that these headers are about, and that `connect` asks for.
+    /// A flow for the stream that these headers are about, and that `connect` asks for, of what is expected.
     ///
     /// # Errors
     /// The engine could not open it.
@@ -31,6 +32,7 @@ impl WorkerFlows {
         claims: &Claims<'_>,
         connect: &RequestHead,
         tags: &Rc<EventTags>,
+        expect: Expect,
     ) -> Result<StreamFlow, Error> {
         let tuple = self.tuple(claims, Some(connect))?;
         let mut this = StreamFlow {
@@ -38,6 +40,7 @@ impl WorkerFlows {
             flow: None,
             tuple,
             tags: tags.clone(),
+            expect,
             is_used: false,
             ended: Vec::new(),
         };
@@ -97,11 +100,12 @@ impl StreamFlow {
         passed(verdict)
     }
 
-    /// Begins another flow, with the same addresses if no others are given.
+    /// Begins another flow of what is expected, with the same addresses if no others are given.
     ///
     /// # Errors
     /// The engine could not open it.
-    pub(crate) fn renew(&mut self, tuple: Option<Tuple>) -> Result<(), Error> {
+    pub(crate) fn renew(&mut self, tuple: Option<Tuple>, expect: Expect) -> Result<(), Error> {
+        self.expect = expect;
         self.open(tuple.unwrap_or(self.tuple))
     }
 
@@ -138,7 +142,7 @@ impl StreamFlow {
     fn open(&mut self, tuple: Tuple) -> Result<(), Error> {
         self.flows.annotate(&self.tags);
         let mut flow = self.flows.worker.borrow_mut().open(tuple, None)?;
-        flow.expect(Expect::Any);
+        flow.expect(self.expect);
         self.flow = Some(flow);
         self.is_used = false;
         self.flows.open.set(self.flows.open.get() + 1);
