@@ -3,6 +3,7 @@
 //! is one way to read a form, and what the engine has not among its files is counted.
 
 use http_wire::RequestHead;
+use memchr::memmem::Finder;
 
 use crate::inspection::aside::{is_other_charset, names_other_charset};
 use crate::inspection::parameters::Parameters;
@@ -21,8 +22,8 @@ const LONGEST_BOUNDARY: usize = 255;
 /// Reads a form along with the engine.
 pub(crate) struct Form {
     ambiguous: Policy,
-    /// `--` and the boundary; none once the form can be read in two ways.
-    delimiter: Option<Vec<u8>>,
+    /// Finds `--` and the boundary; none once the form can be read in two ways.
+    delimiter: Option<Finder<'static>>,
     /// Not of forms: parts without a name are more than the fields of one.
     is_mixed: bool,
     part: Part,
@@ -30,6 +31,8 @@ pub(crate) struct Form {
     line: Vec<u8>,
     /// Bytes of it, all of them.
     length: u64,
+    /// The last of them, as many as may begin a delimiter.
+    tail: Vec<u8>,
     /// Whether its last byte is a CR.
     after_cr: bool,
     /// Whether the line before it ended in CRLF. Before the first one it did.
@@ -102,6 +105,7 @@ impl Form {
             part: Part::Outside,
             line: Vec::new(),
             length: 0,
+            tail: Vec::new(),
             after_cr: false,
             after_crlf: true,
             head: PartHead::default(),
@@ -113,7 +117,10 @@ impl Form {
         };
         match delimiter(&kinds) {
             Ok(None) => Ok(None),
-            Ok(delimiter) => Ok(Some(Self { delimiter, ..form })),
+            Ok(Some(delimiter)) => {
+                let delimiter = Some(Finder::new(&delimiter).into_owned());
+                Ok(Some(Self { delimiter, ..form }))
+            }
             Err(ambiguity) => form.give_up(ambiguity).map(|()| Some(form)),
         }
     }
@@ -132,9 +139,9 @@ impl Form {
             let end = memchr::memchr(b'\n', bytes);
             let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
             let line = line.strip_suffix(b"\n").unwrap_or(line);
-            let mut read = self.grow(line);
+            let mut read = self.grow(line, &delimiter);
             if end.is_some() {
-                read = read.and_then(|()| self.end_of_line(&delimiter));
+                read = read.and_then(|()| self.end_of_line(delimiter.needle()));
             }
             match read {
                 Ok(()) => (self.delimiter, bytes) = (Some(delimiter), rest),
@@ -154,7 +161,7 @@ impl Form {
         if let Some(delimiter) = self.delimiter.take()
             && matches!(self.part, Part::Begin | Part::Content)
         {
-            self.head.is_charset &= !self.line.starts_with(&delimiter);
+            self.head.is_charset &= !self.line.starts_with(delimiter.needle());
             self.at_content(false);
         }
         self.tell()
@@ -176,14 +183,36 @@ impl Form {
     }
 
     /// More of the line under way, which is kept as far as it matters.
-    fn grow(&mut self, bytes: &[u8]) -> Result<(), Ambiguity> {
+    fn grow(&mut self, bytes: &[u8], delimiter: &Finder<'_>) -> Result<(), Ambiguity> {
         let Some(&last) = bytes.last() else { return Ok(()) };
+        let is_stray = self.is_stray(bytes, delimiter);
         let room = (LONGEST_LINE + 1).saturating_sub(self.line.len());
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.length += bytes.len() as u64;
         self.after_cr = last == b'\r';
+        if is_stray {
+            return Err(Ambiguity::Delimiter);
+        }
         let is_long = self.part == Part::Head && self.length > LONGEST_LINE as u64;
         if is_long { Err(Ambiguity::Long) } else { Ok(()) }
+    }
+
+    /// Whether a delimiter is in the line that goes on with `bytes`, but not at its beginning. Some servers find it
+    /// there.
+    fn is_stray(&mut self, bytes: &[u8], delimiter: &Finder<'_>) -> bool {
+        let most = delimiter.needle().len() - 1;
+        let before = self.length - self.tail.len() as u64;
+        self.tail.extend_from_slice(&bytes[..bytes.len().min(most)]);
+        let across = delimiter.find(&self.tail[usize::from(before == 0)..]).is_some();
+        let within = bytes.get(usize::from(self.length == 0)..);
+        let is_stray = across || within.is_some_and(|bytes| delimiter.find(bytes).is_some());
+        if bytes.len() > most {
+            self.tail.clear();
+            self.tail.extend_from_slice(&bytes[bytes.len() - most..]);
+        } else {
+            self.tail.drain(..self.tail.len().saturating_sub(most));
+        }
+        is_stray
     }
 
     fn end_of_line(&mut self, delimiter: &[u8]) -> Result<(), Ambiguity> {
@@ -197,6 +226,7 @@ impl Form {
             Part::Begin | Part::Content | Part::Outside => self.at_line(delimiter, in_crlf)?,
         }
         self.line.clear();
+        self.tail.clear();
         (self.length, self.after_cr, self.after_crlf) = (0, false, in_crlf);
         Ok(())
     }
@@ -254,13 +284,18 @@ impl Form {
             return Ok(());
         }
         let is_folded = self.line.first().is_some_and(u8::is_ascii_whitespace);
-        if is_folded || self.line.iter().any(|byte| matches!(byte, b'\r' | 0)) {
+        if is_folded || ends_lines(&self.line) {
             return Err(Ambiguity::Line);
         }
         let colon = memchr::memchr(b':', &self.line).ok_or(Ambiguity::Field)?;
         let (name, value) = (&self.line[..colon], self.line[colon + 1..].trim_ascii());
         if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) {
             return Err(Ambiguity::Line);
+        }
+        // Some servers look at how a name begins.
+        const DISPOSITION: &[u8] = b"Content-Disposition";
+        if starts_with(name, DISPOSITION) && name.len() > DISPOSITION.len() {
+            return Err(Ambiguity::Field);
         }
         let head = &mut self.head;
         let was_there = if name.eq_ignore_ascii_case(b"Content-Disposition") {
@@ -307,7 +342,9 @@ fn delimiter(kinds: &[&[u8]]) -> Result<Option<Vec<u8>>, Ambiguity> {
         for parameter in Parameters::of(kind) {
             let (name, value) = parameter.ok_or(Ambiguity::Boundary)?;
             if starts_with(name, b"boundary") {
-                let is_plain = !value.is_empty() && !value.contains(&b'\\');
+                let is_plain = !value.is_empty()
+                    && value.iter().all(is_of_boundary)
+                    && value.trim_ascii().len() == value.len();
                 let is_one = name.len() == b"boundary".len() && is_plain;
                 if !is_one || boundary.replace((name, value)).is_some() {
                     return Err(Ambiguity::Boundary);
@@ -326,6 +363,9 @@ fn file_names(disposition: &[u8]) -> Result<[Option<&[u8]>; 2], Ambiguity> {
     let [mut plain, mut extended] = [None; 2];
     for parameter in Parameters::of(disposition) {
         let (name, value) = parameter.ok_or(Ambiguity::Name)?;
+        if holds_file_name(value) {
+            return Err(Ambiguity::Name);
+        }
         let twice = match name {
             b"filename" => plain.replace(value).is_some(),
             b"filename*" => extended.replace(value).is_some(),
@@ -336,6 +376,31 @@ fn file_names(disposition: &[u8]) -> Result<[Option<&[u8]>; 2], Ambiguity> {
         }
     }
     Ok([plain, extended])
+}
+
+/// Whether a byte may be in a boundary: what RFC 2046 section 5.1.1 allows, and what clients use besides (`*****`), but not
+/// what servers take off the ends (`<b>`) or take for the end of a parameter.
+fn is_of_boundary(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b';' | b'<' | b'>' | b'\\')
+}
+
+/// Whether a line of a part's head holds what ends a line to some reader: control characters, or U+0085, U+2028 and
+/// U+2029 in UTF-8.
+fn ends_lines(line: &[u8]) -> bool {
+    let ends = |bytes: &[u8]| {
+        matches!(bytes, [0xc2, 0x85, ..] | [0xe2, 0x80, 0xa8 | 0xa9, ..])
+            || matches!(bytes, [byte, ..] if *byte != b'\t' && byte.is_ascii_control())
+    };
+    (0..line.len()).any(|at| ends(&line[at..]))
+}
+
+/// Whether what is a parameter's value would be the name of a file to who does not look at quotes.
+fn holds_file_name(value: &[u8]) -> bool {
+    let lower = value.to_ascii_lowercase();
+    memchr::memmem::find_iter(&lower, b"filename").any(|at| {
+        let rest = lower[at + b"filename".len()..].trim_ascii_start();
+        matches!(rest, [b'=' | b'*', ..])
+    })
 }
 
 fn starts_with(text: &[u8], prefix: &[u8]) -> bool {

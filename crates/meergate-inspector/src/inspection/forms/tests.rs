@@ -48,6 +48,7 @@ fn forms_as_clients_send_them_are_fine() {
         part(&format!("{FILE}\r\nContent-Type: multipart/mixed; boundary=c")),
         part(&format!("{FILE}\r\nContent-Transfer-Encoding: BINARY")),
         part("Content-Disposition: form-data; name=\"n\""),
+        part("Content-Disposition: form-data; name=\"filename\"; filename=\"\u{c5}; b.txt\""),
         format!("--b\r\n{FILE}\r\n\r\n\r\n--b\r\n{FILE}\r\n\r\nx\r\n--b--"),
         format!("--b \r\n{FILE}\r\n\r\nlines\nof\rall\n\rkinds\n--\n--c\r\n--\r\n--b--\n"),
         "--b\r\nContent-Disposition: form-data; name=\"n\"; filename=\"\"\r\n\r\n\r\n--b--\r\n"
@@ -82,6 +83,26 @@ fn what_servers_differ_about_is_refused_or_counted() {
         (part("Content-Disposition: form-data; x; filename=f"), Ambiguity::Name),
         (format!("--b\r\n{FILE}\r\n\r\n--b\r\nx\r\n--b--\r\n"), Ambiguity::Delimiter),
         (format!("--b\r\n{FILE}\r\n\r\nx\r\n--bc\r\n--b--\r\n"), Ambiguity::Delimiter),
+        // As Werkzeug, Django, Python and multiparty read on.
+        (format!("pre--b\r\n{FILE}\r\n\r\nx\r\n--b--\r\n"), Ambiguity::Delimiter),
+        (format!("----b\r\n{FILE}\r\n\r\nx\r\n--b--\r\n"), Ambiguity::Delimiter),
+        (format!(" --b\r\n{FILE}\r\n\r\nx\r\n--b--\r\n"), Ambiguity::Delimiter),
+        (format!("{}\r--b\r\n{FILE}\r\n\r\nx\r\n--b--\r\n", part("A: b")), Ambiguity::Delimiter),
+        (
+            format!("--b\r\nA: b\r\n\r\nhello--b\r\n{FILE}\r\n\r\nx\r\n--b--\r\n"),
+            Ambiguity::Delimiter,
+        ),
+        (
+            format!("--b\r\nA: b\r\n\r\nhello\r--b\r\n{FILE}\r\n\r\nx\r\n--b--\r\n"),
+            Ambiguity::Delimiter,
+        ),
+        (part("Content-Disposition\x0b: form-data; filename=f"), Ambiguity::Line),
+        (part("X: y\x0cContent-Disposition: form-data; filename=f"), Ambiguity::Line),
+        (part("X: y\u{85}Content-Disposition: form-data; filename=f"), Ambiguity::Line),
+        (part("X: y\u{2028}Content-Disposition: form-data; filename=f"), Ambiguity::Line),
+        (part("Content-Disposition-X: form-data; filename=f"), Ambiguity::Field),
+        (part("Content-Disposition: form-data; name=\"a; filename=f\""), Ambiguity::Name),
+        (part("Content-Disposition: form-data; name=a; y=\"; FileName =f\""), Ambiguity::Name),
     ] {
         assert_eq!(read(&body), Err(Refusal::Form(ambiguity)), "{body}");
         let counted = read_as("multipart/form-data; boundary=b", &body, Policy::Pass);
@@ -199,6 +220,9 @@ fn boundaries_that_servers_differ_about_are_refused() {
         "multipart/form-data; boundary =b",
         "multipart/form-data; boundary=",
         "multipart/form-data; boundary=\"b",
+        "multipart/form-data; boundary=<b>",
+        "multipart/form-data; boundary=\"b \"",
+        "multipart/form-data; boundary=\"a; b\"",
         "multipart/form-data; boundary=\"a\\\"b\"",
         "multipart/form-data; x; boundary=b",
         "multipart/form-data; boundary=b\r\nContent-Type: text/plain",
@@ -207,7 +231,8 @@ fn boundaries_that_servers_differ_about_are_refused() {
     }
     for kind in [
         "multipart/form-data; boundary=----WebKitFormBoundary7MA4YWxkTrZu0gW",
-        "multipart/form-data; boundary=\"----=_Part_0_1; x\"",
+        "multipart/form-data; boundary=\"----=_Part_0_1 x\"",
+        "multipart/form-data; boundary=*****",
         "multipart/form-data; charset=utf-8; boundary=b",
         "multipart/form-data;boundary=b;",
     ] {
