@@ -117,7 +117,8 @@ int __wrap_FileAppendData(FileContainer *files, const StreamingBufferConfig *con
 {
     int result = __real_FileAppendData(files, config, data, data_len);
 
-    if (unlikely(result != 0))
+    /* Nothing can't be added, as the parser of MIME does of an empty line: there is nothing to lose. */
+    if (unlikely(result != 0) && data_len > 0)
         mgs_lost(MGS_LOST_CONTENT);
     return result;
 }

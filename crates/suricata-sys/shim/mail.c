@@ -2,10 +2,10 @@
  *
  * Mail. Suricata looks for files only in what its parser of SMTP takes for a mail, and servers differ from it in that:
  * so it is told what the parser is at. Of a mail it takes for files only parts with a name that is written in one
- * certain way, and whoever reads the mail does not care: so such parts are given what they lack. */
+ * certain way, and whoever reads the mail does not care, nor whether it is a file or a text: so such parts are given what
+ * they lack. */
 #include "internal.h"
 #include "app-layer-smtp.h"
-#include "util-spm-bs.h"
 
 MGS_IN_FRONT_OF(SCSmtpMimeParseLine);
 
@@ -24,8 +24,7 @@ bool mgs_reads_mail(const Flow *f)
 
 static void complete_head(MimeStateSMTP *mime);
 static bool begins(const uint8_t *value, uint32_t len, const char *with);
-static bool is_file(MimeStateSMTP *mime, const uint8_t *type, uint32_t len);
-static bool names_file(const uint8_t *value, uint32_t len);
+static uint32_t blanks(const uint8_t *value, uint32_t len);
 static void add_field(MimeStateSMTP *mime, const char *name, const uint8_t *value, uint32_t len);
 
 MimeSmtpParserResult __wrap_SCSmtpMimeParseLine(
@@ -41,20 +40,31 @@ MimeSmtpParserResult __wrap_SCSmtpMimeParseLine(
 static void complete_head(MimeStateSMTP *mime)
 {
     static const char *const codings[] = { "base64", "quoted-printable" };
+    static const char message[] = "message/";
     const uint8_t *type = NULL, *coding;
     uint32_t len = 0, coding_len;
 
     if (SCMimeSmtpGetHeader(mime, "content-transfer-encoding", &coding, &coding_len)) {
+        /* On a line of its own it has blanks before it. */
+        const uint32_t before = blanks(coding, coding_len);
+        coding += before;
+        coding_len -= before;
         for (size_t i = 0; i < ARRAY_SIZE(codings); i++) {
             const uint32_t exact = (uint32_t)strlen(codings[i]);
+            if (!begins(coding, coding_len, codings[i]))
+                continue;
             /* With a comment behind it, or a blank. */
-            if (begins(coding, coding_len, codings[i]) && coding_len > exact && strchr(" \t;(", coding[exact]) != NULL) {
+            const bool has_more = coding_len > exact && strchr(" \t;(", coding[exact]) != NULL;
+            if (has_more || (before > 0 && coding_len == exact)) {
                 add_field(mime, "Content-Transfer-Encoding: ", (const uint8_t *)codings[i], exact);
                 break;
             }
         }
     }
     (void)SCMimeSmtpGetHeader(mime, "content-type", &type, &len);
+    const uint32_t before = blanks(type, len);
+    type += before;
+    len -= before;
     if (begins(type, len, "multipart/")) {
         static const char name[] = "boundary";
         const uint32_t name_len = sizeof(name) - 1;
@@ -71,33 +81,22 @@ static void complete_head(MimeStateSMTP *mime)
                 return;
             }
         }
-    } else if (is_file(mime, type, len)) {
+    } else if (begins(type, len, message)) {
+        if (before > 0 || memcmp(type, message, sizeof(message) - 1) != 0)
+            add_field(mime, "Content-Type: message/rfc822", type, 0);
+    } else {
         static const uint8_t name[] = "unnamed";
         add_field(mime, "Content-Disposition: attachment; filename=", name, sizeof(name) - 1);
     }
 }
 
-/* Whether readers of mail show it as a file: what is neither a text nor made of parts, and what says so. */
-static bool is_file(MimeStateSMTP *mime, const uint8_t *type, uint32_t len)
+static uint32_t blanks(const uint8_t *value, uint32_t len)
 {
-    static const char *const shown[] = { "text/plain", "text/html", "multipart/", "message/" };
-    const uint8_t *disposition = NULL;
-    uint32_t disposition_len = 0;
-    bool is_shown = len == 0;
+    uint32_t at = 0;
 
-    (void)SCMimeSmtpGetHeader(mime, "content-disposition", &disposition, &disposition_len);
-    for (size_t i = 0; i < ARRAY_SIZE(shown); i++)
-        is_shown = is_shown || begins(type, len, shown[i]);
-    return !is_shown || begins(disposition, disposition_len, "attachment") || names_file(disposition, disposition_len) ||
-           names_file(type, len);
-}
-
-/* Whether there is a parameter `name` or `filename`, in whichever form (RFC 2231). */
-static bool names_file(const uint8_t *value, uint32_t len)
-{
-    static const uint8_t name[] = "name";
-
-    return len > 0 && BasicSearchNocase(value, len, name, sizeof(name) - 1) != NULL;
+    while (at < len && (value[at] == ' ' || value[at] == '\t'))
+        at++;
+    return at;
 }
 
 static bool begins(const uint8_t *value, uint32_t len, const char *with)

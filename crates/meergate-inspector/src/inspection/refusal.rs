@@ -172,16 +172,26 @@ impl fmt::Display for FrameFault {
 /// Why a mail was not inspected as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MailFault {
+    /// What delimits its parts is not given as all readers know it.
+    Boundary,
     /// It comes in chunks (RFC 3030).
     Chunks,
+    /// A body is not in a coding that all readers undo alike.
+    Coding,
+    /// It has more multiparts in each other than are followed.
+    Deep,
     /// The client went on before it was told to, so that nobody knows what for the server takes it.
     Early,
     /// It may end where only some servers see an end.
     End,
     /// The server asks for content that nobody announced.
     GoAhead,
+    /// A head, of it or of a part, that readers take for different ones.
+    Head,
     /// A line that the engine, or some servers, would read in part.
     Line,
+    /// It is a part of one that its reader puts together.
+    Part,
     /// What follows STARTTLS is no TLS.
     Tls,
     /// The engine does not take for a mail what the server takes for one.
@@ -191,11 +201,16 @@ pub(crate) enum MailFault {
 impl fmt::Display for MailFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Boundary => "how its parts are delimited, not all readers take alike",
             Self::Chunks => "it comes by BDAT, which the engine does not read",
+            Self::Coding => "a body in a coding that not all readers undo alike",
+            Self::Deep => "it has more than 64 multiparts in each other",
             Self::Early => "its client goes on before the server's reply to DATA or STARTTLS",
             Self::End => "its end is not written as all servers read it",
             Self::GoAhead => "its server says 354 to something else than DATA",
+            Self::Head => "a head that not all readers take alike",
             Self::Line => "a line is beyond 4095 bytes, or has NUL or a bare CR in it",
+            Self::Part => "it is a part of one (message/partial)",
             Self::Tls => "what follows STARTTLS is no TLS",
             Self::Unseen => "the engine does not see it where the server does",
         })

@@ -2,6 +2,7 @@
 
 mod frames;
 mod mail;
+mod mime;
 mod proxy;
 mod said;
 mod tongue;

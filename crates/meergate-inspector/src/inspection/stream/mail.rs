@@ -4,10 +4,12 @@
 //! for that. So here is followed what the server is told, and what it says to that; where the engine then sees something
 //! else, it has not seen the mail.
 
+use std::borrow::Cow;
 use std::mem;
 
 use memchr::{memchr, memrchr};
 
+use super::mime::Mime;
 use super::tongue::{TOLD_BY, Tongue, is_command};
 use crate::inspection::refusal::MailFault;
 
@@ -38,6 +40,8 @@ pub(super) struct Mail {
     stage: Stage,
     /// Replies that the server owes.
     owed: u32,
+    /// The mail whose content comes.
+    mime: Mime,
     tongue: Tongue,
     /// The client's line so far; of commands no more than tells them, with one blank for several, of the part behind the
     /// last CR or NUL.
@@ -59,7 +63,7 @@ pub(super) struct Mail {
 /// The next bytes for the engine.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Part<'a> {
-    /// What was kept until its line ended.
+    /// What was kept until its line ended, or what stands in the place of all of it.
     pub(super) kept: Vec<u8>,
     pub(super) bytes: &'a [u8],
 }
@@ -69,6 +73,7 @@ impl Mail {
         Self {
             stage: Stage::Command,
             owed: 0,
+            mime: Mime::default(),
             tongue: Tongue::new(),
             line: Vec::new(),
             is_part_over: false,
@@ -112,7 +117,16 @@ impl Mail {
             Stage::Asked { .. } | Stage::SecureAsked | Stage::Command => {
                 self.has_gone_on |= self.stage != Stage::Command;
                 self.stage = Stage::Command;
-                self.commands(input)?
+                let mut hellos = Vec::new();
+                let taken = self.commands(input, &mut hellos)?;
+                if !hellos.is_empty() {
+                    let (said, rest) = input.split_at(taken);
+                    let mut shown = said.to_vec();
+                    hellos.into_iter().for_each(|at| shown[at] = b'E');
+                    *input = rest;
+                    return Ok(Part { kept: shown, bytes: &[] });
+                }
+                taken
             }
             Stage::Content => return self.content(input),
             Stage::Over => input.len(),
@@ -128,12 +142,16 @@ impl Mail {
         Ok(Part { kept: Vec::new(), bytes })
     }
 
-    /// Reads commands up to one behind which its reply has to be waited for.
-    fn commands(&mut self, input: &[u8]) -> Result<usize, MailFault> {
+    /// Reads commands up to one behind which its reply has to be waited for, and says where clients of LMTP greet
+    /// (RFC 2033): to the engine, which knows SMTP alone, they are to say EHLO.
+    fn commands(&mut self, input: &[u8], hellos: &mut Vec<usize>) -> Result<usize, MailFault> {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             let end = memchr(b'\n', rest);
             let piece = &rest[..end.unwrap_or(rest.len())];
+            if self.line_length == 0 && is_command(piece, b"lhlo") {
+                hellos.push(at);
+            }
             let is_odd = |piece: &[u8]| piece.contains(&0) || piece.contains(&b'\r');
             // A CR at the end of a piece may be that of CRLF.
             let (text, cr) = match piece {
@@ -227,17 +245,30 @@ impl Mail {
             return Err(MailFault::Line);
         }
         let mut at = 0;
+        let mut instead: Option<Vec<u8>> = None;
         while at < whole {
             let end = at + memchr(b'\n', &input[at..whole]).map_or(whole - at, |end| end + 1);
             // Only the first line of them has a beginning that was kept.
-            let piece = &input[at..end];
-            let is_end = match at == 0 && !self.line.is_empty() {
-                true => {
-                    let line = [&self.line[..], piece].concat();
-                    is_end(&line, &mut self.ended_well)?
-                }
-                false => is_end(piece, &mut self.ended_well)?,
+            let line = match at == 0 && !self.line.is_empty() {
+                true => Cow::Owned([&self.line[..], &input[..end]].concat()),
+                false => Cow::Borrowed(&input[at..end]),
             };
+            let is_end = is_end(&line, &mut self.ended_well)?;
+            let other = match is_end {
+                true => self.mime.end().map(|()| None)?,
+                false => self.mime.line(&line)?,
+            };
+            match (&mut instead, other) {
+                (None, None) => {}
+                (None, Some(other)) => {
+                    let before =
+                        if at == 0 { Vec::new() } else { [&self.line, &input[..at]].concat() };
+                    instead = Some([before, other].concat());
+                }
+                (Some(instead), other) => {
+                    instead.extend_from_slice(other.as_deref().unwrap_or(&line));
+                }
+            }
             at = end;
             if is_end {
                 self.stage = Stage::Command;
@@ -252,7 +283,10 @@ impl Mail {
         if self.stage == Stage::Content {
             self.line.extend_from_slice(mem::take(input));
         }
-        Ok(Part { kept, bytes })
+        Ok(match instead {
+            Some(instead) => Part { kept: instead, bytes: &[] },
+            None => Part { kept, bytes },
+        })
     }
 
     /// Reads what the server says.
@@ -302,7 +336,7 @@ impl Mail {
         let goes_ahead = &code == b"354" && self.is_spoken;
         match self.stage {
             Stage::Asked { plain: true } if self.owed == 0 && goes_ahead => {
-                self.stage = Stage::Content;
+                (self.stage, self.mime) = (Stage::Content, Mime::default());
             }
             _ if goes_ahead => return Err(MailFault::GoAhead),
             Stage::SecureAsked if self.owed == 0 && &code == b"220" => self.stage = Stage::Secure,

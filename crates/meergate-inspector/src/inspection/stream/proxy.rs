@@ -27,14 +27,14 @@ enum State {
     Begin,
     /// The same, with a NUL, as in front of a header of version 2.
     BehindNul,
-    /// What may be a header of version 1, so many bytes of it.
-    Text { line: usize },
     /// What may be a header of version 2.
     Binary { head: Vec<u8> },
-    /// The rest of a header of version 2.
-    Rest { left: usize },
     /// Another thing has begun.
     Over,
+    /// The rest of a header of version 2.
+    Rest { left: usize },
+    /// What may be a header of version 1, so many bytes of it.
+    Text { line: usize },
 }
 
 impl ProxyHeaders {
