@@ -32,13 +32,15 @@ impl ContentSettings {
     /// # Errors
     /// It is refused.
     pub(crate) fn request(&self, head: &RequestHead) -> Result<Reading, Refusal> {
-        let part = match head.all("Content-Range").any(|field| is_part(field.value)) {
+        let is_part = head.all("Content-Range").any(|field| is_part(field.value));
+        let part = match is_part || is_resumable(head) {
             true => Part::Torn,
             false => Part::None,
         };
         let codings: Vec<&[u8]> = head.all("Content-Encoding").map(|field| field.value).collect();
         // By this S3 knows the chunks. Some have the other field of what is stored, and none.
         if !head.all("x-amz-content-sha256").any(|field| field.value.starts_with(b"STREAMING-")) {
+            let part = if is_part_for_s3(head) { Part::Torn } else { part };
             return Ok(match self.reading(&codings, part)? {
                 Reading::AsIs(None) if may_be_in_chunks(head) => {
                     Reading::AsIs(Some(Uninspected::Coding))
@@ -145,6 +147,33 @@ fn may_be_in_chunks(head: &RequestHead) -> bool {
 
 fn is_framing(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(AWS_CHUNKED)
+}
+
+/// Whether an upload goes on behind another one, or in another one: tus 1.0, and resumable uploads for HTTP
+/// (draft-ietf-httpbis-resumable-upload) in its versions.
+fn is_resumable(head: &RequestHead) -> bool {
+    let says = |name: &str, value: &[u8]| head.all(name).any(|field| field.value == value);
+    let is_of = |kind: &[u8]| {
+        let begins = |value: &[u8]| {
+            value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+        };
+        head.all("Content-Type").any(|field| begins(field.value))
+    };
+    let is_whole = says("Upload-Offset", b"0") && says("Upload-Complete", b"?1");
+    head.field("Upload-Offset").is_some() && !is_whole
+        || says("Upload-Complete", b"?0")
+        || says("Upload-Incomplete", b"?1")
+        || is_of(b"application/offset+octet-stream")
+        || is_of(b"application/partial-upload")
+}
+
+/// Whether the target asks an S3 to take the content for one part of an object (UploadPart).
+fn is_part_for_s3(head: &RequestHead) -> bool {
+    let query = memchr::memchr(b'?', head.target()).map_or(&b""[..], |at| &head.target()[at + 1..]);
+    query.split(|byte| *byte == b'&').any(|member| {
+        let name = b"partNumber=";
+        member.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+    })
 }
 
 /// Whether a Content-Range is of anything but a whole resource (RFC 9110 section 14.4).

@@ -252,6 +252,26 @@ fn parts_are_inspected_as_they_are_and_counted() {
     let field = "Content-Range: bytes 30-67/68\r\n";
     client.ask(&upload(field, Framed::Length, second)).assert_passed(second);
     assert_eq!(uninspected(&server, "range"), 166);
+    // Uploads that go on behind others without saying it so.
+    let mut counted = 166;
+    for (target, fields) in [
+        ("/", "Upload-Offset: 30\r\nContent-Type: application/offset+octet-stream\r\n"),
+        ("/", "Upload-Offset: 0\r\n"),
+        ("/", "Upload-Complete: ?0\r\n"),
+        ("/", "Upload-Incomplete: ?1\r\n"),
+        ("/", "Content-Type: Application/Partial-Upload\r\n"),
+        ("/o?partNumber=1&uploadId=a", ""),
+        ("/o?uploadId=a&PartNumber=2", ""),
+    ] {
+        let head =
+            format!("PUT {target} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 38\r\n\r\n");
+        client.ask(&Request::reqmod(head).body(second)).assert_passed(second);
+        counted += 38;
+        assert_eq!(uninspected(&server, "range"), counted, "{target} {fields}");
+    }
+    let field = "Upload-Offset: 0\r\nUpload-Complete: ?1\r\n";
+    client.ask(&upload(field, Framed::Length, second)).assert_passed(second);
+    assert_eq!(uninspected(&server, "range"), counted);
     // A signature within a part is found.
     client.ask(&part("206 Partial Content", "bytes 5-72/1000", EICAR)).assert_blocked(1_000_001);
     let counted = uninspected(&server, "range");
