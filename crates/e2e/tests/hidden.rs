@@ -716,3 +716,37 @@ async fn new_rules_look_into_streams_that_the_old_ones_had_no_use_for() {
         assert_eq!(why(dropped.as_ref()), "8");
     }
 }
+
+/// Suricata takes it for that on port 53 alone, and not behind a message without a question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dns_is_seen_on_any_port() {
+    let rules =
+        "drop dns any any -> any any (msg:\"a bad name\"; dns.query; content:\"evil\"; sid:30;)\n";
+    let lab = Lab::start(rules, "");
+    let message = |flags: u8, questions: u8, question: &[u8]| {
+        let head = [7, 7, flags, 0, 0, questions, 0, 0, 0, 0, 0, 0];
+        let length = u16::try_from(head.len() + question.len()).expect("a message");
+        [&length.to_be_bytes(), &head[..], question].concat()
+    };
+    let evil = message(1, 1, b"\x03www\x04evil\x07example\0\0\x01\0\x01");
+    let good = message(1, 1, b"\x03www\x04good\x07example\0\0\x01\0\x01");
+    let answer = message(0x81, 1, b"\x03www\x04good\x07example\0\0\x01\0\x01");
+    let cookie = message(0, 0, b"");
+    for port in [53, 853, 443, 5353] {
+        for before in [&b""[..], &[0, 0], &cookie, b"PROXY UNKNOWN\r\n"] {
+            for cut in [1, 2, 5, 1000] {
+                let says = |query: &[u8]| {
+                    let bytes = [before, query].concat();
+                    bytes.chunks(cut).map(client).collect::<Vec<_>>()
+                };
+                let (dropped, _) = lab.talk(port, &says(&evil)).await;
+                assert_eq!(why(dropped.as_ref()), "30", "{port}, {before:?}, pieces of {cut}");
+                let asked = [says(&good), vec![server(&answer)]].concat();
+                assert_eq!(lab.talk(port, &asked).await.0, None, "{port}, {before:?}, {cut}");
+                let again = [asked, evil.chunks(cut).map(client).collect()].concat();
+                let (dropped, _) = lab.talk(port, &again).await;
+                assert_eq!(why(dropped.as_ref()), "30", "{port}, {before:?}, then, {cut}");
+            }
+        }
+    }
+}

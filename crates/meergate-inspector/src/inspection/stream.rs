@@ -4,6 +4,7 @@ mod frames;
 mod mail;
 mod mime;
 mod proxy;
+mod queries;
 mod said;
 mod tongue;
 mod turns;

@@ -8,6 +8,7 @@ use suricata::{Direction, Expect, Tuple};
 use super::frames::Frames;
 use super::mail::{Mail, Part};
 use super::proxy::ProxyHeaders;
+use super::queries::{Queries, Query};
 use super::said::Said;
 use super::turns::{Found, Turns};
 use crate::inspection::halt::Halt;
@@ -25,6 +26,7 @@ const OPAQUE: [&str; 3] = ["ftp-data", "ssh", "tls"];
 pub(super) struct View {
     pub(super) flow: StreamFlow,
     turns: Turns,
+    queries: Queries,
     headers: ProxyHeaders,
     mail: Mail,
     /// There if it is WebSocket, and nothing else.
@@ -42,6 +44,7 @@ impl View {
         Self {
             flow,
             turns: Turns::default(),
+            queries: Queries::default(),
             headers: ProxyHeaders::default(),
             mail: Mail::new(),
             frames: frames(said),
@@ -57,6 +60,7 @@ impl View {
     /// The engine could not open it.
     pub(super) fn renew(&mut self, tuple: Option<Tuple>, said: Said) -> Result<(), Halt> {
         self.turns = Turns::default();
+        self.queries = Queries::default();
         self.headers = ProxyHeaders::default();
         self.mail = Mail::new();
         self.frames = frames(said);
@@ -94,6 +98,7 @@ impl View {
             }
             self.begin_anew()?;
             self.turns = Turns::default();
+            self.queries = Queries::default();
             self.mail = Mail::new();
             rest = behind;
         }
@@ -114,6 +119,7 @@ impl View {
 
     fn show_behind(&mut self, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Halt> {
         let found = self.turns.look(way, bytes);
+        let query = self.queries.look(way, bytes);
         let protocol = self.flow.protocol();
         let direction = direction(way);
         let fed = match found {
@@ -123,7 +129,10 @@ impl View {
                 self.mail.give_up();
                 self.flow.feed(direction, &[self.turns.before(), bytes])
             }
-            _ => self.feed(way, bytes),
+            _ => match query {
+                Some(query) if protocol.is_none() => self.ask(&query, bytes),
+                _ => self.feed(way, bytes),
+            },
         };
         let hidden = match found {
             Some(Found::Http) if protocol.is_none_or(|name| !OPAQUE.contains(&name)) => {
@@ -176,6 +185,16 @@ impl View {
             }
         }
         Ok(())
+    }
+
+    /// Shows the engine a DNS query, and all that follows, as what it is.
+    fn ask(&mut self, query: &Query, bytes: &[u8]) -> Result<(), Halt> {
+        let (others, bytes) = bytes.split_at(query.at);
+        self.feed(Way::ToServer, others)?;
+        self.flush()?;
+        self.flow.close()?;
+        self.flow.renew(None, Expect::Protocol("dns"))?;
+        self.flow.feed(Direction::ToServer, &[&query.before, bytes])
     }
 
     /// Shows the engine what waits for the end of its line.
