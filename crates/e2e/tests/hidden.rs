@@ -750,3 +750,39 @@ async fn dns_is_seen_on_any_port() {
         }
     }
 }
+
+/// The engine expects files only where it reads what was agreed on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_connections_of_ftp_are_agreed_on_as_the_engine_reads_it() {
+    let rules = "drop ftp-data any any -> any any (msg:\"a bad file\"; file.data; content:\"EVILMARK\"; sid:40;)\n";
+    let lab = Lab::start(rules, "");
+    let begin = [
+        server("220 here\r\n"),
+        client("USER me\r\n"),
+        server("331 and?\r\n"),
+        client("PASS it\r\n"),
+        server("230 go on\r\n"),
+    ];
+    let with = |steps: [Step; 2]| [&begin[..], &steps].concat();
+    for reply in [
+        "227 Entering Passive Mode (127,0,0,1,4,5).\r\n",
+        "229 Entering Extended Passive Mode (|||41000|)\r\n",
+        "502 no\r\n",
+    ] {
+        for (port, ask) in [(21, "PASV\r\n"), (2121, "EPSV\r\n")] {
+            let steps = with([client(ask), server(reply)]);
+            assert_eq!(lab.talk(port, &steps).await.0, None, "{reply}");
+        }
+    }
+    for reply in ["227 ok 127,0,0,1,4,5\r\n", "229 ok (!!!41000!)\r\n"] {
+        for (port, ask) in [(21, "PASV\r\n"), (2121, "EPSV\r\n")] {
+            let (dropped, passed) = lab.talk(port, &with([client(ask), server(reply)])).await;
+            assert!(why(dropped.as_ref()).contains("FTP"), "{reply}");
+            assert_eq!(passed, begin.len() + 1, "{reply}");
+        }
+    }
+    let steps = with([client("port 127,0,0,1,4,5\r\n"), server("200 ok\r\n")]);
+    assert!(why(lab.talk(21, &steps).await.0.as_ref()).contains("FTP"));
+    let steps = with([client("PORT 127,0,0,1,4,5\r\n"), server("200 ok\r\n")]);
+    assert_eq!(lab.talk(21, &steps).await.0, None);
+}

@@ -126,6 +126,8 @@ impl fmt::Display for DnsFault {
 pub(crate) enum Hidden {
     /// WebSocket in another form than the one that is inspected.
     Frames(FrameFault),
+    /// A data connection of FTP, agreed on in words that the engine does not read.
+    Ftp,
     /// Headers of the PROXY protocol behind each other, more than anybody has.
     Headers,
     /// HTTP, of which codings are undone in messages only.
@@ -140,6 +142,9 @@ impl fmt::Display for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Frames(fault) => write!(f, "WebSocket that cannot be inspected: {fault}"),
+            Self::Ftp => {
+                f.write_str("a data connection of FTP, named otherwise than it is inspected")
+            }
             Self::Headers => f.write_str("more than 16 PROXY headers behind each other"),
             Self::Http => f.write_str("HTTP within a stream, where it is not inspected as such"),
             Self::Mail(fault) => write!(f, "a mail that cannot be inspected: {fault}"),

@@ -1,6 +1,7 @@
 //! TCP streams: frames in, verdicts out (`docs/stream-carrier.md`).
 
 mod frames;
+mod ftp;
 mod mail;
 mod mime;
 mod proxy;

@@ -6,6 +6,7 @@ use icap_stream::{Mark, Way};
 use suricata::{Direction, Expect, Tuple};
 
 use super::frames::Frames;
+use super::ftp::Ftp;
 use super::mail::{Mail, Part};
 use super::proxy::ProxyHeaders;
 use super::queries::{Queries, Query};
@@ -27,6 +28,7 @@ pub(super) struct View {
     pub(super) flow: StreamFlow,
     turns: Turns,
     queries: Queries,
+    ftp: Ftp,
     headers: ProxyHeaders,
     mail: Mail,
     /// There if it is WebSocket, and nothing else.
@@ -45,6 +47,7 @@ impl View {
             flow,
             turns: Turns::default(),
             queries: Queries::default(),
+            ftp: Ftp::default(),
             headers: ProxyHeaders::default(),
             mail: Mail::new(),
             frames: frames(said),
@@ -61,6 +64,7 @@ impl View {
     pub(super) fn renew(&mut self, tuple: Option<Tuple>, said: Said) -> Result<(), Halt> {
         self.turns = Turns::default();
         self.queries = Queries::default();
+        self.ftp = Ftp::default();
         self.headers = ProxyHeaders::default();
         self.mail = Mail::new();
         self.frames = frames(said);
@@ -121,6 +125,9 @@ impl View {
         let found = self.turns.look(way, bytes);
         let query = self.queries.look(way, bytes);
         let protocol = self.flow.protocol();
+        if protocol == Some("ftp") && self.ftp.hides(way, bytes) {
+            return Err(Refusal::Hidden(Hidden::Ftp).into());
+        }
         let direction = direction(way);
         let fed = match found {
             Some(Found::Hello) if self.flow.is_used() && protocol != Some("tls") => {
