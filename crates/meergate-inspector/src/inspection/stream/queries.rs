@@ -105,8 +105,15 @@ fn seen(message: &[u8]) -> Seen {
         return Seen::Nothing;
     }
     let Some((header, question)) = message.split_at_checked(12) else { return Seen::Part };
-    if header[4..6] == [0, 0] {
-        return Seen::Unasked(length - 12);
+    // What nobody answers who is asked, and other protocols have: answers, more than one record of an authority
+    // (RFC 1995 has one), many others.
+    let [_, _, _, _, 0, questions, 0, 0, 0, authorities @ (0 | 1), 0, 0..=16] = header else {
+        return Seen::Nothing;
+    };
+    match questions {
+        0 if *authorities == 0 => return Seen::Unasked(length - 12),
+        0 => return Seen::Nothing,
+        _ => {}
     }
     let mut at = 0;
     while let Some(label) = question.get(at) {
@@ -188,6 +195,11 @@ mod tests {
             &[0, 0, 0, 0, 0, 0],
             &message(1, b"\xc0\x0c\0\x01\0\x01"),
             &message(1, &[NAME, &[0, 1, 9, 9]].concat()),
+            // What is TLS, and could be taken for a name behind that.
+            b"\x16\x03\x01\x01\x10\x01\x00\x01\x0c\x03\x03\x01\x02\x03\x00\x00\x01\x00\x01\x00\x00\x00\x01\x00\x01",
+            // Kafka's and PostgreSQL's first messages.
+            b"\0\0\0\x2b\0\x12\0\x03\0\0\0\x01\0\x06client\0\0\x01\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"\0\0\0\x29\0\x03\0\0user\0me\0database\0db\0\0\0\x01\0\x01\0\0\0\0\0\0",
             &response,
             &long,
         ] {

@@ -26,6 +26,7 @@ const OPAQUE: [&str; 3] = ["ftp-data", "ssh", "tls"];
 /// The engine's flow of a stream, and what is known of what is spoken there.
 pub(super) struct View {
     pub(super) flow: StreamFlow,
+    said: Said,
     turns: Turns,
     queries: Queries,
     ftp: Ftp,
@@ -45,6 +46,7 @@ impl View {
     pub(super) fn new(flow: StreamFlow, said: Said, policy: Policy, is_inline: bool) -> Self {
         Self {
             flow,
+            said,
             turns: Turns::default(),
             queries: Queries::default(),
             ftp: Ftp::default(),
@@ -62,6 +64,7 @@ impl View {
     /// # Errors
     /// The engine could not open it.
     pub(super) fn renew(&mut self, tuple: Option<Tuple>, said: Said) -> Result<(), Halt> {
+        self.said = said;
         self.turns = Turns::default();
         self.queries = Queries::default();
         self.ftp = Ftp::default();
@@ -123,7 +126,7 @@ impl View {
 
     fn show_behind(&mut self, way: Way, bytes: &[u8], mark: Mark) -> Result<(), Halt> {
         let found = self.turns.look(way, bytes);
-        let query = self.queries.look(way, bytes);
+        let query = self.queries.look(way, bytes).filter(|_| self.said == Said::Other);
         let protocol = self.flow.protocol();
         if protocol == Some("ftp") && self.ftp.hides(way, bytes) {
             return Err(Refusal::Hidden(Hidden::Ftp).into());
