@@ -786,3 +786,28 @@ async fn data_connections_of_ftp_are_agreed_on_as_the_engine_reads_it() {
     let steps = with([client("PORT 127,0,0,1,4,5\r\n"), server("200 ok\r\n")]);
     assert_eq!(lab.talk(21, &steps).await.0, None);
 }
+
+/// What begins as something else, of which a server of mail reads one bad line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_behind_what_looks_like_dns_or_tls_is_refused() {
+    let lab = Lab::start(RULES, "");
+    let query =
+        b"\0\x22\x07\x07\x01\0\0\x01\0\0\0\0\0\0\x03www\x04good\x07example\0\0\x01\0\x01".to_vec();
+    for first in [query, client_hello("good.example")] {
+        for port in [25, 2525] {
+            let begin = [
+                server("220 here\r\n"),
+                client([&first[..], b"\r\n"].concat()),
+                server("500 what?\r\n"),
+            ];
+            let steps = [&begin[..], &with_data()[1..], &[client(bad_mail())]].concat();
+            match lab.try_to_talk(port, &steps).await {
+                Ok((dropped, passed)) => {
+                    assert!(dropped.is_some() && passed < steps.len(), "{port}: {passed}");
+                }
+                // The engine gives up: nothing goes on.
+                Err(failure) => assert!(!failure.to_string().is_empty()),
+            }
+        }
+    }
+}

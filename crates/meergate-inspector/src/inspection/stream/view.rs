@@ -136,7 +136,8 @@ impl View {
             Some(Found::Hello) if self.flow.is_used() && protocol != Some("tls") => {
                 // Parsers look for it at the beginning only.
                 self.begin_anew()?;
-                self.mail.give_up();
+                // A server of mail may refuse the hello as a line, and go on.
+                self.mail = Mail::new();
                 self.flow.feed(direction, &[self.turns.before(), bytes])
             }
             _ => match query {
@@ -202,6 +203,8 @@ impl View {
         let (others, bytes) = bytes.split_at(query.at);
         self.feed(Way::ToServer, others)?;
         self.flush()?;
+        // A server of mail may refuse the query as a line, and go on.
+        self.mail = Mail::new();
         self.flow.close()?;
         self.flow.renew(None, Expect::Protocol("dns"))?;
         self.flow.feed(Direction::ToServer, &[&query.before, bytes])
